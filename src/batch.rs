@@ -1,0 +1,260 @@
+//! Events to batches: bodies of requests, compressed while they are filled.
+
+use std::io::{self, Write as _};
+
+use bytes::Bytes;
+use flate2::Compression as Level;
+use flate2::write::GzEncoder;
+
+/// How much is collected before it is compressed. It fits a processor's cache, so a batch never has to exist uncompressed.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// How events stand in a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// One JSON array, of which Logstash's json codec makes one event an element.
+    JsonArray,
+    /// One event a line.
+    Lines,
+}
+
+/// How a body is compressed; `COMPRESSION`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// gzip of a level from 1 to 9.
+    Gzip(u32),
+}
+
+/// What batches are like.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchSettings {
+    /// A batch ends with this many events; `BATCH_EVENTS`.
+    pub events: usize,
+    /// A batch ends before it has more bytes than this, uncompressed; `BATCH_BYTES`. A single larger event is a batch of its own.
+    pub bytes: usize,
+    /// How events stand in it.
+    pub framing: Framing,
+    /// How it is compressed.
+    pub compression: Compression,
+}
+
+/// Events ready to be sent together.
+#[derive(Debug)]
+pub struct Batch {
+    /// The body, compressed if `compression` says so.
+    pub body: Bytes,
+    /// How it is compressed.
+    pub compression: Compression,
+    /// How many events it holds, at least one.
+    pub events: u64,
+}
+
+/// Fills batches, one after the other.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    settings: BatchSettings,
+    /// What is not compressed yet.
+    piece: Vec<u8>,
+    encoder: Encoder,
+    events: usize,
+    /// Uncompressed bytes of the batch, `piece` included.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Encoder {
+    Plain(Vec<u8>),
+    Gzip(Box<GzEncoder<Vec<u8>>>),
+}
+
+impl BatchBuilder {
+    /// Starts an empty batch.
+    pub fn new(settings: BatchSettings) -> Self {
+        BatchBuilder {
+            settings,
+            piece: Vec::with_capacity(PIECE_BYTES),
+            encoder: Encoder::new(settings.compression),
+            events: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Adds the one event that `write` appends to the buffer given to it. Also returns a batch, if this event ended it or did
+    /// not fit in any more.
+    pub fn add<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> (T, Option<Batch>) {
+        let start = self.piece.len();
+        self.open_event();
+        let event = self.piece.len();
+        let written = write(&mut self.piece);
+        self.close_event();
+        let mut batch = None;
+        if self.events > 0 && self.bytes + (self.piece.len() - start) + self.tail() > self.settings.bytes {
+            let late = self.piece.split_off(event);
+            self.piece.truncate(start);
+            batch = self.finish();
+            self.open_event();
+            self.piece.extend_from_slice(&late);
+            self.bytes = self.piece.len();
+        } else {
+            self.bytes += self.piece.len() - start;
+        }
+        self.events += 1;
+        if self.events == self.settings.events {
+            batch = self.finish();
+        } else if self.piece.len() >= PIECE_BYTES {
+            self.compress_piece();
+        }
+        (written, batch)
+    }
+
+    /// Ends the batch; none if it is empty.
+    pub fn finish(&mut self) -> Option<Batch> {
+        if self.events == 0 {
+            return None;
+        }
+        if self.settings.framing == Framing::JsonArray {
+            self.piece.push(b']');
+        }
+        self.compress_piece();
+        let compression = self.settings.compression;
+        let body = std::mem::replace(&mut self.encoder, Encoder::new(compression)).finish();
+        let events = std::mem::take(&mut self.events) as u64;
+        self.bytes = 0;
+        Some(Batch { body: body.into(), compression, events })
+    }
+
+    fn open_event(&mut self) {
+        match self.settings.framing {
+            Framing::JsonArray => self.piece.push(if self.events == 0 { b'[' } else { b',' }),
+            Framing::Lines => {}
+        }
+    }
+
+    fn close_event(&mut self) {
+        match self.settings.framing {
+            Framing::JsonArray => {}
+            Framing::Lines => self.piece.push(b'\n'),
+        }
+    }
+
+    /// The bytes that end the body.
+    fn tail(&self) -> usize {
+        match self.settings.framing {
+            Framing::JsonArray => 1,
+            Framing::Lines => 0,
+        }
+    }
+
+    fn compress_piece(&mut self) {
+        self.encoder.write(&self.piece);
+        self.piece.clear();
+    }
+}
+
+impl Encoder {
+    fn new(compression: Compression) -> Self {
+        match compression {
+            Compression::None => Encoder::Plain(Vec::new()),
+            Compression::Gzip(level) => Encoder::Gzip(Box::new(GzEncoder::new(Vec::new(), Level::new(level)))),
+        }
+    }
+
+    fn write(&mut self, piece: &[u8]) {
+        match self {
+            Encoder::Plain(body) => body.extend_from_slice(piece),
+            Encoder::Gzip(encoder) => into_memory(encoder.write_all(piece)),
+        }
+    }
+
+    fn finish(self) -> Vec<u8> {
+        match self {
+            Encoder::Plain(body) => body,
+            Encoder::Gzip(encoder) => into_memory(encoder.finish()),
+        }
+    }
+}
+
+/// Compressing into a vector fails only where memory does, and then the allocator has aborted already.
+fn into_memory<T: Default>(result: io::Result<T>) -> T {
+    debug_assert!(result.is_ok(), "compressing into memory failed");
+    result.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn settings(events: usize, bytes: usize, framing: Framing, compression: Compression) -> BatchSettings {
+        BatchSettings { events, bytes, framing, compression }
+    }
+
+    fn text(batch: &Batch) -> String {
+        let mut text = String::new();
+        match batch.compression {
+            Compression::None => (&batch.body[..]).read_to_string(&mut text).unwrap(),
+            Compression::Gzip(_) => flate2::read::GzDecoder::new(&batch.body[..]).read_to_string(&mut text).unwrap(),
+        };
+        text
+    }
+
+    fn batches(settings: BatchSettings, events: &[String]) -> Vec<(u64, String)> {
+        let mut builder = BatchBuilder::new(settings);
+        let mut batches = Vec::new();
+        for event in events {
+            batches.extend(builder.add(|out| out.extend_from_slice(event.as_bytes())).1);
+        }
+        batches.extend(builder.finish());
+        batches.iter().map(|batch| (batch.events, text(batch))).collect()
+    }
+
+    #[test]
+    fn a_batch_ends_with_its_last_event() {
+        let events = ["1", "2", "3"].map(str::to_owned);
+        let array = settings(2, 1_000, Framing::JsonArray, Compression::None);
+        assert_eq!(batches(array, &events), [(2, "[1,2]".to_owned()), (1, "[3]".to_owned())]);
+        let lines = settings(2, 1_000, Framing::Lines, Compression::None);
+        assert_eq!(batches(lines, &events), [(2, "1\n2\n".to_owned()), (1, "3\n".to_owned())]);
+    }
+
+    #[test]
+    fn a_batch_ends_before_it_is_too_large() {
+        let events = ["11", "22", "33333333", "4"].map(str::to_owned);
+        let limited = settings(100, 7, Framing::JsonArray, Compression::None);
+        let expected = [(2, "[11,22]"), (1, "[33333333]"), (1, "[4]")].map(|(events, text)| (events, text.to_owned()));
+        assert_eq!(batches(limited, &events), expected);
+    }
+
+    #[test]
+    fn no_events_make_no_batch() {
+        assert_eq!(batches(settings(2, 100, Framing::JsonArray, Compression::Gzip(1)), &[]), []);
+    }
+
+    proptest! {
+        #[test]
+        fn rejoined_batches_are_the_events_and_keep_the_limits(
+            sizes in prop::collection::vec(1_usize..50_000, 0..40),
+            events in 1_usize..10,
+            bytes in 1_usize..200_000,
+            level in 0_u32..=9,
+        ) {
+            let texts: Vec<String> = sizes.iter().enumerate().map(|(index, size)| format!("{:01$}", index, size)).collect();
+            let compression = if level == 0 { Compression::None } else { Compression::Gzip(level) };
+            let batches = batches(settings(events, bytes, Framing::JsonArray, compression), &texts);
+            let mut rejoined = Vec::new();
+            for (count, text) in &batches {
+                let inside: Vec<&str> = text.strip_prefix('[').unwrap().strip_suffix(']').unwrap().split(',').collect();
+                prop_assert_eq!(*count, inside.len() as u64);
+                prop_assert!(inside.len() <= events);
+                prop_assert!(text.len() <= bytes || inside.len() == 1, "{} bytes in a batch of {}", text.len(), inside.len());
+                rejoined.extend(inside.into_iter().map(str::to_owned));
+            }
+            prop_assert_eq!(rejoined, texts);
+        }
+    }
+}

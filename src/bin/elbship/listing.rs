@@ -1,0 +1,128 @@
+//! What the paths of a replay mean: objects, one after the other.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use elb_log_shipper::object::{KeyFacts, ObjectName, ObjectRef, Origin, Place, Task, from_aws_logs, key_of, skip_reason};
+use elb_log_shipper::ship::Shipper;
+use elb_log_shipper::sink::Destination;
+use jiff::Timestamp;
+use tokio::sync::mpsc::Sender;
+use walkdir::WalkDir;
+
+use crate::cli::{TakenAs, split_s3};
+
+/// Which objects a replay is about.
+#[derive(Debug)]
+pub struct Selection {
+    pub paths: Vec<String>,
+    pub taken_as: Option<TakenAs>,
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+}
+
+impl Selection {
+    /// Sends a task for every object, in order. A path that is unreadable or matches nothing is a failed task of its own.
+    pub async fn send_tasks(self, shipper: Arc<Shipper<Destination>>, tasks: Sender<Task>) {
+        for path in &self.paths {
+            let found = match split_s3(path) {
+                Some((bucket, prefix)) => self.list_bucket(&shipper, bucket, prefix, &tasks).await,
+                None => self.list_local(Path::new(path), path, &tasks).await,
+            };
+            let error = match found {
+                Ok(0) => "nothing to ship: no object matches".to_owned(),
+                Ok(_) => continue,
+                Err(error) => error,
+            };
+            // Nobody listens any more only where the run has been given up.
+            let _ = tasks.send(Task::Fail(name_of_path(path), error)).await;
+        }
+    }
+
+    async fn list_bucket(
+        &self,
+        shipper: &Shipper<Destination>,
+        bucket: &str,
+        prefix: &str,
+        tasks: &Sender<Task>,
+    ) -> Result<usize, String> {
+        let mut found = 0;
+        let send = |key: String| {
+            let task = self.is_in_time(&key).then(|| object_task(bucket, key, prefix));
+            found += usize::from(task.is_some());
+            async move {
+                match task {
+                    Some(task) => tasks.send(task).await.is_ok(),
+                    None => true,
+                }
+            }
+        };
+        let listed = shipper.store().list(bucket, prefix, send).await;
+        listed.map_err(|error| format!("listing s3://{bucket}/{prefix} failed: {error}"))?;
+        Ok(found)
+    }
+
+    async fn list_local(&self, root: &Path, argument: &str, tasks: &Sender<Task>) -> Result<usize, String> {
+        if !root.is_dir() {
+            // Asked for by its name, a file is read whatever it is called and whenever it is from; opening it says if it is there.
+            let below = from_aws_logs(argument).or_else(|| root.file_name()?.to_str()).unwrap_or(argument);
+            let _ = tasks.send(Task::Ship(self.local_file(root, argument, below, true))).await;
+            return Ok(1);
+        }
+        let mut found = 0;
+        for entry in WalkDir::new(root).follow_links(true).sort_by_file_name() {
+            let entry = entry.map_err(|error| format!("reading the directory failed: {error}"))?;
+            if entry.file_type().is_dir() {
+                continue;
+            }
+            let path = entry.path();
+            let below = path.strip_prefix(root).ok().and_then(key_of).unwrap_or_else(|| path.to_string_lossy().into_owned());
+            if !self.is_in_time(&below) {
+                continue;
+            }
+            found += 1;
+            let object = self.local_file(path, &path.to_string_lossy(), &below, false);
+            let task = match skip_reason(&object.name().key) {
+                Some(reason) => Task::Skip(object.name().clone(), reason),
+                None => Task::Ship(object),
+            };
+            if tasks.send(task).await.is_err() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// `shown` is the path as given, `below` what follows the prefix that local files are taken for.
+    fn local_file(&self, path: &Path, shown: &str, below: &str, asked_for: bool) -> ObjectRef {
+        let origin = match &self.taken_as {
+            None => Origin::LocalFile(ObjectName { bucket: String::new(), key: shown.to_owned() }),
+            Some(TakenAs { bucket, prefix }) => {
+                let key = if prefix.is_empty() { below.to_owned() } else { format!("{prefix}/{below}") };
+                Origin::Bucket(ObjectName { bucket: bucket.clone(), key })
+            }
+        };
+        ObjectRef { origin, place: Place::File(path.to_owned()), asked_for }
+    }
+
+    fn is_in_time(&self, key: &str) -> bool {
+        let Some(end) = KeyFacts::read(key).end_time.and_then(|end| end.parse::<Timestamp>().ok()) else { return true };
+        self.since.is_none_or(|since| since <= end) && self.until.is_none_or(|until| end < until)
+    }
+}
+
+/// A key that is the whole of what was asked for is read whatever its name.
+fn object_task(bucket: &str, key: String, asked_for: &str) -> Task {
+    if key == asked_for {
+        return Task::Ship(ObjectRef { asked_for: true, ..ObjectRef::stored(bucket, key) });
+    }
+    match skip_reason(&key) {
+        Some(reason) => Task::Skip(ObjectName { bucket: bucket.to_owned(), key }, reason),
+        None => Task::Ship(ObjectRef::stored(bucket, key)),
+    }
+}
+
+fn name_of_path(path: &str) -> ObjectName {
+    let (bucket, key) = split_s3(path).unwrap_or(("", path));
+    ObjectName { bucket: bucket.to_owned(), key: key.to_owned() }
+}

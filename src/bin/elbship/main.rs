@@ -1,0 +1,36 @@
+//! The command line: the same code as the function, on a person's machine or a batch host.
+
+mod cli;
+mod invoke;
+mod listing;
+mod progress;
+mod receive;
+mod replay;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+use crate::run::Exit;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let exit = match Cli::parse().command {
+        Command::Replay(args) => replay::run(args).await,
+        Command::Invoke(args) => invoke::run(args).await,
+        Command::Receive(args) => receive::run(args).await,
+    };
+    match exit {
+        Exit::Delivered => ExitCode::SUCCESS,
+        Exit::Failed(message) => {
+            eprintln!("elbship: {message}");
+            ExitCode::from(1)
+        }
+        Exit::Usage(message) => {
+            eprintln!("elbship: {message}");
+            ExitCode::from(2)
+        }
+    }
+}

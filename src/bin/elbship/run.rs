@@ -1,0 +1,111 @@
+//! What replay and invoke have in common: configuration, the report, and how they end.
+
+use std::env;
+use std::fs;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use elb_log_shipper::assemble::{Surroundings, assemble};
+use elb_log_shipper::config::{Config, Program, StoreConfig, Target};
+use elb_log_shipper::ledger::Report;
+use elb_log_shipper::ship::Shipper;
+use elb_log_shipper::sink::Destination;
+
+use crate::cli::ShipArgs;
+
+/// How the program ends.
+#[derive(Debug)]
+pub enum Exit {
+    /// Everything was delivered: status 0.
+    Delivered,
+    /// Something was not: status 1.
+    Failed(String),
+    /// Wrong flags or variables: status 2.
+    Usage(String),
+}
+
+/// Reads the configuration; a flag beats its variable.
+pub fn configure(args: &ShipArgs, object_store: Option<String>) -> Result<Config, Exit> {
+    let labels = (!args.labels.is_empty()).then(|| args.labels.join(","));
+    let flags = [
+        ("LOGSTASH_URL", args.to.clone()),
+        ("EVENT_SCHEMA", args.schema.clone()),
+        ("LABELS", labels),
+        ("INCLUDE_ORIGINAL", args.include_original.then(|| "true".to_owned())),
+        ("SEND_CONCURRENCY", args.concurrency.clone()),
+        ("OBJECT_STORE", object_store),
+    ];
+    let lookup = |name: &str| {
+        let flag = flags.iter().find(|(known, _)| *known == name).and_then(|(_, value)| value.clone());
+        flag.or_else(|| Some(env::var_os(name)?.to_string_lossy().into_owned()))
+    };
+    Config::from_vars(Program::CommandLine, lookup).map_err(|errors| Exit::Usage(errors.to_string()))
+}
+
+/// Whether events go to standard output, which then is no place for anything else.
+pub fn writes_to_stdout(config: &Config, args: &ShipArgs) -> bool {
+    matches!(config.target, Target::Output) && !args.dry_run
+}
+
+/// Builds the shipper. Region and credentials are looked up only where S3 is `needed`.
+pub async fn build(config: Config, args: &ShipArgs, s3_needed: bool) -> Result<Arc<Shipper<Destination>>, Exit> {
+    let aws = match config.store {
+        StoreConfig::S3 { .. } if s3_needed => Some(aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await),
+        StoreConfig::S3 { .. } | StoreConfig::Dir(_) => None,
+    };
+    assemble(config, Surroundings { aws, dry_run: args.dry_run, seed: fastrand::u64(..) }).map_err(Exit::Failed)
+}
+
+/// Whether a person watches.
+pub fn has_audience() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Writes the report where it was asked for.
+pub fn write_report(args: &ShipArgs, report: &Report) -> Result<(), Exit> {
+    let Some(target) = &args.report else { return Ok(()) };
+    let failed = |error: io::Error| Exit::Failed(format!("writing the report to {target} failed: {error}"));
+    let json = serde_json::to_string(report).map_err(|error| failed(error.into()))? + "\n";
+    if target == "-" {
+        io::stderr().write_all(json.as_bytes()).map_err(failed)
+    } else {
+        replace_file(target, &json).map_err(failed)
+    }
+}
+
+/// Says in one sentence what a run did.
+pub fn summary(report: &Report) -> String {
+    let counts = &report.totals.counts;
+    let mut parts = vec![format!("{} of {} lines delivered", counts.delivered, counts.lines)];
+    if counts.filtered > 0 {
+        parts.push(format!("{} not sent (dry run)", counts.filtered));
+    }
+    if counts.unparsed > 0 {
+        parts.push(format!("{} unparsed", counts.unparsed));
+    }
+    if counts.undelivered > 0 {
+        parts.push(format!("{} UNDELIVERED", counts.undelivered));
+    }
+    let skipped = report.objects.iter().filter(|object| object.skipped.is_some()).count();
+    if skipped > 0 {
+        parts.push(format!("{skipped} objects skipped"));
+    }
+    let failed = report.failures().count();
+    if failed > 0 {
+        parts.push(format!("{failed} objects FAILED"));
+    }
+    format!("{} objects: {}", report.objects.len(), parts.join(", "))
+}
+
+/// A reader never sees half a report, and a device such as `/dev/null` stays one.
+fn replace_file(target: &str, json: &str) -> io::Result<()> {
+    let path = Path::new(target);
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return fs::write(path, json);
+    }
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    fs::write(&unfinished, json)?;
+    fs::rename(&unfinished, path)
+}

@@ -1,0 +1,66 @@
+//! The Lambda function: a notification in, the report or an error out.
+
+use std::env;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use elb_log_shipper::assemble::{Surroundings, assemble};
+use elb_log_shipper::config::{Config, Program, StoreConfig};
+use elb_log_shipper::handler::{HandlerError, handle, invocation_end};
+use elb_log_shipper::ledger::Report;
+use elb_log_shipper::ship::Shipper;
+use elb_log_shipper::sink::Destination;
+use elb_log_shipper::telemetry::{self, LogFormat};
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde_json::Value;
+use tracing::level_filters::LevelFilter;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config = match Config::from_vars(Program::Function, |name| Some(env::var_os(name)?.to_string_lossy().into_owned())) {
+        Ok(config) => config,
+        Err(errors) => {
+            telemetry::init(LogFormat::StdoutJson, LevelFilter::ERROR);
+            tracing::error!(error = %errors, "the function cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
+    telemetry::init(LogFormat::StdoutJson, config.log_level);
+    match run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error, "the function cannot go on");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Builds the clients once and then serves one invocation after the other.
+async fn run(config: Config) -> Result<(), String> {
+    let aws = match config.store {
+        StoreConfig::S3 { .. } => Some(aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await),
+        StoreConfig::Dir(_) => None,
+    };
+    let reserve = config.deadline_reserve;
+    let shipper = assemble(config, Surroundings { aws, dry_run: false, seed: fastrand::u64(..) })?;
+    let handler = |event: LambdaEvent<Value>| invoke(Arc::clone(&shipper), event, reserve);
+    lambda_runtime::run(service_fn(handler)).await.map_err(|error| error.to_string())
+}
+
+async fn invoke(shipper: Arc<Shipper<Destination>>, event: LambdaEvent<Value>, reserve: Duration) -> Result<Report, Diagnostic> {
+    let stop = invocation_end(remaining(event.context.deadline), reserve);
+    handle(&shipper, &event.payload, &stop).await.map_err(|error| {
+        let error_type = match error {
+            HandlerError::Notification(_) => "UnknownEvent",
+            HandlerError::Objects { .. } => "ObjectsFailed",
+        };
+        Diagnostic { error_type: error_type.to_owned(), error_message: error.to_string() }
+    })
+}
+
+/// The time until a deadline in milliseconds since 1970; none for one that has passed, which only the emulator names.
+fn remaining(deadline_ms: u64) -> Option<Duration> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    Duration::from_millis(deadline_ms).checked_sub(now)
+}

@@ -1,0 +1,499 @@
+//! The configuration: variables to typed settings, every mistake reported at once.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use secrecy::SecretString;
+use tracing::level_filters::LevelFilter;
+
+use crate::batch::{BatchSettings, Compression, Framing};
+use crate::event::EventSettings;
+use crate::ship::ShipSettings;
+use crate::sink::Endpoint;
+
+/// Every variable that is read, with its default and what is allowed; the README's table is checked against it.
+pub const VARIABLES: &[(&str, &str, &str)] = &[
+    (
+        "LOGSTASH_URL",
+        "",
+        "one URL or several separated by commas, http:// or https://; the command line also takes - for standard output",
+    ),
+    ("LOGSTASH_USER", "", "a user name for basic authentication, together with LOGSTASH_PASSWORD"),
+    ("LOGSTASH_PASSWORD", "", "the password of LOGSTASH_USER"),
+    ("EVENT_SCHEMA", "native", "native"),
+    ("INCLUDE_ORIGINAL", "false", "true or false"),
+    ("LABELS", "", "NAME=VALUE pairs separated by commas, such as env=prod,team=web"),
+    ("BATCH_EVENTS", "2000", "a whole number from 1 to 100000"),
+    ("BATCH_BYTES", "4MiB", "a size from 1KiB to 64MiB, such as 4MiB or 4194304"),
+    ("SEND_CONCURRENCY", "4", "a whole number from 1 to 256"),
+    ("COMPRESSION", "gzip", "gzip, gzip:1 to gzip:9, or none"),
+    ("CONNECT_TIMEOUT", "5s", "a duration above 0s, such as 5s or 500ms"),
+    ("REQUEST_TIMEOUT", "30s", "a duration above 0s, such as 30s or 1m"),
+    ("RETRY_BUDGET", "2m", "a duration, such as 2m or 90s"),
+    ("DEADLINE_RESERVE", "10s", "a duration, such as 10s"),
+    ("OBJECT_STORE", "s3", "s3, or dir:PATH for a directory whose sub-directories are buckets"),
+    ("MAX_LINE_BYTES", "1MiB", "a size from 1KiB to 16MiB, such as 1MiB"),
+    ("LOG_LEVEL", "info", "error, warn, info, debug or trace"),
+    ("AWS_ENDPOINT_URL_S3", "", "the URL of a server that speaks the S3 protocol"),
+    ("AWS_ENDPOINT_URL", "", "as AWS_ENDPOINT_URL_S3, which it yields to"),
+];
+
+/// Variables that belong to the program's design and that this version does not act on. Setting one is a mistake: the operator
+/// believes in a safety that is not there.
+const NOT_SUPPORTED: &[&str] = &[
+    "REGISTRY_URL",
+    "LOGSTASH_SECRET_ARN",
+    "LOGSTASH_CA",
+    "LOGSTASH_CLIENT_IDENTITY",
+    "DEAD_LETTER_URL",
+    "DEAD_LETTER_QUEUE_URL",
+];
+
+/// The default gzip level. Deflate is most of all CPU, but bytes on the way cost more than CPU does.
+const DEFAULT_GZIP_LEVEL: u32 = 6;
+
+/// Which program reads its configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// The Lambda function, which must know where to send.
+    Function,
+    /// The command line, which writes to standard output unless told otherwise.
+    CommandLine,
+}
+
+/// Everything the program can be told.
+#[derive(Debug)]
+pub struct Config {
+    /// Where events go.
+    pub target: Target,
+    /// How objects are shipped.
+    pub ship: ShipSettings,
+    /// Where objects are.
+    pub store: StoreConfig,
+    /// See `DEADLINE_RESERVE`.
+    pub deadline_reserve: Duration,
+    /// See `LOG_LEVEL`.
+    pub log_level: LevelFilter,
+}
+
+/// Where events go.
+#[derive(Debug)]
+pub enum Target {
+    /// Standard output, one event a line.
+    Output,
+    /// Logstash.
+    Http(HttpTarget),
+}
+
+/// How Logstash is reached.
+#[derive(Debug)]
+pub struct HttpTarget {
+    /// At least one.
+    pub endpoints: Vec<Endpoint>,
+    /// User and password.
+    pub credentials: Option<(String, SecretString)>,
+    /// See `CONNECT_TIMEOUT`.
+    pub connect_timeout: Duration,
+    /// See `REQUEST_TIMEOUT`.
+    pub request_timeout: Duration,
+    /// See `RETRY_BUDGET`.
+    pub retry_budget: Duration,
+}
+
+/// Where objects are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// S3; whether the bucket goes into the path, which a server on an address or localhost needs.
+    S3 {
+        /// See `AWS_ENDPOINT_URL_S3`.
+        path_style: bool,
+    },
+    /// A directory of buckets.
+    Dir(PathBuf),
+}
+
+/// All mistakes of a configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum ConfigError {
+    #[error("{name}={value:?} {problem}; allowed: {allowed}")]
+    Value { name: &'static str, value: String, problem: String, allowed: &'static str },
+    #[error("{name} is empty; unset it, or set it to {allowed}")]
+    Empty { name: &'static str, allowed: &'static str },
+    #[error("{name} is missing; set it to {allowed}")]
+    Missing { name: &'static str, allowed: &'static str },
+    #[error("{name} is set, and this version does not support it; unset it, so that nobody relies on it")]
+    NotSupported { name: &'static str },
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [only] => write!(f, "wrong configuration: {only}"),
+            all => {
+                write!(f, "wrong configuration, {} mistakes:", all.len())?;
+                all.iter().try_for_each(|error| write!(f, "\n  {error}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl Config {
+    /// Reads the configuration through `lookup`, which gives a variable's value if it is set.
+    ///
+    /// # Errors
+    /// Every mistake in it at once, each with the variable's name, its value unless it is a secret, and what is allowed.
+    pub fn from_vars(program: Program, lookup: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
+        let mut vars = Vars { lookup, errors: Vec::new() };
+        vars.refuse_not_supported();
+        let target = vars.target(program);
+        let framing = if matches!(target, Some(Target::Output)) { Framing::Lines } else { Framing::JsonArray };
+        let ship = vars.ship_settings(framing);
+        let store = vars.store();
+        let deadline_reserve = vars.read("DEADLINE_RESERVE", duration);
+        let log_level = vars.read("LOG_LEVEL", log_level);
+        match (target, ship, store, deadline_reserve, log_level) {
+            (Some(target), Some(ship), Some(store), Some(deadline_reserve), Some(log_level)) if vars.errors.is_empty() => {
+                Ok(Config { target, ship, store, deadline_reserve, log_level })
+            }
+            _ => Err(ConfigErrors(vars.errors)),
+        }
+    }
+}
+
+struct Vars<L> {
+    lookup: L,
+    errors: Vec<ConfigError>,
+}
+
+impl<L: Fn(&str) -> Option<String>> Vars<L> {
+    fn refuse_not_supported(&mut self) {
+        for name in NOT_SUPPORTED {
+            if (self.lookup)(name).is_some() {
+                self.errors.push(ConfigError::NotSupported { name });
+            }
+        }
+    }
+
+    fn target(&mut self, program: Program) -> Option<Target> {
+        let endpoints = self.optional("LOGSTASH_URL", |text| target_endpoints(program, text));
+        let credentials = self.credentials();
+        let connect_timeout = self.read("CONNECT_TIMEOUT", timeout);
+        let request_timeout = self.read("REQUEST_TIMEOUT", timeout);
+        let retry_budget = self.read("RETRY_BUDGET", duration);
+        match endpoints? {
+            Some(endpoints) if !endpoints.is_empty() => Some(Target::Http(HttpTarget {
+                endpoints,
+                credentials: credentials?,
+                connect_timeout: connect_timeout?,
+                request_timeout: request_timeout?,
+                retry_budget: retry_budget?,
+            })),
+            None if program == Program::Function => {
+                self.errors.push(ConfigError::Missing { name: "LOGSTASH_URL", allowed: variable("LOGSTASH_URL").2 });
+                None
+            }
+            Some(_) | None => Some(Target::Output),
+        }
+    }
+
+    /// None after a mistake.
+    #[expect(clippy::option_option, reason = "a mistake, or credentials that are there or not")]
+    fn credentials(&mut self) -> Option<Option<(String, SecretString)>> {
+        let user = self.optional("LOGSTASH_USER", |text| Ok(text.to_owned()))?;
+        let password = self.optional("LOGSTASH_PASSWORD", |text| Ok(SecretString::from(text)))?;
+        match (user, password) {
+            (Some(user), Some(password)) => Some(Some((user, password))),
+            (None, None) => Some(None),
+            (user, _) => {
+                let name = if user.is_some() { "LOGSTASH_PASSWORD" } else { "LOGSTASH_USER" };
+                self.errors.push(ConfigError::Missing { name, allowed: variable(name).2 });
+                None
+            }
+        }
+    }
+
+    fn ship_settings(&mut self, framing: Framing) -> Option<ShipSettings> {
+        self.read("EVENT_SCHEMA", |text| if text == "native" { Ok(()) } else { Err("is no schema".to_owned()) });
+        let include_original = self.read("INCLUDE_ORIGINAL", boolean);
+        // Empty labels are no mistake: a template can pass them on as they are.
+        let labels = match (self.lookup)("LABELS").as_deref() {
+            None | Some("") => Some(Vec::new()),
+            Some(_) => self.read("LABELS", labels),
+        };
+        let batch_events = self.read("BATCH_EVENTS", |text| whole_number(text, 1, 100_000));
+        let batch_bytes = self.read("BATCH_BYTES", |text| size(text, 1 << 10, 64 << 20));
+        let concurrency = self.read("SEND_CONCURRENCY", |text| whole_number(text, 1, 256));
+        let compression = self.read("COMPRESSION", compression);
+        let max_line_bytes = self.read("MAX_LINE_BYTES", |text| size(text, 1 << 10, 16 << 20));
+        let to_output = framing == Framing::Lines;
+        Some(ShipSettings {
+            events: EventSettings { include_original: include_original?, labels: labels? },
+            batch: BatchSettings {
+                events: batch_events?,
+                bytes: batch_bytes?,
+                framing,
+                compression: if to_output { Compression::None } else { compression? },
+            },
+            // One at a time, so that events stand in the order of their lines.
+            concurrency: if to_output { 1 } else { concurrency? },
+            max_line_bytes: max_line_bytes?,
+        })
+    }
+
+    fn store(&mut self) -> Option<StoreConfig> {
+        let specific = self.optional("AWS_ENDPOINT_URL_S3", url)?;
+        let general = self.optional("AWS_ENDPOINT_URL", url)?;
+        let path_style = specific.or(general).is_some_and(|url| needs_path_style(&url));
+        self.read("OBJECT_STORE", |text| match text.strip_prefix("dir:") {
+            None if text == "s3" => Ok(StoreConfig::S3 { path_style }),
+            Some(path) if !path.is_empty() => Ok(StoreConfig::Dir(PathBuf::from(path))),
+            _ => Err("is no store".to_owned()),
+        })
+    }
+
+    /// A variable that has a default. None after a mistake, which is noted.
+    fn read<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let (name, default, allowed) = variable(name);
+        let text = (self.lookup)(name).unwrap_or_else(|| default.to_owned());
+        self.parse(name, allowed, &text, parse)
+    }
+
+    /// A variable that may be missing. None after a mistake, which is noted.
+    #[expect(clippy::option_option, reason = "a mistake, or a value that is there or not")]
+    fn optional<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<Option<T>> {
+        let (name, _, allowed) = variable(name);
+        match (self.lookup)(name) {
+            None => Some(None),
+            Some(text) => self.parse(name, allowed, &text, parse).map(Some),
+        }
+    }
+
+    fn parse<T>(
+        &mut self,
+        name: &'static str,
+        allowed: &'static str,
+        text: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        if text.is_empty() {
+            self.errors.push(ConfigError::Empty { name, allowed });
+            return None;
+        }
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.errors.push(ConfigError::Value { name, value: without_secrets(text), problem, allowed });
+                None
+            }
+        }
+    }
+}
+
+fn variable(name: &str) -> (&'static str, &'static str, &'static str) {
+    *VARIABLES.iter().find(|(known, _, _)| *known == name).unwrap_or(&("", "", ""))
+}
+
+/// Empty for standard output.
+fn target_endpoints(program: Program, text: &str) -> Result<Vec<Endpoint>, String> {
+    if text == "-" && program == Program::CommandLine {
+        return Ok(Vec::new());
+    }
+    text.split(',').map(|url| Endpoint::parse(url.trim()).map_err(|error| error.to_string())).collect()
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "is neither true nor false".to_owned())
+}
+
+fn whole_number(text: &str, least: usize, most: usize) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|_| "is no whole number".to_owned())?;
+    in_range(number, least, most)
+}
+
+fn size(text: &str, least: usize, most: usize) -> Result<usize, String> {
+    let size: ByteSize = text.parse().map_err(|_| "is no size".to_owned())?;
+    in_range(usize::try_from(size.as_u64()).unwrap_or(usize::MAX), least, most)
+}
+
+fn in_range(number: usize, least: usize, most: usize) -> Result<usize, String> {
+    if (least..=most).contains(&number) { Ok(number) } else { Err("is out of range".to_owned()) }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("is no duration ({error})"))
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|time| if time.is_zero() { Err("is no time at all".to_owned()) } else { Ok(time) })
+}
+
+fn compression(text: &str) -> Result<Compression, String> {
+    match text.split_once(':') {
+        None if text == "gzip" => Ok(Compression::Gzip(DEFAULT_GZIP_LEVEL)),
+        None if text == "none" => Ok(Compression::None),
+        Some(("gzip", level)) => match level.parse() {
+            Ok(level @ 1..=9) => Ok(Compression::Gzip(level)),
+            _ => Err("has no level from 1 to 9".to_owned()),
+        },
+        _ => Err("is no compression".to_owned()),
+    }
+}
+
+fn labels(text: &str) -> Result<Vec<(String, String)>, String> {
+    let mut labels: Vec<(String, String)> = Vec::new();
+    for pair in text.split(',') {
+        let (name, value) = pair.split_once('=').ok_or_else(|| format!("has the part {pair:?} without a ="))?;
+        if name.is_empty() {
+            return Err(format!("has the part {pair:?} without a name"));
+        }
+        if labels.iter().any(|(known, _)| known == name) {
+            return Err(format!("names {name:?} twice"));
+        }
+        labels.push((name.to_owned(), value.to_owned()));
+    }
+    Ok(labels)
+}
+
+fn log_level(text: &str) -> Result<LevelFilter, String> {
+    match text {
+        "error" => Ok(LevelFilter::ERROR),
+        "warn" => Ok(LevelFilter::WARN),
+        "info" => Ok(LevelFilter::INFO),
+        "debug" => Ok(LevelFilter::DEBUG),
+        "trace" => Ok(LevelFilter::TRACE),
+        _ => Err("is no level".to_owned()),
+    }
+}
+
+fn url(text: &str) -> Result<url::Url, String> {
+    url::Url::parse(text).map_err(|error| format!("is no URL ({error})"))
+}
+
+/// A bucket cannot be put before an address, and rarely before `localhost`.
+fn needs_path_style(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(_) | url::Host::Ipv6(_)) => true,
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    }
+}
+
+/// A value as it may be shown: without the user information and the query of URLs in it.
+fn without_secrets(text: &str) -> String {
+    let shown = |part: &str| {
+        let part = part.split(['?', '#']).next().unwrap_or(part);
+        match (part.find("://"), part.rfind('@')) {
+            (Some(scheme), Some(at)) if scheme < at => format!("{}…{}", &part[..scheme + 3], &part[at..]),
+            _ => part.to_owned(),
+        }
+    };
+    text.split(',').map(shown).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(program: Program, vars: &[(&str, &str)]) -> Result<Config, String> {
+        let lookup = |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        Config::from_vars(program, lookup).map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let config = read(Program::Function, &[("LOGSTASH_URL", "http://logstash.example:8080")]).unwrap();
+        let batch = config.ship.batch;
+        assert_eq!((batch.events, batch.bytes, batch.framing), (2_000, 4 << 20, Framing::JsonArray));
+        assert_eq!((config.ship.concurrency, config.ship.max_line_bytes), (4, 1 << 20));
+        assert_eq!(config.store, StoreConfig::S3 { path_style: false });
+        assert_eq!(config.deadline_reserve, Duration::from_secs(10));
+        let Target::Http(target) = config.target else { panic!("a URL is an http target") };
+        assert_eq!(target.retry_budget, Duration::from_mins(2));
+        assert_eq!((target.connect_timeout, target.request_timeout), (Duration::from_secs(5), Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let vars = [
+            ("LOGSTASH_URL", "ftp://logstash.example"),
+            ("BATCH_EVENTS", "0"),
+            ("BATCH_BYTES", "4 parsecs"),
+            ("SEND_CONCURRENCY", "four"),
+            ("COMPRESSION", "gzip:12"),
+            ("RETRY_BUDGET", "120"),
+            ("REQUEST_TIMEOUT", "0s"),
+            ("INCLUDE_ORIGINAL", "yes"),
+            ("LABELS", "env=prod,team"),
+            ("LOGSTASH_USER", "shipper"),
+            ("EVENT_SCHEMA", "otel"),
+            ("OBJECT_STORE", "gs"),
+            ("LOG_LEVEL", ""),
+            ("DEAD_LETTER_URL", "s3://logs/dead"),
+        ];
+        let errors = read(Program::Function, &vars).unwrap_err();
+        assert!(errors.starts_with("wrong configuration, 14 mistakes:\n"), "{errors}");
+        for (name, _) in vars {
+            let name = if name == "LOGSTASH_USER" { "LOGSTASH_PASSWORD is missing" } else { name };
+            assert!(errors.lines().any(|line| line.trim_start().starts_with(name)), "{name} is not reported:\n{errors}");
+        }
+        let line = "BATCH_EVENTS=\"0\" is out of range; allowed: a whole number from 1 to 100000";
+        assert!(errors.contains(line), "{errors}");
+    }
+
+    #[test]
+    fn the_function_must_know_where_to_send_and_the_command_line_need_not() {
+        let error = read(Program::Function, &[]).unwrap_err();
+        assert!(error.starts_with("wrong configuration: LOGSTASH_URL is missing; set it to one URL"), "{error}");
+        assert!(read(Program::Function, &[("LOGSTASH_URL", "-")]).is_err());
+        for vars in [vec![], vec![("LOGSTASH_URL", "-")]] {
+            let config = read(Program::CommandLine, &vars).unwrap();
+            assert!(matches!(config.target, Target::Output));
+            assert_eq!((config.ship.concurrency, config.ship.batch.compression), (1, Compression::None));
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let vars = [("LOGSTASH_URL", "https://user:hunter2@h/,http://h/?token=hunter2"), ("LOGSTASH_PASSWORD", "hunter2")];
+        let error = read(Program::Function, &vars).unwrap_err();
+        assert!(error.contains("LOGSTASH_URL=\"https://…@h/,http://h/\" holds credentials"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn an_s3_server_on_an_address_gets_the_bucket_in_the_path() {
+        let path_style = |url: &str| match read(Program::CommandLine, &[("AWS_ENDPOINT_URL_S3", url)]).unwrap().store {
+            StoreConfig::S3 { path_style } => path_style,
+            StoreConfig::Dir(_) => panic!("the store is S3"),
+        };
+        assert!(path_style("http://127.0.0.1:9000"));
+        assert!(path_style("http://[::1]:9000"));
+        assert!(path_style("http://localhost:9000"));
+        assert!(!path_style("https://s3.eu-west-1.amazonaws.com"));
+    }
+
+    #[test]
+    fn values_read_as_meant() {
+        let vars = [
+            ("LABELS", "env=prod,note=a=b"),
+            ("COMPRESSION", "gzip:1"),
+            ("BATCH_BYTES", "1048576"),
+            ("MAX_LINE_BYTES", "64KiB"),
+            ("LOGSTASH_URL", "http://a:1/, http://b:2/x"),
+        ];
+        let config = read(Program::CommandLine, &vars).unwrap();
+        let labels = [("env", "prod"), ("note", "a=b")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(config.ship.events.labels, labels);
+        assert_eq!((config.ship.batch.bytes, config.ship.max_line_bytes), (1 << 20, 64 << 10));
+        assert_eq!(config.ship.batch.compression, Compression::Gzip(1));
+        let Target::Http(target) = config.target else { panic!("URLs are an http target") };
+        assert_eq!(target.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(), ["http://a:1/", "http://b:2/x"]);
+    }
+}

@@ -1,0 +1,47 @@
+//! Application Load Balancer access logs.
+//!
+//! <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-access-logs.html>
+//!
+//! The documentation lists 33 fields; the 34th, the node's address, has been on every line since the summer of 2026.
+
+use super::fields::{Field, field};
+use super::{Format, Quoting};
+
+pub(super) static FORMAT: Format = Format { fields: &FIELDS, shortest: 18, quoting: Quoting::SpacedOrDigit };
+
+static FIELDS: [Field; 34] = [
+    field!("type", Text, "type", "aws.elb.type"),
+    field!("time", Timestamp, "time", "event.end"),
+    field!("elb", Text, "id", "aws.elb.name"),
+    field!("client:port", Endpoint, "client", "source"),
+    field!("target:port", Endpoint, "target", "aws.elb.backend"),
+    field!("request_processing_time", ProcessingTime, "request_processing_time", "aws.elb.request_processing_time.sec"),
+    field!("target_processing_time", ProcessingTime, "target_processing_time", "aws.elb.backend_processing_time.sec"),
+    field!("response_processing_time", ProcessingTime, "response_processing_time", "aws.elb.response_processing_time.sec"),
+    field!("elb_status_code", Integer, "elb_status_code", "http.response.status_code"),
+    field!("target_status_code", Integer, "target_status_code", "aws.elb.backend.http.response.status_code"),
+    field!("received_bytes", Integer, "received_bytes", "http.request.body.bytes"),
+    field!("sent_bytes", Integer, "sent_bytes", "http.response.body.bytes"),
+    field!("request", Request, "request", ""),
+    field!("user_agent", Text, "user_agent", "user_agent.original"),
+    field!("ssl_cipher", Text, "ssl_cipher", "aws.elb.ssl_cipher"),
+    field!("ssl_protocol", Text, "ssl_protocol", "aws.elb.ssl_protocol"),
+    field!("target_group_arn", Text, "target_group_arn", "aws.elb.target_group.arn"),
+    field!("trace_id", Text, "trace_id", "aws.elb.trace_id"),
+    field!("domain_name", Text, "domain_name", "destination.domain"),
+    field!("chosen_cert_arn", Text, "chosen_cert_arn", "aws.elb.chosen_cert.arn"),
+    field!("matched_rule_priority", Integer, "matched_rule_priority", "aws.elb.matched_rule_priority"),
+    field!("request_creation_time", Time, "request_creation_time", "event.start"),
+    field!("actions_executed", CommaList, "actions_executed", "aws.elb.action_executed"),
+    field!("redirect_url", Text, "redirect_url", "aws.elb.redirect_url"),
+    field!("error_reason", Text, "error_reason", "aws.elb.error.reason"),
+    field!("target:port_list", SpaceList, "target_port_list", "aws.elb.target_port"),
+    field!("target_status_code_list", IntegerList, "target_status_code_list", "aws.elb.target_status_code"),
+    field!("classification", Text, "classification", "aws.elb.classification"),
+    field!("classification_reason", Text, "classification_reason", "aws.elb.classification_reason"),
+    field!("conn_trace_id", Text, "conn_trace_id", "aws.elb.conn_trace_id"),
+    field!("transformed_host", Text, "transformed_host", "aws.elb.transformed_host"),
+    field!("transformed_uri", Text, "transformed_uri", "aws.elb.transformed_uri"),
+    field!("request_transform_status", Text, "request_transform_status", "aws.elb.request_transform_status"),
+    field!("ip_address", Ip, "ip_address", "aws.elb.ip_address"),
+];

@@ -1,0 +1,101 @@
+//! The field table's columns: what one field of a log line is called and how it is read.
+
+/// One field of a format. A field that AWS adds is one more of these at the end of its format's list.
+#[derive(Debug)]
+pub struct Field {
+    /// AWS's name in the documentation: `client:port`.
+    pub aws: &'static str,
+    /// How the text is read.
+    pub ty: Type,
+    /// The names in the `native` schema.
+    pub native: Names,
+    /// The name in the `ecs` schema, dotted; for an [`Type::Endpoint`] or a [`Type::Request`] the object its parts go to.
+    pub ecs: &'static str,
+}
+
+impl Field {
+    /// Whether this is the line's own time, which becomes `@timestamp` rather than a member of its own.
+    pub fn is_timestamp(&self) -> bool {
+        self.ty == Type::Timestamp
+    }
+}
+
+/// A field's name and the names made from it, each also as the start of a JSON member (`,"name":`), because they are written
+/// once a line.
+#[derive(Debug)]
+pub struct Names {
+    /// The name itself.
+    pub whole: Name,
+    /// The parts of an [`Type::Endpoint`].
+    pub ip: Name,
+    /// See `ip`.
+    pub port: Name,
+    /// See `ip`.
+    pub address: Name,
+    /// See `ip`.
+    pub arn: Name,
+}
+
+/// A member name, plain and as JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// `client_ip`
+    pub text: &'static str,
+    /// `,"client_ip":`
+    pub member: &'static str,
+}
+
+/// How the text of a field is read. What is not of its field's type goes to `elb.invalid`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// Any text, AWS's escapes decoded.
+    Text,
+    /// An optional `-` and digits, within 64 bits.
+    Integer,
+    /// Seconds as a decimal, where -1 means that there is none.
+    ProcessingTime,
+    /// An address without a port.
+    Ip,
+    /// `ip:port`, an ARN, or a host name with a port.
+    Endpoint,
+    /// The line's own time; it becomes `@timestamp`.
+    Timestamp,
+    /// Another time.
+    Time,
+    /// `METHOD url PROTOCOL`.
+    Request,
+    /// Texts separated by commas.
+    CommaList,
+    /// Texts separated by spaces.
+    SpaceList,
+    /// Integers separated by spaces, `-` for none.
+    IntegerList,
+}
+
+/// Builds one row of a field table: AWS's name, type, native name, ECS name.
+macro_rules! field {
+    ($aws:literal, $ty:ident, $native:literal, $ecs:literal) => {
+        $crate::format::fields::Field {
+            aws: $aws,
+            ty: $crate::format::fields::Type::$ty,
+            native: $crate::format::fields::Names {
+                whole: $crate::format::fields::name!($native, ""),
+                ip: $crate::format::fields::name!($native, "_ip"),
+                port: $crate::format::fields::name!($native, "_port"),
+                address: $crate::format::fields::name!($native, "_address"),
+                arn: $crate::format::fields::name!($native, "_arn"),
+            },
+            ecs: $ecs,
+        }
+    };
+}
+
+/// Builds a [`Name`] of a stem and a suffix.
+macro_rules! name {
+    ($stem:literal, $suffix:literal) => {
+        $crate::format::fields::Name { text: concat!($stem, $suffix), member: concat!(",\"", $stem, $suffix, "\":") }
+    };
+}
+
+pub(super) use field;
+pub(super) use name;

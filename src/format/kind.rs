@@ -1,0 +1,150 @@
+//! Which kind of log a line is. The line alone decides: objects mix kinds and are renamed when they are copied.
+
+use std::fmt;
+
+use super::time::is_time;
+use super::{Format, alb};
+
+/// The kinds of log line that Elastic Load Balancing writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Classic Load Balancer access log.
+    Classic,
+    /// Application Load Balancer access log.
+    Alb,
+    /// Application Load Balancer connection log.
+    AlbConnection,
+    /// Application Load Balancer health check log.
+    AlbHealthCheck,
+    /// Network Load Balancer access log (TLS listeners).
+    Nlb,
+}
+
+impl Kind {
+    /// Every kind, in the order of their declaration.
+    pub const ALL: [Kind; 5] = [Kind::Classic, Kind::Alb, Kind::AlbConnection, Kind::AlbHealthCheck, Kind::Nlb];
+
+    /// The value of `elb.kind`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Classic => "classic",
+            Kind::Alb => "alb",
+            Kind::AlbConnection => "alb_connection",
+            Kind::AlbHealthCheck => "alb_health_check",
+            Kind::Nlb => "nlb",
+        }
+    }
+
+    /// The field list of this kind; none for the kinds whose lines are not taken apart yet.
+    pub fn format(self) -> Option<&'static Format> {
+        match self {
+            Kind::Alb => Some(&alb::FORMAT),
+            Kind::Classic | Kind::AlbConnection | Kind::AlbHealthCheck | Kind::Nlb => None,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a line is of no known kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoKind {
+    /// The byte of the line at which it stopped looking like a log line.
+    pub at: usize,
+    /// What was expected there.
+    pub expected: &'static str,
+}
+
+/// Recognises a line by its first four tokens.
+pub(super) fn recognise(line: &[u8]) -> Result<Kind, NoKind> {
+    let [first, second, third, fourth] = first_tokens(line);
+    if first.text == b"tls" && is_version(second.text) {
+        return Ok(Kind::Nlb);
+    }
+    if is_time(first.text) {
+        if is_address(second.text) && is_digits_or_dash(third.text) && is_digits_or_dash(fourth.text) {
+            return Ok(Kind::AlbConnection);
+        }
+        if has_colon_or_dash(third.text) {
+            return Ok(Kind::Classic);
+        }
+        return Err(NoKind { at: third.at, expected: "the client's ip:port of a classic log, or a port of a connection log" });
+    }
+    if !is_type(first.text) {
+        return Err(NoKind { at: first.at, expected: "a time, or a type such as https" });
+    }
+    if !is_time(second.text) {
+        return Err(NoKind { at: second.at, expected: "a time" });
+    }
+    if is_number_or_dash(third.text) {
+        return Ok(Kind::AlbHealthCheck);
+    }
+    if has_colon_or_dash(fourth.text) {
+        return Ok(Kind::Alb);
+    }
+    Err(NoKind { at: fourth.at, expected: "the client's ip:port" })
+}
+
+#[derive(Clone, Copy)]
+struct Word<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+fn first_tokens(line: &[u8]) -> [Word<'_>; 4] {
+    let mut at = 0;
+    [(); 4].map(|()| {
+        at += line[at..].iter().take_while(|&&byte| byte == b' ').count();
+        let length = memchr::memchr(b' ', &line[at..]).unwrap_or(line.len() - at);
+        let word = Word { text: &line[at..at + length], at };
+        at += length;
+        word
+    })
+}
+
+fn is_type(text: &[u8]) -> bool {
+    matches!(text, [b'a'..=b'z', rest @ ..] if rest.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9')))
+}
+
+fn is_version(text: &[u8]) -> bool {
+    text.split_once_on(b'.').is_some_and(|(major, minor)| is_digits(major) && is_digits(minor))
+}
+
+fn is_number_or_dash(text: &[u8]) -> bool {
+    let unsigned = text.strip_prefix(b"-").unwrap_or(text);
+    text == b"-"
+        || is_digits(unsigned)
+        || unsigned.split_once_on(b'.').is_some_and(|(whole, fraction)| is_digits(whole) && is_digits(fraction))
+}
+
+fn is_digits_or_dash(text: &[u8]) -> bool {
+    text == b"-" || is_digits(text)
+}
+
+fn is_digits(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+}
+
+fn has_colon_or_dash(text: &[u8]) -> bool {
+    text == b"-" || memchr::memchr(b':', text).is_some()
+}
+
+fn is_address(text: &[u8]) -> bool {
+    super::value::is_ip(text)
+}
+
+/// `slice::split_once` is not stable yet.
+trait SplitOnce {
+    fn split_once_on(&self, separator: u8) -> Option<(&[u8], &[u8])>;
+}
+
+impl SplitOnce for [u8] {
+    fn split_once_on(&self, separator: u8) -> Option<(&[u8], &[u8])> {
+        let at = memchr::memchr(separator, self)?;
+        Some((&self[..at], &self[at + 1..]))
+    }
+}

@@ -1,0 +1,122 @@
+//! A line taken apart: its kind and its fields.
+
+use std::fmt;
+
+use super::cursor::{Cursor, UnclosedQuote};
+use super::kind::{NoKind, recognise};
+use super::{Field, Format, Kind, Reading, Token};
+
+/// A parsed line. Its fields are read when they are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'t, 'a> {
+    /// What kind of log the line belongs to.
+    pub kind: Kind,
+    /// The kind's field list.
+    pub format: &'static Format,
+    /// The line's fields, those that the format does not know included.
+    pub tokens: &'t [Token<'a>],
+}
+
+/// Why a line could not be parsed, and at which byte of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineError {
+    /// It is of no known kind.
+    NoKind {
+        /// The byte at which it stopped looking like a log line.
+        at: usize,
+        /// What was expected there.
+        expected: &'static str,
+    },
+    /// A quote that opens a field never closes.
+    UnclosedQuote {
+        /// The line's kind.
+        kind: Kind,
+        /// The byte of the quote.
+        at: usize,
+    },
+    /// Its kind is known, but not taken apart by this version.
+    Unsupported(Kind),
+    /// `Enable … for ELB: …`, which AWS writes when logging is switched on.
+    ControlLine,
+    /// `#…`: a header of W3C logs, in an object that does not begin with one.
+    HeaderLine,
+    /// JSON, which no load balancer writes to S3 by itself.
+    Json,
+    /// It is longer than `MAX_LINE_BYTES` and was cut off there.
+    TooLong {
+        /// The byte at which it was cut.
+        at: usize,
+    },
+}
+
+/// Takes a line (without its line feed) apart. `tokens` is emptied and then filled; the record borrows it, so that one
+/// allocation serves many lines.
+///
+/// # Errors
+/// A [`LineError`] for a line of no known kind and for a quote that never closes. A line with too few or too many fields,
+/// or with fields that are not of their type, is no error.
+pub fn parse<'t, 'a>(line: &'a [u8], tokens: &'t mut Vec<Token<'a>>) -> Result<Record<'t, 'a>, LineError> {
+    let kind = recognise(line).map_err(|no_kind| explain(line, no_kind))?;
+    let format = kind.format().ok_or(LineError::Unsupported(kind))?;
+    tokens.clear();
+    let mut cursor = Cursor::new(line, format.quoting);
+    while let Some(token) = cursor.next_token().map_err(|UnclosedQuote { at }| LineError::UnclosedQuote { kind, at })? {
+        tokens.push(token);
+    }
+    Ok(Record { kind, format, tokens })
+}
+
+impl<'t, 'a> Record<'t, 'a> {
+    /// The line's own time, as logged.
+    pub fn timestamp(&self) -> Option<&'a [u8]> {
+        self.fields().find(|(field, _)| field.is_timestamp()).map(|(_, token)| token.raw)
+    }
+
+    /// The known fields that the line has, in order.
+    pub fn fields(&self) -> impl Iterator<Item = (&'static Field, &'t Token<'a>)> + use<'t, 'a> {
+        self.format.fields.iter().zip(self.tokens)
+    }
+
+    /// The known fields that the line has, read.
+    pub fn readings(&self) -> impl Iterator<Item = (&'static Field, &'t Token<'a>, Reading<'a>)> + use<'t, 'a> {
+        self.fields().map(|(field, token)| (field, token, field.ty.read(token)))
+    }
+
+    /// The fields beyond the known ones; none if all of them are absent, as when AWS prepares a new field.
+    pub fn extras(&self) -> &'t [Token<'a>] {
+        match self.tokens.get(self.format.fields.len()..) {
+            Some(extras) if extras.iter().any(|token| !token.is_absent()) => extras,
+            _ => &[],
+        }
+    }
+
+    /// Whether the line has fewer fields than AWS ever wrote.
+    pub fn is_short(&self) -> bool {
+        self.tokens.len() < self.format.shortest
+    }
+}
+
+impl fmt::Display for LineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LineError::NoKind { at, expected } => write!(f, "no known kind of log line: expected {expected} at byte {at}"),
+            LineError::UnclosedQuote { kind, at } => write!(f, "{kind}: the quote at byte {at} never closes"),
+            LineError::Unsupported(kind) => write!(f, "{kind}: this kind of line is not taken apart yet (byte 0)"),
+            LineError::ControlLine => write!(f, "control line, written by AWS when logging is switched on; no request (byte 0)"),
+            LineError::HeaderLine => write!(f, "W3C header line in an object that does not begin with one (byte 0)"),
+            LineError::Json => write!(f, "JSON, not a log line (byte 0)"),
+            LineError::TooLong { at } => write!(f, "longer than MAX_LINE_BYTES: cut off at byte {at}"),
+        }
+    }
+}
+
+impl std::error::Error for LineError {}
+
+fn explain(line: &[u8], NoKind { at, expected }: NoKind) -> LineError {
+    match line {
+        [b'{', ..] => LineError::Json,
+        [b'#', ..] => LineError::HeaderLine,
+        _ if line.starts_with(b"Enable ") && memchr::memmem::find(line, b" for ELB: ").is_some() => LineError::ControlLine,
+        _ => LineError::NoKind { at, expected },
+    }
+}

@@ -1,0 +1,76 @@
+//! The one form of time in every ELB log: `YYYY-MM-DDTHH:MM:SS[.digits][Z]`, always UTC.
+
+/// Whether `text` is such a time, with every part in range. A second of 60 is none: AWS smears leap seconds.
+pub fn is_time(text: &[u8]) -> bool {
+    let Some((head, tail)) = text.split_at_checked(19) else { return false };
+    let tail = tail.strip_suffix(b"Z").unwrap_or(tail);
+    is_fraction(tail)
+        && matches!((head[4], head[7], head[10], head[13], head[16]), (b'-', b'-', b'T', b':', b':'))
+        && is_in_range(head)
+}
+
+/// Whether a time names its zone, which AWS leaves out in NLB logs.
+pub fn is_zoned(time: &[u8]) -> bool {
+    time.last() == Some(&b'Z')
+}
+
+fn is_fraction(tail: &[u8]) -> bool {
+    match tail {
+        [] => true,
+        [b'.', digits @ ..] => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
+fn is_in_range(head: &[u8]) -> bool {
+    let two = |at: usize| number(&head[at..at + 2]);
+    let (Some(year), Some(month), Some(day)) = (number(&head[..4]), two(5), two(8)) else { return false };
+    (1..=12).contains(&month)
+        && (1..=days_in(year, month)).contains(&day)
+        && two(11).is_some_and(|hour| hour < 24)
+        && two(14).is_some_and(|minute| minute < 60)
+        && two(17).is_some_and(|second| second < 60)
+}
+
+fn number(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0')))
+}
+
+fn days_in(year: u32, month: u32) -> u32 {
+    match month {
+        4 | 6 | 9 | 11 => 30,
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
+        2 => 28,
+        _ => 31,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_time;
+
+    macro_rules! times {
+        ($($name:ident: $text:literal => $expected:literal,)*) => {
+            $(#[test] fn $name() { assert_eq!(is_time($text.as_bytes()), $expected, "is_time({:?})", $text); })*
+        };
+    }
+
+    times! {
+        microseconds_and_zone: "2026-03-02T10:15:04.123456Z" => true,
+        no_zone: "2026-03-02T10:15:04.123456" => true,
+        no_fraction: "2026-03-02T10:15:04Z" => true,
+        neither: "2026-03-02T10:15:04" => true,
+        leap_day: "2024-02-29T00:00:00Z" => true,
+        no_leap_day_in_a_century: "2100-02-29T00:00:00Z" => false,
+        thirty_first_of_april: "2026-04-31T00:00:00Z" => false,
+        month_thirteen: "2026-13-02T10:15:04Z" => false,
+        hour_twenty_four: "2026-03-02T24:00:00Z" => false,
+        second_sixty: "2026-12-31T23:59:60Z" => false,
+        empty_fraction: "2026-03-02T10:15:04.Z" => false,
+        letters_for_digits: "2026-03-0aT10:15:04Z" => false,
+        space_for_t: "2026-03-02 10:15:04Z" => false,
+        date_only: "2026-03-02" => false,
+        offset: "2026-03-02T10:15:04+01:00" => false,
+        nothing: "" => false,
+    }
+}

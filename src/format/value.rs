@@ -1,0 +1,256 @@
+//! What the text of a field says, by the type of the field.
+
+use std::net::IpAddr;
+use std::str;
+
+use memchr::{memchr, memrchr};
+
+use super::request::{Request, is_port};
+use super::time::is_time;
+use super::{Token, Type};
+
+/// Numbers with more digits are refused: JSON readers cap a number's length (Jackson's default is 1,000), and an event that
+/// the receiver cannot read takes its whole batch with it.
+const LONGEST_DECIMAL: usize = 300;
+
+/// What was found in a field.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Reading<'a> {
+    /// AWS says that there is no value.
+    Absent,
+    /// A value of the field's type.
+    Value(Value<'a>),
+    /// Text that is not of the field's type.
+    Invalid,
+}
+
+/// A field's value. Texts still carry AWS's escapes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// Text of any kind.
+    Text(&'a [u8]),
+    /// Digits as logged, with an optional `-` and fraction; may have leading zeros.
+    Number(&'a [u8]),
+    /// An instant in UTC, as logged.
+    Time(&'a [u8]),
+    /// An address with its port.
+    Endpoint(Endpoint<'a>),
+    /// A request line.
+    Request(Request<'a>),
+    /// Texts separated by this byte.
+    List(&'a [u8], u8),
+    /// Integers and `-`, separated by spaces.
+    IntegerList(&'a [u8]),
+}
+
+/// `ip:port` and its variants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint<'a> {
+    /// What stands before the last colon.
+    pub host: Host<'a>,
+    /// What stands behind it.
+    pub port: Port<'a>,
+}
+
+/// The address part of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host<'a> {
+    /// Nothing stands before the colon.
+    None,
+    /// An address, IPv6 without brackets.
+    Ip(&'a [u8]),
+    /// Anything else, such as a host name.
+    Address(&'a [u8]),
+    /// The whole token is an ARN, as for a Lambda target.
+    Arn(&'a [u8]),
+}
+
+/// The port part of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port<'a> {
+    /// `-`, or nothing.
+    None,
+    /// Digits of a number up to 65535.
+    Number(&'a [u8]),
+    /// Anything else.
+    Invalid(&'a [u8]),
+}
+
+impl Type {
+    /// Reads a field of this type.
+    pub fn read<'a>(self, token: &Token<'a>) -> Reading<'a> {
+        if token.is_absent() {
+            return Reading::Absent;
+        }
+        let raw = token.raw;
+        let value = match self {
+            Type::Text => Some(Value::Text(raw)),
+            Type::Integer => is_integer(raw).then_some(Value::Number(raw)),
+            Type::ProcessingTime if is_minus_one(raw) => return Reading::Absent,
+            Type::ProcessingTime => is_decimal(raw).then_some(Value::Number(raw)),
+            Type::Ip => is_ip(raw).then_some(Value::Text(raw)),
+            Type::Endpoint => Endpoint::split(raw).map(Value::Endpoint),
+            Type::Timestamp | Type::Time => is_time(raw).then_some(Value::Time(raw)),
+            Type::Request => {
+                return Request::split(raw).map_or(Reading::Absent, |request| Reading::Value(Value::Request(request)));
+            }
+            Type::CommaList => return read_list(raw, b',', |_| true, Value::List(raw, b',')),
+            Type::SpaceList => return read_list(raw, b' ', |_| true, Value::List(raw, b' ')),
+            Type::IntegerList => return read_list(raw, b' ', |item| item == b"-" || is_integer(item), Value::IntegerList(raw)),
+        };
+        value.map_or(Reading::Invalid, Reading::Value)
+    }
+}
+
+impl<'a> Endpoint<'a> {
+    fn split(text: &'a [u8]) -> Option<Endpoint<'a>> {
+        if text.starts_with(b"arn:") {
+            return Some(Endpoint { host: Host::Arn(text), port: Port::None });
+        }
+        let colon = memrchr(b':', text)?;
+        let (address, port) = (&text[..colon], &text[colon + 1..]);
+        let address = address.strip_prefix(b"[").and_then(|inner| inner.strip_suffix(b"]")).unwrap_or(address);
+        let host = match address {
+            b"" | b"-" => Host::None,
+            _ if is_ip(address) => Host::Ip(address),
+            _ => Host::Address(address),
+        };
+        let port = match port {
+            b"" | b"-" => Port::None,
+            _ if is_port(port) => Port::Number(port),
+            _ => Port::Invalid(port),
+        };
+        Some(Endpoint { host, port })
+    }
+}
+
+/// The items of a list, without the empty ones that repeated separators make.
+pub(crate) fn items(list: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    list.split(move |&byte| byte == separator).filter(|item| !item.is_empty())
+}
+
+/// Whether `text` is what [`IpAddr`] reads.
+pub(super) fn is_ip(text: &[u8]) -> bool {
+    let plausible = text.len() >= 2 && (memchr(b':', text).is_some() || text[0].is_ascii_digit());
+    plausible && str::from_utf8(text).is_ok_and(|text| text.parse::<IpAddr>().is_ok())
+}
+
+fn read_list<'a>(raw: &'a [u8], separator: u8, valid: impl Fn(&[u8]) -> bool, value: Value<'a>) -> Reading<'a> {
+    let mut items = items(raw, separator).peekable();
+    if items.peek().is_none() {
+        Reading::Absent
+    } else if items.all(valid) {
+        Reading::Value(value)
+    } else {
+        Reading::Invalid
+    }
+}
+
+fn is_integer(text: &[u8]) -> bool {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    plain && (digits.len() <= 18 || str::from_utf8(text).is_ok_and(|text| text.parse::<i64>().is_ok()))
+}
+
+fn is_decimal(text: &[u8]) -> bool {
+    let unsigned = text.strip_prefix(b"-").unwrap_or(text);
+    let digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    text.len() <= LONGEST_DECIMAL
+        && match memchr(b'.', unsigned) {
+            Some(point) => digits(&unsigned[..point]) && digits(&unsigned[point + 1..]),
+            None => digits(unsigned),
+        }
+}
+
+fn is_minus_one(text: &[u8]) -> bool {
+    match text {
+        b"-1" => true,
+        [b'-', b'1', b'.', zeros @ ..] => !zeros.is_empty() && zeros.iter().all(|&digit| digit == b'0'),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(ty: Type, raw: &str, expected: &str) {
+        let reading = ty.read(&Token { raw: raw.as_bytes(), quoted: false, at: 0 });
+        let text = |raw: &[u8]| String::from_utf8_lossy(raw).into_owned();
+        let found = match reading {
+            Reading::Absent => "absent".to_owned(),
+            Reading::Invalid => "invalid".to_owned(),
+            Reading::Value(Value::Endpoint(Endpoint { host, port })) => {
+                let host = match host {
+                    Host::None => String::new(),
+                    Host::Ip(ip) => format!("ip {}", text(ip)),
+                    Host::Address(address) => format!("address {}", text(address)),
+                    Host::Arn(arn) => format!("arn {}", text(arn)),
+                };
+                let port = match port {
+                    Port::None => String::new(),
+                    Port::Number(port) => format!(" port {}", text(port)),
+                    Port::Invalid(port) => format!(" invalid port {}", text(port)),
+                };
+                host + &port
+            }
+            Reading::Value(_) => "value".to_owned(),
+        };
+        assert_eq!(found, expected, "{raw:?} as {ty:?}");
+    }
+
+    macro_rules! readings {
+        ($($name:ident: $ty:ident $raw:literal => $expected:literal,)*) => {
+            $(#[test] fn $name() { check(Type::$ty, $raw, $expected); })*
+        };
+    }
+
+    readings! {
+        dash: Integer "-" => "absent",
+        quoted_dash_in_a_bare_field: Text "\"-\"" => "absent",
+        empty: Text "" => "absent",
+        integer: Integer "200" => "value",
+        negative_integer: Integer "-1" => "value",
+        zeros: Integer "000" => "value",
+        letters: Integer "abc" => "invalid",
+        plus_sign: Integer "+1" => "invalid",
+        decimal_as_integer: Integer "1.0" => "invalid",
+        largest_integer: Integer "9223372036854775807" => "value",
+        too_large_integer: Integer "9223372036854775808" => "invalid",
+        smallest_integer: Integer "-9223372036854775808" => "value",
+        decimal: ProcessingTime "0.000" => "value",
+        whole_decimal: ProcessingTime "4" => "value",
+        negative_decimal: ProcessingTime "-0.5" => "value",
+        minus_one: ProcessingTime "-1" => "absent",
+        minus_one_with_zeros: ProcessingTime "-1.000" => "absent",
+        nearly_minus_one: ProcessingTime "-1.001" => "value",
+        no_fraction_digits: ProcessingTime "1." => "invalid",
+        no_whole_digits: ProcessingTime ".5" => "invalid",
+        exponent: ProcessingTime "1e3" => "invalid",
+        not_a_number: ProcessingTime "NaN" => "invalid",
+        ipv4: Ip "192.0.2.1" => "value",
+        ipv6: Ip "2001:DB8::1" => "value",
+        host_name_as_ip: Ip "a.example" => "invalid",
+        ip_and_port: Endpoint "192.0.2.1:80" => "ip 192.0.2.1 port 80",
+        bare_ipv6_and_port: Endpoint "2001:db8::1:443" => "ip 2001:db8::1 port 443",
+        bracketed_ipv6_and_port: Endpoint "[2001:db8::1]:443" => "ip 2001:db8::1 port 443",
+        port_dash: Endpoint "192.0.2.1:-" => "ip 192.0.2.1",
+        port_out_of_range: Endpoint "192.0.2.1:65536" => "ip 192.0.2.1 invalid port 65536",
+        port_of_letters: Endpoint "192.0.2.1:http" => "ip 192.0.2.1 invalid port http",
+        host_name: Endpoint "backend.example:80" => "address backend.example port 80",
+        lambda_arn: Endpoint "arn:aws:lambda:eu-west-1:123456789012:function:f:7" => "arn arn:aws:lambda:eu-west-1:123456789012:function:f:7",
+        no_colon: Endpoint "192.0.2.1" => "invalid",
+        time: Time "2026-03-02T10:15:04.123000Z" => "value",
+        no_time: Time "yesterday" => "invalid",
+        integers: IntegerList "200 - 404" => "value",
+        integers_with_a_bad_one: IntegerList "200 abc" => "invalid",
+        list_of_spaces: SpaceList "  " => "absent",
+        request_of_dashes: Request "- - -" => "absent",
+    }
+
+    #[test]
+    fn a_decimal_longer_than_json_readers_take_is_invalid() {
+        check(Type::ProcessingTime, &format!("0.{}", "1".repeat(LONGEST_DECIMAL)), "invalid");
+    }
+}

@@ -1,0 +1,42 @@
+//! Ships the access logs of AWS load balancers from S3 to Logstash: one structured event a request, and proof of what arrived.
+//!
+//! # Layout
+//!
+//! In the order in which data goes:
+//!
+//! * [`notification`]: what S3 says happened, to the objects that are meant.
+//! * [`object`]: where objects are kept; one object's bytes, inflated, to lines.
+//! * [`format`]: a line to a record: its kind and its typed fields. One file a log format.
+//! * [`event`]: a record to the JSON of its event, and the id that makes a retry harmless.
+//! * [`batch`]: events to request bodies.
+//! * [`sink`]: batches to Logstash, again and again if need be.
+//! * [`ledger`]: what became of every line.
+//!
+//! Around it:
+//!
+//! * [`ship`] ties these together for one object and for many; [`stop`] ends them.
+//! * [`handler`] is one invocation of the Lambda function.
+//! * [`config`] is everything the program can be told; [`assemble`] makes a shipper of it;
+//!   [`telemetry`] is what it says while it works.
+//! * [`receive`] is a stand-in for Logstash's http input.
+//!
+//! Line splitting, inflating, `format`, `event` and `batch` know no AWS, no HTTP, no clock and no environment: they take bytes and
+//! give values. The environment and the wall clock are read in the binaries alone.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod assemble;
+pub mod batch;
+pub mod config;
+pub mod event;
+pub mod format;
+pub mod handler;
+pub mod ledger;
+pub mod notification;
+pub mod object;
+pub mod receive;
+pub mod ship;
+pub mod sink;
+pub mod stop;
+pub mod telemetry;

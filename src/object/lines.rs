@@ -1,0 +1,273 @@
+//! Text to lines, in bounded memory and without I/O.
+//!
+//! Lines come in blocks of many, because everything behind this point (parsing, event writing, compression) is done a block at
+//! a time, by whichever thread is free.
+
+use memchr::memchr;
+
+/// Bounds of a block of lines.
+#[derive(Clone, Copy, Debug)]
+pub struct LineLimits {
+    /// A longer line is cut off here; `MAX_LINE_BYTES`.
+    pub line_bytes: usize,
+    /// A block is full with this many lines.
+    pub block_lines: usize,
+    /// A block is full once it covers this many bytes of the object's text.
+    pub block_bytes: usize,
+}
+
+/// A run of whole lines of one object.
+#[derive(Debug, Default)]
+pub struct Block {
+    text: Vec<u8>,
+    spans: Vec<Span>,
+}
+
+/// One line, without the line feed that ends it and one carriage return before that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// The line's bytes.
+    pub text: &'a [u8],
+    /// The byte of the object's text at which the line begins.
+    pub offset: u64,
+    /// Whether it was longer than the limit and is cut off.
+    pub truncated: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: usize,
+    end: usize,
+    offset: u64,
+    truncated: bool,
+}
+
+impl Block {
+    /// The lines, in order.
+    pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        self.spans.iter().map(|&Span { start, end, offset, truncated }| Line { text: &self.text[start..end], offset, truncated })
+    }
+
+    /// How many lines there are.
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+}
+
+/// Finds the lines in text that comes in pieces.
+///
+/// Text is appended to [`Lines::buffer`], then [`Lines::next_block`] is called until it gives none. Blocks depend on the text
+/// alone, not on how it was cut into pieces.
+#[derive(Debug)]
+pub struct Lines {
+    limits: LineLimits,
+    block: Block,
+    /// Up to here the text has been looked through for line feeds.
+    scanned: usize,
+    /// Where the current line begins in the text.
+    start: usize,
+    /// Where it begins in the object.
+    offset: u64,
+    /// How much of the current line was dropped because it is too long.
+    dropped: u64,
+}
+
+impl Lines {
+    /// Starts at the beginning of an object.
+    pub fn new(limits: LineLimits) -> Self {
+        Lines { limits, block: Block::default(), scanned: 0, start: 0, offset: 0, dropped: 0 }
+    }
+
+    /// The buffer to append text to.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.block.text
+    }
+
+    /// A full block, if the text appended so far makes one.
+    pub fn next_block(&mut self) -> Option<Block> {
+        while let Some(found) = memchr(b'\n', &self.block.text[self.scanned..]) {
+            let line_feed = self.scanned + found;
+            self.end_line(line_feed, line_feed + 1);
+            if self.is_full() {
+                return Some(self.cut());
+            }
+        }
+        self.scanned = self.block.text.len();
+        self.drop_excess();
+        None
+    }
+
+    /// The last block of a whole object. Its last line may lack its line feed.
+    pub fn finish(mut self) -> Option<Block> {
+        if self.start < self.block.text.len() {
+            let end = self.block.text.len();
+            self.push_span(end);
+        }
+        self.finish_broken()
+    }
+
+    /// The last block of an object that broke off. What stands behind the last line feed is no line.
+    pub fn finish_broken(self) -> Option<Block> {
+        (!self.block.is_empty()).then_some(self.block)
+    }
+
+    /// Ends the current line at `line_feed`; the next one starts at `next`.
+    fn end_line(&mut self, line_feed: usize, next: usize) {
+        let carriage_return = self.dropped == 0 && self.block.text[self.start..line_feed].last() == Some(&b'\r');
+        self.push_span(line_feed - usize::from(carriage_return));
+        self.offset += (next - self.start) as u64 + self.dropped;
+        self.dropped = 0;
+        self.start = next;
+        self.scanned = next;
+    }
+
+    fn push_span(&mut self, end: usize) {
+        let kept = (end - self.start).min(self.limits.line_bytes);
+        if kept > 0 || self.dropped > 0 {
+            let truncated = self.dropped > 0 || end - self.start > self.limits.line_bytes;
+            self.block.spans.push(Span { start: self.start, end: self.start + kept, offset: self.offset, truncated });
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        // Measured in the object, because the buffer also depends on how the text was cut into pieces.
+        let covered = self.block.spans.first().map_or(0, |first| self.offset - first.offset);
+        self.block.len() >= self.limits.block_lines || covered >= self.limits.block_bytes as u64
+    }
+
+    /// Takes the block up to the current line, whose beginning moves to a new one.
+    fn cut(&mut self) -> Block {
+        let mut rest = Vec::with_capacity(self.block.text.capacity());
+        rest.extend_from_slice(&self.block.text[self.start..]);
+        let mut block = Block { text: rest, spans: Vec::with_capacity(self.block.spans.len()) };
+        std::mem::swap(&mut block, &mut self.block);
+        block.text.truncate(self.start);
+        (self.start, self.scanned) = (0, 0);
+        block
+    }
+
+    /// Keeps memory bounded inside a line that is too long. Its limit and one byte more are kept, because that byte may be the
+    /// carriage return of a line that is just short enough.
+    fn drop_excess(&mut self) {
+        let keep = self.start + self.limits.line_bytes + 1;
+        if self.block.text.len() > keep {
+            self.dropped += (self.block.text.len() - keep) as u64;
+            self.block.text.truncate(keep);
+            self.scanned = keep;
+        }
+        // Blank lines leave no span, so a block of nothing else would never be full.
+        if self.block.is_empty() && self.start > 0 {
+            self.block.text.drain(..self.start);
+            self.scanned -= self.start;
+            self.start = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: LineLimits = LineLimits { line_bytes: 8, block_lines: 3, block_bytes: 16 };
+
+    /// The lines as `offset:text`, `!` for a truncated one, and `|` where a block ends.
+    fn show(text: &[u8], piece: usize, whole: bool) -> String {
+        let mut lines = Lines::new(LIMITS);
+        let mut shown = Vec::new();
+        let mut show = |block: Block| {
+            shown.extend(block.lines().map(|Line { text, offset, truncated }| {
+                format!("{offset}:{}{}", text.escape_ascii(), if truncated { "!" } else { "" })
+            }));
+            shown.push("|".to_owned());
+        };
+        for piece in text.chunks(piece) {
+            lines.buffer().extend_from_slice(piece);
+            while let Some(block) = lines.next_block() {
+                show(block);
+            }
+        }
+        let last = if whole { lines.finish() } else { lines.finish_broken() };
+        last.map(&mut show);
+        shown.join(" ")
+    }
+
+    macro_rules! lines {
+        ($($name:ident: $text:literal => $expected:literal,)*) => {
+            $(#[test] fn $name() { assert_eq!(show($text, usize::MAX, true), $expected); })*
+        };
+    }
+
+    lines! {
+        nothing: b"" => "",
+        one: b"a\n" => "0:a |",
+        last_line_without_line_feed: b"a\nb" => "0:a 2:b |",
+        carriage_return_belongs_to_the_end: b"a\r\nb\r\n" => "0:a 3:b |",
+        one_carriage_return_only: b"a\r\r\n" => "0:a\\r |",
+        carriage_return_without_line_feed_is_text: b"a\r" => "0:a\\r |",
+        blank_lines_are_no_lines_but_count: b"\n\r\na\n\n" => "3:a |",
+        only_blank_lines: b"\n\n\r\n" => "",
+        spaces_are_a_line: b"  \n" => "0:   |",
+        longest_line: b"12345678\n" => "0:12345678 |",
+        longest_line_with_carriage_return: b"12345678\r\n" => "0:12345678 |",
+        too_long: b"123456789\nb\n" => "0:12345678! 10:b |",
+        much_too_long: b"123456789012345678901234567890\nb\n" => "0:12345678! | 31:b |",
+        too_long_by_its_carriage_return: b"12345678\r\r\nb\n" => "0:12345678! 11:b |",
+        too_long_at_the_end: b"b\n1234567890" => "0:b 2:12345678! |",
+        carriage_return_at_the_limit_without_line_feed: b"12345678\r" => "0:12345678! |",
+        block_of_three: b"a\nb\nc\nd\n" => "0:a 2:b 4:c | 6:d |",
+        block_of_sixteen_bytes: b"1234567\n1234567\nd\n" => "0:1234567 8:1234567 | 16:d |",
+    }
+
+    #[test]
+    fn bytes_behind_the_last_line_feed_of_a_broken_object_are_no_line() {
+        assert_eq!(show(b"a\nb", usize::MAX, false), "0:a |");
+        assert_eq!(show(b"a", usize::MAX, false), "");
+    }
+
+    #[test]
+    fn memory_stays_bounded_inside_an_endless_line_and_among_blank_ones() {
+        for byte in [b'x', b'\n'] {
+            let mut lines = Lines::new(LIMITS);
+            for _ in 0..1_000 {
+                lines.buffer().extend_from_slice(&[byte; 100]);
+                assert!(lines.next_block().is_none());
+                assert!(lines.buffer().len() <= 9, "{} bytes of {:?} are kept", lines.buffer().len(), char::from(byte));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_chunking_gives_the_same_lines_and_blocks(
+            text in prop::collection::vec(prop::sample::select(b"ab\r\n\n".as_slice()), 0..200),
+            piece in 1_usize..40,
+        ) {
+            prop_assert_eq!(show(&text, piece, true), show(&text, usize::MAX, true));
+            prop_assert_eq!(show(&text, piece, false), show(&text, usize::MAX, false));
+        }
+
+        #[test]
+        fn lines_are_those_of_a_naive_split(text in prop::collection::vec(prop::sample::select(b"ab\r\n\n".as_slice()), 0..200)) {
+            let mut expected = Vec::new();
+            let mut offset = 0;
+            for piece in text.split_inclusive(|&byte| byte == b'\n') {
+                let line = piece.strip_suffix(b"\n").map_or(piece, |line| line.strip_suffix(b"\r").unwrap_or(line));
+                if !line.is_empty() {
+                    let cut = &line[..line.len().min(LIMITS.line_bytes)];
+                    expected.push(format!("{offset}:{}{}", cut.escape_ascii(), if cut.len() < line.len() { "!" } else { "" }));
+                }
+                offset += piece.len();
+            }
+            let shown = show(&text, 7, true);
+            let found: Vec<&str> = shown.split(' ').filter(|word| !word.is_empty() && *word != "|").collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

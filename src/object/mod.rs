@@ -1,0 +1,251 @@
+//! Objects to lines: where log objects are kept, and how one is read in bounded memory.
+
+mod dir;
+mod inflate;
+mod key;
+mod lines;
+mod reader;
+mod s3;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+pub use self::dir::{DirStore, key_of};
+pub use self::inflate::{Inflate, InflateError, Progress};
+pub use self::key::{KeyFacts, Skip, from_aws_logs, skip_reason};
+pub use self::lines::{Block, Line, LineLimits, Lines};
+pub use self::reader::ObjectReader;
+pub use self::s3::S3Store;
+
+/// The name under which an object's lines are known: its ids are made from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectName {
+    /// The bucket; empty for a local file that stands for itself.
+    pub bucket: String,
+    /// The key, decoded; for a local file its path as given.
+    pub key: String,
+}
+
+/// What a name means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The object stands in a bucket, or is taken for one that does.
+    Bucket(ObjectName),
+    /// A local file that stands for itself.
+    LocalFile(ObjectName),
+}
+
+/// One object to be shipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectRef {
+    /// What its events say where they are from.
+    pub origin: Origin,
+    /// Where its bytes are.
+    pub place: Place,
+    /// Whether it was asked for by its own name. Then an empty body is no reason to skip it.
+    pub asked_for: bool,
+}
+
+/// What is to be done about one object of a run.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Ship it.
+    Ship(ObjectRef),
+    /// Nothing, and why. The test event of S3 names a bucket and no key.
+    Skip(ObjectName, Skip),
+    /// It cannot even be named as an object: say why and fail.
+    Fail(ObjectName, String),
+}
+
+/// Where an object's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the configured store, under the origin's name.
+    Store,
+    /// In a local file, whatever the store.
+    File(PathBuf),
+}
+
+/// Where objects are kept; `OBJECT_STORE`.
+#[derive(Debug)]
+pub enum Store {
+    /// Amazon S3, or what speaks its protocol.
+    S3(S3Store),
+    /// A directory whose sub-directories are buckets.
+    Dir(DirStore),
+    /// Nowhere: all objects are files named on the command line.
+    LocalFiles,
+}
+
+/// An object whose reading has begun.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its bytes.
+    pub body: Body,
+    /// The ETag without quotes, where the store has one.
+    pub etag: Option<String>,
+    /// The length of the body, where the store says so.
+    pub length: Option<u64>,
+    /// When it was written.
+    pub modified: jiff::Timestamp,
+}
+
+/// An object's bytes as they come.
+#[derive(Debug)]
+pub enum Body {
+    /// From S3.
+    S3(aws_sdk_s3::primitives::ByteStream),
+    /// From a file.
+    File(tokio::fs::File),
+}
+
+/// Why an object could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// There is no such object.
+    #[error("there is no object {name}; was it deleted, or is the bucket wrong?")]
+    NotFound {
+        /// Its name.
+        name: ObjectName,
+    },
+    /// Reading it is not allowed.
+    #[error("reading {name} is denied ({detail}); allow s3:GetObject on it")]
+    Denied {
+        /// Its name.
+        name: ObjectName,
+        /// What the store said.
+        detail: String,
+    },
+    /// Its name cannot be one in this store.
+    #[error("{name} is no name of an object in the directory {directory}")]
+    BadName {
+        /// Its name.
+        name: ObjectName,
+        /// The store's directory.
+        directory: String,
+    },
+    /// The store did not give it, or stopped giving it.
+    #[error("reading {name} failed at byte {at}: {detail}")]
+    Unreadable {
+        /// Its name.
+        name: ObjectName,
+        /// How many bytes had come.
+        at: u64,
+        /// What went wrong.
+        detail: String,
+    },
+    /// Its body ended early.
+    #[error("{name} ended at byte {at} of {length}")]
+    Short {
+        /// Its name.
+        name: ObjectName,
+        /// How many bytes came.
+        at: u64,
+        /// How many were announced.
+        length: u64,
+    },
+    /// Its data is not what it should be.
+    #[error("{name}: {source}")]
+    Data {
+        /// Its name.
+        name: ObjectName,
+        /// What is wrong, and where.
+        source: InflateError,
+    },
+}
+
+impl Origin {
+    /// The name, whatever it means.
+    pub fn name(&self) -> &ObjectName {
+        match self {
+            Origin::Bucket(name) | Origin::LocalFile(name) => name,
+        }
+    }
+}
+
+impl ObjectRef {
+    /// An object of the configured store.
+    pub fn stored(bucket: impl Into<String>, key: impl Into<String>) -> Self {
+        let name = ObjectName { bucket: bucket.into(), key: key.into() };
+        ObjectRef { origin: Origin::Bucket(name), place: Place::Store, asked_for: false }
+    }
+
+    /// The object's name.
+    pub fn name(&self) -> &ObjectName {
+        self.origin.name()
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.bucket.is_empty() { f.write_str(&self.key) } else { write!(f, "s3://{}/{}", self.bucket, self.key) }
+    }
+}
+
+impl Store {
+    /// Begins to read an object.
+    ///
+    /// # Errors
+    /// The object is not there, or the store does not give it.
+    pub async fn open(&self, object: &ObjectRef) -> Result<Opened, ObjectError> {
+        match (&object.place, self) {
+            (Place::File(path), _) => dir::open(object.name(), path).await,
+            (Place::Store, Store::Dir(store)) => store.open(object.name()).await,
+            (Place::Store, Store::S3(store)) => store.open(object.name()).await,
+            (Place::Store, Store::LocalFiles) => Err(ObjectError::NotFound { name: object.name().clone() }),
+        }
+    }
+}
+
+impl Store {
+    /// Hands every key below a prefix to `found`, in order, until that says to stop by returning false. A page of keys at a
+    /// time, so that millions need no memory.
+    ///
+    /// # Errors
+    /// What the store's client says. Keys before the fault have been handed on.
+    pub async fn list<F: Future<Output = bool>>(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        mut found: impl FnMut(String) -> F,
+    ) -> Result<(), String> {
+        match self {
+            Store::S3(store) => {
+                let mut pages = store.list(bucket, prefix);
+                while let Some(page) = pages.next().await {
+                    for object in page.map_err(|error| s3::detail(&error))?.contents.unwrap_or_default() {
+                        if let Some(key) = object.key
+                            && !found(key).await
+                        {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+            Store::Dir(store) => {
+                for key in store.list(bucket, prefix)? {
+                    if !found(key).await {
+                        return Ok(());
+                    }
+                }
+            }
+            Store::LocalFiles => {}
+        }
+        Ok(())
+    }
+}
+
+impl Body {
+    /// The next bytes, at most a few hundred KiB; none at the end.
+    ///
+    /// # Errors
+    /// What the store's client says.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, String> {
+        match self {
+            Body::S3(body) => body.try_next().await.map_err(|error| s3::detail(&error)),
+            Body::File(file) => dir::chunk(file).await.map_err(|error| error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! One object's bytes to blocks of lines.
+
+use bytes::{Buf as _, Bytes};
+
+use super::{Block, Body, Inflate, InflateError, LineLimits, Lines, ObjectError, ObjectName, Opened, Progress};
+
+/// How much text is made from compressed bytes at once.
+const STEP_BYTES: usize = 64 * 1024;
+
+/// Reads an object block by block. It holds one block and one chunk of the body, whatever the object's size.
+#[derive(Debug)]
+pub struct ObjectReader {
+    source: Source,
+    inflate: Inflate,
+    /// None once the last block is handed out.
+    lines: Option<Lines>,
+    /// How the body ended, once it has. What broke it off is handed out behind the lines that came before.
+    end: Option<Result<(), ObjectError>>,
+}
+
+/// The body, chunk by chunk, checked against its length.
+#[derive(Debug)]
+struct Source {
+    name: ObjectName,
+    body: Body,
+    length: Option<u64>,
+    received: u64,
+    chunk: Bytes,
+}
+
+impl ObjectReader {
+    /// Reads what was opened under `name`.
+    pub fn new(name: ObjectName, opened: Opened, limits: LineLimits) -> Self {
+        ObjectReader {
+            source: Source { name, body: opened.body, length: opened.length, received: 0, chunk: Bytes::new() },
+            inflate: Inflate::default(),
+            lines: Some(Lines::new(limits)),
+            end: None,
+        }
+    }
+
+    /// The next block of lines; none at the end of a whole object.
+    ///
+    /// # Errors
+    /// An object that is broken: after all whole lines that stand before the break, and for good.
+    pub async fn next_block(&mut self) -> Result<Option<Block>, ObjectError> {
+        loop {
+            if let Some(block) = self.lines.as_mut().and_then(Lines::next_block) {
+                return Ok(Some(block));
+            }
+            match (&self.end, self.lines.take()) {
+                (None, Some(lines)) => {
+                    self.lines = Some(lines);
+                    match self.fill().await {
+                        Ok(true) => {}
+                        Ok(false) => self.end = Some(Ok(())),
+                        Err(error) => self.end = Some(Err(error)),
+                    }
+                }
+                (Some(end), Some(lines)) => {
+                    let last = if end.is_ok() { lines.finish() } else { lines.finish_broken() };
+                    if last.is_some() {
+                        return Ok(last);
+                    }
+                }
+                (_, None) => return self.end.take().unwrap_or(Ok(())).map(|()| None),
+            }
+        }
+    }
+
+    /// Bytes received from the store.
+    pub fn received(&self) -> u64 {
+        self.source.received
+    }
+
+    /// Bytes of text so far.
+    pub fn text_bytes(&self) -> u64 {
+        self.inflate.written()
+    }
+
+    /// Appends some text to the lines' buffer; false at the end of the object.
+    async fn fill(&mut self) -> Result<bool, ObjectError> {
+        let ObjectReader { source, inflate, lines: Some(lines), .. } = self else { return Ok(false) };
+        let buffer = lines.buffer();
+        buffer.reserve(STEP_BYTES);
+        loop {
+            let before = buffer.len();
+            let mut input = &source.chunk[..];
+            let progress = inflate.step(&mut input, buffer);
+            let used = source.chunk.len() - input.len();
+            source.chunk.advance(used);
+            let progress = progress.map_err(|error| source.data_error(error))?;
+            if progress == Progress::OutputFull || buffer.len() > before {
+                return Ok(true);
+            }
+            if !source.receive().await? {
+                inflate.finish(buffer).map_err(|error| source.data_error(error))?;
+                return Ok(buffer.len() > before);
+            }
+        }
+    }
+}
+
+impl Source {
+    /// Waits for the next chunk of the body; false at its end.
+    async fn receive(&mut self) -> Result<bool, ObjectError> {
+        let at = self.received;
+        match self.body.chunk().await {
+            Ok(Some(chunk)) => {
+                self.received += chunk.len() as u64;
+                self.chunk = chunk;
+                Ok(true)
+            }
+            Ok(None) => match self.length {
+                Some(length) if at < length => Err(ObjectError::Short { name: self.name.clone(), at, length }),
+                _ => Ok(false),
+            },
+            Err(detail) => Err(ObjectError::Unreadable { name: self.name.clone(), at, detail }),
+        }
+    }
+
+    fn data_error(&self, source: InflateError) -> ObjectError {
+        ObjectError::Data { name: self.name.clone(), source }
+    }
+}

@@ -1,0 +1,347 @@
+//! Ships objects: ties reading, event writing, batching and sending together.
+//!
+//! An object is read by one task. Each block of lines that it reads goes to a task of its own, which parses the lines, writes
+//! and compresses their events, and sends them. There are never more such tasks than `SEND_CONCURRENCY` in the whole process,
+//! and reading waits for them, so a slow receiver slows the reading and memory stays bounded.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::batch::{Batch, BatchBuilder, BatchSettings};
+use crate::event::{EventSettings, EventWriter, Scratch};
+use crate::format::Kind;
+use crate::ledger::{Fate, Ledger, ObjectReport, Pending, Report, Tally};
+use crate::object::{Block, LineLimits, ObjectError, ObjectReader, ObjectRef, Skip, Store, Task};
+use crate::sink::{SendError, Sink};
+use crate::stop::Stop;
+use crate::telemetry;
+
+/// Objects read at the same time, at most. Each holds a block of lines while it waits for its turn to send.
+const OBJECTS_AT_ONCE: usize = 4;
+
+/// Events are some two to three times as long as their lines, so a block of a third of a batch's bytes makes one batch.
+const BLOCK_SHARE_OF_BATCH: usize = 3;
+
+/// How objects are shipped.
+#[derive(Clone, Debug)]
+pub struct ShipSettings {
+    /// What events look like.
+    pub events: EventSettings,
+    /// What batches are like.
+    pub batch: BatchSettings,
+    /// Batches in flight in the whole process; `SEND_CONCURRENCY`. With one, events leave in the order of their lines.
+    pub concurrency: usize,
+    /// See `MAX_LINE_BYTES`.
+    pub max_line_bytes: usize,
+}
+
+/// Ships objects from a store to a sink.
+#[derive(Debug)]
+pub struct Shipper<S> {
+    store: Store,
+    sink: S,
+    settings: ShipSettings,
+    in_flight: Arc<Semaphore>,
+    progress: Progress,
+}
+
+/// How far a run has come, for a progress bar.
+#[derive(Debug, Default)]
+pub struct Progress {
+    objects: AtomicU64,
+    lines: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Why an object was not shipped to its end.
+#[derive(Debug, thiserror::Error)]
+enum ShipError {
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error("{0}")]
+    Stopped(String),
+    #[error("a bug: a task failed ({0}); its events are undelivered")]
+    Task(String),
+}
+
+/// What became of a block.
+struct Shipped {
+    settled: Vec<(Pending, Fate)>,
+    tally: Tally,
+    error: Option<SendError>,
+}
+
+impl<S: Sink> Shipper<S> {
+    /// A shipper from `store` to `sink`.
+    pub fn new(store: Store, sink: S, settings: ShipSettings) -> Self {
+        let in_flight = Arc::new(Semaphore::new(settings.concurrency));
+        Shipper { store, sink, settings, in_flight, progress: Progress::default() }
+    }
+
+    /// Where objects come from.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// How far it has come.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Does every task that comes, and reports on each in the order in which they came. Writes one log line an object.
+    pub async fn ship(self: &Arc<Self>, mut tasks: mpsc::Receiver<Task>, stop: &Stop) -> Report {
+        let at_once = OBJECTS_AT_ONCE.min(self.settings.concurrency);
+        let mut running = JoinSet::new();
+        let mut reports = Vec::new();
+        while let Some(task) = tasks.recv().await {
+            while running.len() >= at_once {
+                finish_one(&mut running, &mut reports).await;
+            }
+            let index = reports.len();
+            reports.push(match &task {
+                Task::Ship(object) => {
+                    ObjectReport::failed(object.name(), "a bug: its task failed; nothing is known of it".to_owned())
+                }
+                Task::Skip(name, reason) => ObjectReport::skipped(name, reason),
+                Task::Fail(name, error) => ObjectReport::failed(name, error.clone()),
+            });
+            if let Task::Ship(object) = task {
+                let (shipper, stop) = (Arc::clone(self), stop.clone());
+                running.spawn(async move { (index, shipper.ship_object(&object, &stop).await) });
+            } else {
+                telemetry::log_object(&reports[index]);
+                self.progress.objects.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        while !running.is_empty() {
+            finish_one(&mut running, &mut reports).await;
+        }
+        Report::of(reports)
+    }
+
+    async fn ship_object(self: Arc<Self>, object: &ObjectRef, run: &Stop) -> ObjectReport {
+        let started = Instant::now();
+        let mut report = ObjectReport::unread(object.name());
+        if run.is_stopped() {
+            report.error = Some(format!("not begun: {}", why_stopped(run)));
+        } else {
+            let mut ledger = Ledger::default();
+            let result = self.read_and_send(object, run, &mut ledger, &mut report).await;
+            report.complete = result.is_ok();
+            report.kind = ledger.kind().map(Kind::name);
+            report.counts = ledger.counts(report.counts.bytes_compressed, report.counts.bytes);
+            if let Err(error) = result {
+                report.error = Some(error.to_string());
+            } else if report.counts.bytes_compressed == 0 && !object.asked_for {
+                report.skipped = Some(Skip::Empty.to_string());
+            }
+        }
+        report.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        telemetry::log_object(&report);
+        self.progress.objects.fetch_add(1, Ordering::Relaxed);
+        report
+    }
+
+    /// Reads the object to its end or to the first failure, and waits for all that was sent of it.
+    async fn read_and_send(
+        self: &Arc<Self>,
+        object: &ObjectRef,
+        run: &Stop,
+        ledger: &mut Ledger,
+        report: &mut ObjectReport,
+    ) -> Result<(), ShipError> {
+        let opened = tokio::select! {
+            opened = self.store.open(object) => opened?,
+            () = run.stopped() => return Err(stopped(run)),
+        };
+        report.etag.clone_from(&opened.etag);
+        let writer = Arc::new(EventWriter::new(&self.settings.events, &object.origin, opened.modified));
+        let mut reader = ObjectReader::new(object.name().clone(), opened, self.line_limits());
+        let stop = run.child();
+        let mut sending = Sending { tasks: JoinSet::new(), ledger, run, stop: &stop, error: None };
+        let read = self.read_blocks(&mut reader, &writer, &mut sending).await;
+        sending.finish().await;
+        let sent = sending.error.take();
+        report.counts.bytes_compressed = reader.received();
+        report.counts.bytes = reader.text_bytes();
+        match sent {
+            Some(error) => Err(error),
+            None => read,
+        }
+    }
+
+    async fn read_blocks(
+        self: &Arc<Self>,
+        reader: &mut ObjectReader,
+        writer: &Arc<EventWriter>,
+        sending: &mut Sending<'_>,
+    ) -> Result<(), ShipError> {
+        let stop = sending.stop;
+        loop {
+            let before = reader.text_bytes();
+            let block = tokio::select! {
+                biased;
+                () = stop.stopped() => return Err(stopped(stop)),
+                block = reader.next_block() => block?,
+            };
+            self.progress.bytes.fetch_add(reader.text_bytes() - before, Ordering::Relaxed);
+            let Some(block) = block else { return Ok(()) };
+            self.progress.lines.fetch_add(block.len() as u64, Ordering::Relaxed);
+            let pending = sending.ledger.read(block.len() as u64);
+            let permit = tokio::select! {
+                biased;
+                () = stop.stopped() => return Err(stopped(stop)),
+                permit = Arc::clone(&self.in_flight).acquire_owned() => permit,
+            };
+            // The semaphore is never closed.
+            let Ok(permit) = permit else { return Err(stopped(stop)) };
+            let task = Arc::clone(self).ship_block(block, pending, Arc::clone(writer), permit, stop.clone());
+            sending.tasks.spawn(task);
+            sending.collect();
+        }
+    }
+
+    /// Makes a block's events, and sends them in one batch or, if they are unusually long, in several.
+    async fn ship_block(
+        self: Arc<Self>,
+        block: Block,
+        mut pending: Pending,
+        writer: Arc<EventWriter>,
+        _permit: OwnedSemaphorePermit,
+        stop: Stop,
+    ) -> Shipped {
+        let (batches, mut tally) = make_batches(&block, &writer, self.settings.batch);
+        drop(block);
+        let mut settled = Vec::with_capacity(batches.len());
+        let mut error = None;
+        for batch in batches {
+            let delivery = self.sink.deliver(&batch, &stop).await;
+            tally.requests += delivery.requests;
+            tally.retries += delivery.requests.saturating_sub(1);
+            match delivery.result {
+                Ok(fate) => settled.push((pending.take(batch.events), fate)),
+                Err(failure) => {
+                    error = Some(failure);
+                    break;
+                }
+            }
+        }
+        Shipped { settled, tally, error }
+    }
+
+    fn line_limits(&self) -> LineLimits {
+        LineLimits {
+            line_bytes: self.settings.max_line_bytes,
+            block_lines: self.settings.batch.events,
+            block_bytes: self.settings.batch.bytes / BLOCK_SHARE_OF_BATCH,
+        }
+    }
+}
+
+impl Progress {
+    /// Objects ended, well or not.
+    pub fn objects(&self) -> u64 {
+        self.objects.load(Ordering::Relaxed)
+    }
+
+    /// Lines read.
+    pub fn lines(&self) -> u64 {
+        self.lines.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of text read.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// The blocks of one object that are on their way.
+struct Sending<'a> {
+    tasks: JoinSet<Shipped>,
+    ledger: &'a mut Ledger,
+    run: &'a Stop,
+    stop: &'a Stop,
+    /// The first failure.
+    error: Option<ShipError>,
+}
+
+impl Sending<'_> {
+    /// Books what has ended by now.
+    fn collect(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            self.book(ended);
+        }
+    }
+
+    /// Waits for all and books them. Requests already sent are awaited after a failure too: they may have been accepted.
+    async fn finish(&mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            self.book(ended);
+        }
+    }
+
+    fn book(&mut self, ended: Result<Shipped, tokio::task::JoinError>) {
+        let error = match ended {
+            Ok(Shipped { settled, tally, error }) => {
+                for (pending, fate) in settled {
+                    self.ledger.settle(pending, fate);
+                }
+                self.ledger.count(&tally);
+                error.map(ShipError::from)
+            }
+            Err(failure) => Some(ShipError::Task(failure.to_string())),
+        };
+        let Some(error) = error else { return };
+        if let ShipError::Send(failure) = &error
+            && failure.ends_run()
+        {
+            self.run.stop(&error.to_string());
+        }
+        self.stop.stop(&error.to_string());
+        // The first failure is the cause, unless it merely stopped because of another one.
+        if matches!(self.error, None | Some(ShipError::Send(SendError::Stopped { .. }))) {
+            self.error = Some(error);
+        }
+    }
+}
+
+fn make_batches(block: &Block, writer: &EventWriter, settings: BatchSettings) -> (Vec<Batch>, Tally) {
+    let mut builder = BatchBuilder::new(settings);
+    let mut scratch = Scratch::default();
+    let mut batches = Vec::with_capacity(1);
+    let mut tally = Tally::default();
+    for line in block.lines() {
+        let (written, full) = builder.add(|out| writer.write(out, &line, &mut scratch));
+        tally.line(written);
+        batches.extend(full);
+    }
+    batches.extend(builder.finish());
+    tally.batches = batches.len() as u64;
+    (batches, tally)
+}
+
+async fn finish_one(running: &mut JoinSet<(usize, ObjectReport)>, reports: &mut [ObjectReport]) {
+    match running.join_next().await {
+        Some(Ok((index, report))) => reports[index] = report,
+        // The entry made when it began already says that it failed.
+        Some(Err(error)) => tracing::error!(%error, "a bug: the task of an object failed; its events are undelivered"),
+        None => {}
+    }
+}
+
+fn stopped(stop: &Stop) -> ShipError {
+    ShipError::Stopped(format!("stopped before the object's end: {}", why_stopped(stop)))
+}
+
+fn why_stopped(stop: &Stop) -> String {
+    stop.reason().map_or_else(
+        || "the time for the run is used up (DEADLINE_RESERVE)".to_owned(),
+        |reason| format!("the run ended, because {reason}"),
+    )
+}

@@ -1,0 +1,72 @@
+//! What the program says while it works: one line an object.
+
+use std::io;
+
+use tracing::level_filters::LevelFilter;
+
+use crate::ledger::ObjectReport;
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// JSON on standard output, which Lambda takes to CloudWatch.
+    StdoutJson,
+    /// JSON on standard error, for another program.
+    StderrJson,
+    /// Text on standard error, for a person.
+    StderrText,
+}
+
+/// Starts logging, once in a process; a second call changes nothing.
+pub fn init(format: LogFormat, level: LevelFilter) {
+    let text = tracing_subscriber::fmt().with_max_level(level).with_target(false);
+    let json = tracing_subscriber::fmt().with_max_level(level).with_target(false).json().flatten_event(true);
+    let json = json.with_current_span(false).with_span_list(false);
+    // The only error is that logging has been started before.
+    let _ = match format {
+        LogFormat::StdoutJson => json.with_writer(io::stdout).try_init(),
+        LogFormat::StderrJson => json.with_writer(io::stderr).try_init(),
+        LogFormat::StderrText => text.with_ansi(false).without_time().with_writer(io::stderr).try_init(),
+    };
+}
+
+/// Writes the summary line of one object. ERROR means that data is at risk.
+pub fn log_object(report: &ObjectReport) {
+    let counts = &report.counts;
+    macro_rules! summary {
+        ($log:ident, $message:literal) => {
+            tracing::$log!(
+                bucket = report.bucket,
+                key = report.key,
+                etag = report.etag,
+                kind = report.kind,
+                bytes_compressed = counts.bytes_compressed,
+                bytes = counts.bytes,
+                lines = counts.lines,
+                unparsed = counts.unparsed,
+                short_lines = counts.short_lines,
+                invalid_fields = counts.invalid_fields,
+                extra_fields = counts.extra_fields,
+                filtered = counts.filtered,
+                delivered = counts.delivered,
+                dead_lettered = counts.dead_lettered,
+                undelivered = counts.undelivered,
+                batches = counts.batches,
+                requests = counts.requests,
+                retries = counts.retries,
+                complete = report.complete,
+                skipped = report.skipped,
+                duration_ms = report.duration_ms,
+                error = report.error,
+                $message
+            )
+        };
+    }
+    if !report.is_success() {
+        summary!(error, "object failed");
+    } else if report.skipped.is_some() {
+        summary!(info, "object skipped");
+    } else {
+        summary!(info, "object shipped");
+    }
+}

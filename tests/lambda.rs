@@ -1,0 +1,214 @@
+//! The function's binary against a Lambda Runtime API, as AWS runs it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Path;
+use axum::http::Response;
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+use tokio::sync::{Notify, mpsc};
+
+mod support;
+
+use support::{Receiver, alb_key, alb_line, closed_port, gzip, id_of, program, put, run, s3_event, stderr, stdout};
+
+/// How the function answered an invocation.
+#[derive(Debug)]
+enum Outcome {
+    Response(Value),
+    Error(Value),
+}
+
+/// The Runtime API for one function process.
+struct RuntimeApi {
+    address: String,
+    events: Arc<Mutex<VecDeque<(Value, u64)>>>,
+    wake: Arc<Notify>,
+    outcomes: mpsc::UnboundedReceiver<Outcome>,
+}
+
+impl RuntimeApi {
+    async fn start() -> Self {
+        let events: Arc<Mutex<VecDeque<(Value, u64)>>> = Arc::default();
+        let wake = Arc::new(Notify::new());
+        let (sender, outcomes) = mpsc::unbounded_channel();
+        let next = {
+            let (events, wake) = (Arc::clone(&events), Arc::clone(&wake));
+            move || {
+                let (events, wake) = (Arc::clone(&events), Arc::clone(&wake));
+                async move {
+                    loop {
+                        let event = events.lock().expect("no panic while holding").pop_front();
+                        let Some((event, deadline_ms)) = event else {
+                            wake.notified().await;
+                            continue;
+                        };
+                        return Response::builder()
+                            .header("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd")
+                            .header("lambda-runtime-deadline-ms", deadline_ms.to_string())
+                            .header(
+                                "lambda-runtime-invoked-function-arn",
+                                "arn:aws:lambda:eu-west-1:123456789012:function:shipper",
+                            )
+                            .header("lambda-runtime-trace-id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700")
+                            .body(Body::from(event.to_string()))
+                            .expect("a response");
+                    }
+                }
+            }
+        };
+        let answered = move |Path((_, verb)): Path<(String, String)>, body: String| {
+            let sender = sender.clone();
+            async move {
+                let body = serde_json::from_str(&body).expect("a JSON answer");
+                let outcome = if verb == "error" { Outcome::Error(body) } else { Outcome::Response(body) };
+                sender.send(outcome).expect("the test waits for outcomes");
+                Response::builder().status(202).body(Body::from("{}")).expect("a response")
+            }
+        };
+        let service = Router::new()
+            .route("/2018-06-01/runtime/invocation/next", get(next))
+            .route("/2018-06-01/runtime/invocation/{id}/{verb}", post(answered));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        tokio::spawn(async move { axum::serve(listener, service).await });
+        RuntimeApi { address, events, wake, outcomes }
+    }
+
+    async fn invoke(&mut self, event: Value, deadline_ms: u64) -> Outcome {
+        self.events.lock().expect("no panic while holding").push_back((event, deadline_ms));
+        self.wake.notify_one();
+        self.outcomes.recv().await.expect("the function answers")
+    }
+
+    fn function(&self, variables: &[(&str, &str)]) -> Command {
+        let mut command = program(env!("CARGO_BIN_EXE_shipper"), &[]);
+        command
+            .env("AWS_LAMBDA_RUNTIME_API", &self.address)
+            .env("AWS_LAMBDA_FUNCTION_NAME", "shipper")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+            .env("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/shipper")
+            .env("AWS_LAMBDA_LOG_STREAM_NAME", "1")
+            .envs(variables.iter().copied());
+        command
+    }
+}
+
+fn milliseconds_from_now(duration: Duration) -> u64 {
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970") + duration;
+    u64::try_from(at.as_millis()).expect("before the far future")
+}
+
+async fn log_lines(mut child: Child) -> Vec<Value> {
+    child.start_kill().expect("stopping the function");
+    let output = child.wait_with_output().await.expect("waiting for the function");
+    support::json_lines(&stdout(&output))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_serves_several_invocations_a_failing_one_among_them() {
+    let store = tempfile::tempdir().expect("a directory");
+    let text: String = (0..50).map(|number| alb_line(number) + "\n").collect();
+    put(store.path(), "logs", &alb_key("one"), &gzip(text.as_bytes()));
+    put(store.path(), "logs", &alb_key("two"), text.as_bytes());
+    put(store.path(), "logs", &alb_key("broken"), &gzip(text.as_bytes())[..200]);
+    let receiver = Receiver::start().await;
+    let mut api = RuntimeApi::start().await;
+    let object_store = format!("dir:{}", store.path().display());
+    let child = api.function(&[("LOGSTASH_URL", &receiver.url), ("OBJECT_STORE", &object_store)]).spawn().expect("the function");
+    let deadline = milliseconds_from_now(Duration::from_mins(1));
+
+    let Outcome::Response(report) = api.invoke(s3_event("logs", &alb_key("one")), deadline).await else {
+        panic!("the first object is whole");
+    };
+    assert_eq!((&report["totals"]["lines"], &report["totals"]["delivered"]), (&json!(50), &json!(50)));
+    assert_eq!(report["objects"][0]["kind"], "alb");
+
+    for (event, error_type, message) in [
+        (json!({"hello": "world"}), "UnknownEvent", "not an S3 notification: {\"hello\":\"world\"}"),
+        (s3_event("logs", &alb_key("missing")), "ObjectsFailed", "there is no object s3://logs/AWSLogs/"),
+        (s3_event("logs", &alb_key("broken")), "ObjectsFailed", "truncated gzip: ends at compressed byte 200"),
+    ] {
+        let Outcome::Error(error) = api.invoke(event, deadline).await else { panic!("{message} is an error") };
+        assert_eq!(error["errorType"], error_type);
+        assert!(error["errorMessage"].as_str().is_some_and(|text| text.contains(message)), "{error} should say {message:?}");
+    }
+
+    // The local emulator's deadline lies in 1970: it is unknown, not past.
+    let Outcome::Response(report) = api.invoke(s3_event("logs", &alb_key("two")), 600_000).await else {
+        panic!("the second object is whole, and a deadline in 1970 is none");
+    };
+    assert_eq!(report["totals"]["delivered"], 50);
+
+    let ids = receiver.ids();
+    assert!(ids.values().all(|&times| times == 1), "each line came once");
+    let lines = log_lines(child).await;
+    let shipped: Vec<&Value> = lines.iter().filter(|line| line["message"] == "object shipped").collect();
+    assert_eq!(shipped.len(), 2, "one summary line an object: {lines:?}");
+    assert_eq!(shipped[0]["lines"], 50);
+    assert_eq!(
+        lines.iter().filter(|line| line["level"] == "ERROR" && line["message"] == "object failed").count(),
+        2,
+        "{lines:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invocation_ends_by_itself_before_its_deadline() {
+    let store = tempfile::tempdir().expect("a directory");
+    let text: String = (0..50).map(|number| alb_line(number) + "\n").collect();
+    put(store.path(), "logs", &alb_key("one"), text.as_bytes());
+    let mut api = RuntimeApi::start().await;
+    let object_store = format!("dir:{}", store.path().display());
+    let variables = [("LOGSTASH_URL", closed_port()), ("OBJECT_STORE", object_store), ("DEADLINE_RESERVE", "1s".to_owned())];
+    let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let _child = api.function(&variables).spawn().expect("the function");
+
+    let deadline = milliseconds_from_now(Duration::from_secs(3));
+    let Outcome::Error(error) = api.invoke(s3_event("logs", &alb_key("one")), deadline).await else {
+        panic!("nobody listens, so nothing can be delivered");
+    };
+    assert!(milliseconds_from_now(Duration::ZERO) < deadline, "the function answered only after its deadline");
+    let message = error["errorMessage"].as_str().expect("a message");
+    assert!(message.contains("50 of 50 lines read are undelivered"), "{message}");
+    assert!(message.contains("the last request: no connection"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_are_the_same_whatever_way_an_object_comes() {
+    let store = tempfile::tempdir().expect("a directory");
+    let text: String = (0..20).map(|number| alb_line(number) + "\n").collect();
+    put(store.path(), "logs", &alb_key("one"), &gzip(text.as_bytes()));
+    let (live, replayed) = (Receiver::start().await, Receiver::start().await);
+    let mut api = RuntimeApi::start().await;
+    let object_store = format!("dir:{}", store.path().display());
+    let _child = api.function(&[("LOGSTASH_URL", &live.url), ("OBJECT_STORE", &object_store)]).spawn().expect("the function");
+    let deadline = milliseconds_from_now(Duration::from_mins(1));
+    assert!(matches!(api.invoke(s3_event("logs", &alb_key("one")), deadline).await, Outcome::Response(_)));
+
+    let root = store.path().join("logs").display().to_string();
+    let output = run(&mut support::elbship(&["replay", &root, "--as", "s3://logs", "--to", &replayed.url])).await;
+    support::assert_status(&output, 0);
+    assert_eq!(live.ids(), replayed.ids());
+    assert_eq!(id_of(&live.events()[0]).len(), 45);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_configuration_stops_the_start_with_every_mistake() {
+    let api = RuntimeApi::start().await;
+    let output = run(&mut api.function(&[("BATCH_EVENTS", "many"), ("RETRY_BUDGET", "long")])).await;
+    assert!(!output.status.success(), "a function without a configuration starts");
+    let log = stdout(&output) + &stderr(&output);
+    for name in
+        ["LOGSTASH_URL is missing", "BATCH_EVENTS=\\\"many\\\" is no whole number", "RETRY_BUDGET=\\\"long\\\" is no duration"]
+    {
+        assert!(log.contains(name), "{name} is not reported in {log}");
+    }
+}
