@@ -70,6 +70,14 @@ enum ShipError {
     Task(String),
 }
 
+impl ShipError {
+    /// Whether nothing more of the object is to be read. A batch that was refused fails the object, and the rest of it is
+    /// delivered all the same.
+    fn stops_object(&self) -> bool {
+        !matches!(self, ShipError::Send(SendError::Refused { .. }))
+    }
+}
+
 /// What became of a block.
 struct Shipped {
     settled: Vec<(Pending, Fate)>,
@@ -133,7 +141,6 @@ impl<S: Sink> Shipper<S> {
         } else {
             let mut ledger = Ledger::default();
             let result = self.read_and_send(object, run, &mut ledger, &mut report).await;
-            report.complete = result.is_ok();
             report.kind = ledger.kind().map(Kind::name);
             report.counts = ledger.counts(report.counts.bytes_compressed, report.counts.bytes);
             if let Err(error) = result {
@@ -168,6 +175,8 @@ impl<S: Sink> Shipper<S> {
         let read = self.read_blocks(&mut reader, &writer, &mut sending).await;
         sending.finish().await;
         let sent = sending.error.take();
+        // A failure that stops the reading leaves it open what else stands in the object.
+        report.complete = read.is_ok() && !sent.as_ref().is_some_and(ShipError::stops_object);
         report.counts.bytes_compressed = reader.received();
         report.counts.bytes = reader.text_bytes();
         match sent {
@@ -227,8 +236,9 @@ impl<S: Sink> Shipper<S> {
             match delivery.result {
                 Ok(fate) => settled.push((pending.take(batch.events), fate)),
                 Err(failure) => {
-                    error = Some(failure);
-                    break;
+                    // Each batch has its own share of what is pending, whether it is settled or not.
+                    drop(pending.take(batch.events));
+                    error.get_or_insert(failure);
                 }
             }
         }
@@ -303,7 +313,9 @@ impl Sending<'_> {
         {
             self.run.stop(&error.to_string());
         }
-        self.stop.stop(&error.to_string());
+        if error.stops_object() {
+            self.stop.stop(&error.to_string());
+        }
         // The first failure is the cause, unless it merely stopped because of another one.
         if matches!(self.error, None | Some(ShipError::Send(SendError::Stopped { .. }))) {
             self.error = Some(error);

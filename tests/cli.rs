@@ -1,0 +1,246 @@
+//! The command line: what it reads, what it writes, and how it ends.
+
+use std::path::Path;
+
+use elb_log_shipper::event::IdPrefix;
+use elb_log_shipper::object::ObjectName;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+mod support;
+
+use support::{
+    Receiver, alb_key, alb_line, assert_status, elbship, gzip, id_of, json_lines, put, read_json, run, run_with_input, s3_event,
+    stderr, stdout,
+};
+
+fn lines(count: usize) -> String {
+    (0..count).map(|number| alb_line(number) + "\n").collect()
+}
+
+fn prefix(bucket: &str, key: &str) -> String {
+    IdPrefix::of(&ObjectName { bucket: bucket.to_owned(), key: key.to_owned() }).as_str().to_owned()
+}
+
+fn as_text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[tokio::test]
+async fn events_go_to_stdout_and_everything_else_to_stderr() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", &alb_key("one"), &gzip(lines(5).as_bytes())));
+    let output = run(&mut elbship(&["replay", &file])).await;
+    assert_status(&output, 0);
+    let events = json_lines(&stdout(&output));
+    assert_eq!(events.len(), 5);
+    assert_eq!(events[0]["log"]["file"]["path"], file);
+    assert_eq!(id_of(&events[0]), format!("{}-000000000000", prefix("", &file)));
+    assert_eq!(events[0]["cloud"]["region"], "eu-west-1");
+    assert!(stderr(&output).ends_with("1 objects: 5 of 5 lines delivered\n"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn local_files_can_stand_for_objects() {
+    let root = tempfile::tempdir().expect("a directory");
+    let key = alb_key("one");
+    let file = as_text(&put(root.path(), "logs", &format!("team/{key}"), lines(1).as_bytes()));
+    put(root.path(), "flat", "renamed.log", lines(1).as_bytes());
+    let directory = as_text(&root.path().join("logs"));
+    let renamed = as_text(&root.path().join("flat/renamed.log"));
+    for (path, taken_as, expected) in [
+        (&directory, "s3://logs", format!("team/{key}")),
+        (&directory, "s3://logs/copy/", format!("copy/team/{key}")),
+        (&file, "s3://logs", key.clone()),
+        (&file, "s3://logs/team", format!("team/{key}")),
+        (&renamed, "s3://logs/x", "x/renamed.log".to_owned()),
+    ] {
+        let output = run(&mut elbship(&["replay", path, "--as", taken_as])).await;
+        assert_status(&output, 0);
+        let event = &json_lines(&stdout(&output))[0];
+        assert_eq!(
+            event["aws"]["s3"],
+            json!({"bucket": {"name": "logs"}, "object": {"key": expected}}),
+            "{path} --as {taken_as}"
+        );
+        assert_eq!(id_of(event), format!("{}-000000000000", prefix("logs", &expected)));
+        assert_eq!(event["log"].get("file"), None);
+    }
+}
+
+#[tokio::test]
+async fn flags_beat_variables() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "x.log", lines(1).as_bytes()));
+    let mut command =
+        elbship(&["replay", &file, "--to", "-", "--label", "env=flag", "--label", "team=web", "--include-original"]);
+    command.env("LOGSTASH_URL", "http://127.0.0.1:1/").env("LABELS", "env=variable").env("INCLUDE_ORIGINAL", "false");
+    let output = run(&mut command).await;
+    assert_status(&output, 0);
+    let event = &json_lines(&stdout(&output))[0];
+    assert_eq!(event["labels"], json!({"env": "flag", "team": "web"}));
+    assert_eq!(event["event"]["original"], alb_line(0));
+}
+
+#[tokio::test]
+async fn a_dry_run_makes_the_events_and_sends_none() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "x.log", lines(5).as_bytes()));
+    let receiver = Receiver::start().await;
+    let report = as_text(&root.path().join("report.json"));
+    let output = run(&mut elbship(&["replay", &file, "--to", &receiver.url, "--dry-run", "--report", &report])).await;
+    assert_status(&output, 0);
+    let totals = &read_json(Path::new(&report))["totals"];
+    assert_eq!(
+        (&totals["lines"], &totals["filtered"], &totals["delivered"], &totals["requests"]),
+        (&json!(5), &json!(5), &json!(0), &json!(0))
+    );
+    assert_eq!((receiver.ids().len(), stdout(&output)), (0, String::new()));
+}
+
+#[tokio::test]
+async fn the_report_has_every_member_and_replaces_what_was_there() {
+    let root = tempfile::tempdir().expect("a directory");
+    put(root.path(), "b", "1.log", lines(2).as_bytes());
+    put(root.path(), "b", "2.log", b"no log\n");
+    let report = root.path().join("report.json");
+    std::fs::write(&report, "an older report").expect("writing");
+    let directory = as_text(&root.path().join("b"));
+    let output = run(&mut elbship(&["replay", &directory, "--report", &as_text(&report)])).await;
+    assert_status(&output, 0);
+    let report = read_json(&report);
+    let members: Vec<&String> = report["objects"][0].as_object().expect("an object").keys().collect();
+    let mut expected: Vec<&str> =
+        "bucket key etag kind bytes_compressed bytes lines unparsed short_lines invalid_fields extra_fields filtered \
+        delivered dead_lettered undelivered batches requests retries complete skipped duration_ms error"
+            .split_whitespace()
+            .collect();
+    expected.sort_unstable();
+    assert_eq!(members, expected);
+    assert_eq!((&report["objects"][0]["kind"], &report["objects"][1]["kind"]), (&json!("alb"), &Value::Null));
+    assert_eq!((&report["totals"]["lines"], &report["totals"]["unparsed"]), (&json!(3), &json!(1)));
+
+    let output = run(&mut elbship(&["replay", &directory, "--to", "-", "--report", "-"])).await;
+    let last = stderr(&output);
+    let json = last.lines().find(|line| line.starts_with("{\"objects\"")).expect("the report on standard error");
+    assert_eq!(serde_json::from_str::<Value>(json).expect("JSON")["totals"]["lines"], 3);
+}
+
+#[tokio::test]
+async fn what_is_not_there_fails_with_its_name_and_the_rest_is_shipped() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "x.log", lines(5).as_bytes()));
+    let missing = as_text(&root.path().join("missing.log"));
+    let empty = as_text(&root.path().join("empty"));
+    std::fs::create_dir(&empty).expect("a directory");
+    let output = run(&mut elbship(&["replay", &missing, &empty, &file])).await;
+    assert_status(&output, 1);
+    assert_eq!(json_lines(&stdout(&output)).len(), 5);
+    let errors = stderr(&output);
+    assert!(errors.contains(&format!("there is no object {missing}")), "{errors}");
+    assert!(errors.contains("nothing to ship: no object matches") && errors.contains(&empty), "{errors}");
+    assert!(errors.contains("2 objects FAILED"), "{errors}");
+}
+
+#[tokio::test]
+async fn a_report_is_written_after_a_failure_too() {
+    let root = tempfile::tempdir().expect("a directory");
+    let report = root.path().join("report.json");
+    let event = s3_event("logs", "missing.log").to_string();
+    let mut invoke = elbship(&["invoke", "-", "--objects", &as_text(root.path()), "--report", &as_text(&report)]);
+    let output = run_with_input(&mut invoke, &event).await;
+    assert_status(&output, 1);
+    let report = read_json(&report);
+    assert!(report["objects"][0]["error"].as_str().is_some_and(|error| error.contains("s3://logs/missing.log")), "{report}");
+}
+
+#[tokio::test]
+async fn a_file_that_was_asked_for_is_never_skipped() {
+    let root = tempfile::tempdir().expect("a directory");
+    let test_file =
+        as_text(&put(root.path(), "b", "ELBAccessLogTestFile", b"Enable AccessLog for ELB: app/web/1 at 2026-03-02T10:00:00Z"));
+    let output = run(&mut elbship(&["replay", &test_file])).await;
+    assert_status(&output, 0);
+    assert_eq!(json_lines(&stdout(&output)).len(), 1);
+    let output = run(&mut elbship(&["replay", &as_text(&root.path().join("b"))])).await;
+    assert_status(&output, 0);
+    assert_eq!(stdout(&output), "");
+    assert!(stderr(&output).contains("1 objects skipped"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn text_that_is_no_log_is_no_error() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "poem.txt", b"Roses are red,\n\xff\xfe are not.\n"));
+    let output = run(&mut elbship(&["replay", &file])).await;
+    assert_status(&output, 0);
+    let events = json_lines(&stdout(&output));
+    assert_eq!(events[1]["event"]["original"], "\\xFF\\xFE are not.");
+    assert!(stderr(&output).contains("2 unparsed"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn wrong_flags_and_variables_end_with_2() {
+    for arguments in [
+        vec!["replay"],
+        vec!["replay", "x", "--since", "yesterday"],
+        vec!["replay", "x", "--as", "logs"],
+        vec!["replay", "s3://logs/", "--as", "s3://logs"],
+        vec!["replay", "x", "--to", "ftp://h/"],
+        vec!["replay", "x", "--concurrency", "many"],
+        vec!["replay", "x", "--label", "env"],
+        vec!["shipit"],
+    ] {
+        let output = run(&mut elbship(&arguments)).await;
+        assert_status(&output, 2);
+        assert!(!stderr(&output).is_empty(), "{arguments:?} says nothing");
+    }
+    let output = run(elbship(&["replay", "x"]).env("BATCH_EVENTS", "0")).await;
+    assert_status(&output, 2);
+    assert!(stderr(&output).contains("BATCH_EVENTS=\"0\" is out of range"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn an_unknown_event_is_an_error_that_shows_it() {
+    let root = tempfile::tempdir().expect("a directory");
+    for event in ["{\"hello\":1}", "not JSON", "[]"] {
+        let output = run_with_input(&mut elbship(&["invoke", "-", "--objects", &as_text(root.path())]), event).await;
+        assert_status(&output, 1);
+    }
+    let output = run_with_input(&mut elbship(&["invoke", "-"]), "{\"hello\":1}").await;
+    assert!(stderr(&output).contains("not an S3 notification: {\"hello\":1}"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn a_closed_pipe_is_a_failure_that_counts_what_is_missing() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "x.log", lines(20_000).as_bytes()));
+    let report = root.path().join("report.json");
+    let mut child = elbship(&["replay", &file, "--report", &as_text(&report)]).spawn().expect("starting elbship");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().await.expect("waiting for elbship");
+    assert_status(&output, 1);
+    let report = read_json(&report);
+    assert!(report["totals"]["undelivered"].as_u64().is_some_and(|lines| lines > 0), "{report}");
+}
+
+#[tokio::test]
+async fn receive_writes_what_invoke_sends() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "x.log", lines(20).as_bytes()));
+    let mut receive =
+        elbship(&["receive", "--listen", "127.0.0.1:0", "--user", "u", "--password", "p"]).spawn().expect("starting elbship");
+    let mut log = BufReader::new(receive.stderr.take().expect("piped")).lines();
+    let line = log.next_line().await.expect("reading").expect("a line");
+    let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line} names no URL")).to_owned();
+
+    assert_status(&run(&mut elbship(&["replay", &file, "--to", &url])).await, 1);
+    let mut command = elbship(&["replay", &file, "--to", &url]);
+    assert_status(&run(command.env("LOGSTASH_USER", "u").env("LOGSTASH_PASSWORD", "p")).await, 0);
+    let mut events = BufReader::new(receive.stdout.take().expect("piped")).lines();
+    for number in 0..20 {
+        let event: Value = serde_json::from_str(&events.next_line().await.expect("reading").expect("a line")).expect("JSON");
+        assert_eq!(event["elb"]["request"]["query"], format!("id={number}"));
+    }
+    receive.kill().await.expect("stopping elbship");
+}
