@@ -1,7 +1,7 @@
 //! The `native` schema: AWS's own field names under `elb`, which no setting of Logstash's http input touches.
 
 use super::{InvalidField, json};
-use crate::format::{Endpoint, Field, Host, Kind, Port, Reading, Record, Request, Value, items};
+use crate::format::{Endpoint, Field, Host, Kind, Port, Reading, Record, Request, Value, alpn_items, items, show_invalid};
 
 /// Appends the member `elb`. Fields that are not of their type are noted in `invalid` and written to `elb.invalid`.
 ///
@@ -56,6 +56,14 @@ fn write_value<'a>(out: &mut Vec<u8>, field: &Field, value: Value<'a>, clean: bo
                 b"-" => out.extend_from_slice(b"null"),
                 digits => json::number(out, digits),
             });
+        }
+        Value::AlpnList(list) => {
+            out.extend_from_slice(name.member.as_bytes());
+            array(out, alpn_items(list), |out, item| json::string(out, &show_invalid(&item)));
+        }
+        Value::Validity(not_before, not_after) => {
+            time_member(out, r#","leaf_client_cert_not_before":"#, not_before);
+            time_member(out, r#","leaf_client_cert_not_after":"#, not_after);
         }
     }
 }

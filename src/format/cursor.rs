@@ -47,7 +47,7 @@ impl<'a> Cursor<'a> {
         }
         match self.line.get(self.at) {
             None => Ok(None),
-            Some(b'"') => self.quoted().map(Some),
+            Some(b'"') if self.quoting != Quoting::None => self.quoted().map(Some),
             Some(_) => Ok(Some(self.bare())),
         }
     }
@@ -127,6 +127,11 @@ mod tests {
         unclosed: r#"a "b c"# => ["a", "unclosed at 2"],
         unclosed_after_an_escaped_quote: r#"a "b\""# => ["a", "unclosed at 2"],
         backslash_at_the_end: r#"a "b\"# => ["a", "unclosed at 2"],
+    }
+
+    #[test]
+    fn quotes_mean_nothing_in_nlb_lines() {
+        check(r#"a "h2","http/1.1" "b"#, Quoting::None, &["a", r#""h2","http/1.1""#, "\"b"]);
     }
 
     #[test]

@@ -9,8 +9,9 @@ pub struct Field {
     pub ty: Type,
     /// The names in the `native` schema.
     pub native: Names,
-    /// The name in the `ecs` schema, dotted; for an [`Type::Endpoint`] or a [`Type::Request`] the object its parts go to.
-    pub ecs: &'static str,
+    /// The names in the `ecs` schema, dotted. An [`Type::Endpoint`] has that of the object to which its parts go; a
+    /// [`Type::Request`] and the line's own time have none here, because their parts are called the same in every format.
+    pub ecs: &'static [&'static str],
 }
 
 impl Field {
@@ -52,6 +53,10 @@ pub enum Type {
     Text,
     /// An optional `-` and digits, within 64 bits.
     Integer,
+    /// Digits of a number up to 65535.
+    Port,
+    /// A decimal: an optional `-`, digits, an optional fraction.
+    Decimal,
     /// Seconds as a decimal, where -1 means that there is none.
     ProcessingTime,
     /// An address without a port.
@@ -70,11 +75,15 @@ pub enum Type {
     SpaceList,
     /// Integers separated by spaces, `-` for none.
     IntegerList,
+    /// Texts in quotes of their own, separated by commas: `"h2","http/1.1"`.
+    AlpnList,
+    /// `NotBefore=…;NotAfter=…`
+    Validity,
 }
 
-/// Builds one row of a field table: AWS's name, type, native name, ECS name.
+/// Builds one row of a field table: AWS's name, type, native name, ECS names.
 macro_rules! field {
-    ($aws:literal, $ty:ident, $native:literal, $ecs:literal) => {
+    ($aws:literal, $ty:ident, $native:literal, [$($ecs:literal),*]) => {
         $crate::format::fields::Field {
             aws: $aws,
             ty: $crate::format::fields::Type::$ty,
@@ -85,7 +94,7 @@ macro_rules! field {
                 address: $crate::format::fields::name!($native, "_address"),
                 arn: $crate::format::fields::name!($native, "_arn"),
             },
-            ecs: $ecs,
+            ecs: &[$($ecs),*],
         }
     };
 }

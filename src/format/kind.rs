@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::time::is_time;
-use super::{Format, alb};
+use super::{Format, alb, alb_connection, alb_health_check, classic, nlb};
 
 /// The kinds of log line that Elastic Load Balancing writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,11 +35,25 @@ impl Kind {
         }
     }
 
-    /// The field list of this kind; none for the kinds whose lines are not taken apart yet.
-    pub fn format(self) -> Option<&'static Format> {
+    /// The field list of this kind.
+    pub fn format(self) -> &'static Format {
         match self {
-            Kind::Alb => Some(&alb::FORMAT),
-            Kind::Classic | Kind::AlbConnection | Kind::AlbHealthCheck | Kind::Nlb => None,
+            Kind::Classic => &classic::FORMAT,
+            Kind::Alb => &alb::FORMAT,
+            Kind::AlbConnection => &alb_connection::FORMAT,
+            Kind::AlbHealthCheck => &alb_health_check::FORMAT,
+            Kind::Nlb => &nlb::FORMAT,
+        }
+    }
+
+    /// By what a line of this kind is recognised, as the end of a sentence.
+    pub fn evidence(self) -> &'static str {
+        match self {
+            Kind::Classic => "a time comes first, and the third word holds a colon or is -",
+            Kind::Alb => "a type and a time come first, and the fourth word holds a colon or is -",
+            Kind::AlbConnection => "a time, an address and two ports come first",
+            Kind::AlbHealthCheck => "a type, a time and a number come first",
+            Kind::Nlb => "tls and a version come first",
         }
     }
 }

@@ -4,9 +4,13 @@
 //! the program (both schemas, the field reference, the property tests) is made from that list.
 
 mod alb;
+mod alb_connection;
+mod alb_health_check;
+mod classic;
 mod cursor;
 mod fields;
 mod kind;
+mod nlb;
 mod record;
 mod request;
 mod text;
@@ -21,8 +25,8 @@ pub use self::request::{Request, Url};
 pub(crate) use self::text::show_invalid;
 pub use self::text::{decode, decode_escapes};
 pub use self::time::{is_time, is_zoned};
-pub(crate) use self::value::items;
 pub use self::value::{Endpoint, Host, Port, Reading, Value};
+pub(crate) use self::value::{alpn_items, items};
 
 /// What is known of one kind of log: the list of its fields in the order in which AWS writes them.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub struct Format {
 /// How a format quotes fields that may hold spaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quoting {
+    /// Quotes mean nothing: fields end at spaces only.
+    None,
     /// A closing quote is followed by a space or the end of the line.
     Spaced,
     /// As `Spaced`, but AWS has also been seen to leave out the space before a number: `"-"1 2018-…`.

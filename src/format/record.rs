@@ -34,8 +34,6 @@ pub enum LineError {
         /// The byte of the quote.
         at: usize,
     },
-    /// Its kind is known, but not taken apart by this version.
-    Unsupported(Kind),
     /// `Enable … for ELB: …`, which AWS writes when logging is switched on.
     ControlLine,
     /// `#…`: a header of W3C logs, in an object that does not begin with one.
@@ -57,7 +55,7 @@ pub enum LineError {
 /// or with fields that are not of their type, is no error.
 pub fn parse<'t, 'a>(line: &'a [u8], tokens: &'t mut Vec<Token<'a>>) -> Result<Record<'t, 'a>, LineError> {
     let kind = recognise(line).map_err(|no_kind| explain(line, no_kind))?;
-    let format = kind.format().ok_or(LineError::Unsupported(kind))?;
+    let format = kind.format();
     tokens.clear();
     let mut cursor = Cursor::new(line, format.quoting);
     while let Some(token) = cursor.next_token().map_err(|UnclosedQuote { at }| LineError::UnclosedQuote { kind, at })? {
@@ -101,7 +99,6 @@ impl fmt::Display for LineError {
         match self {
             LineError::NoKind { at, expected } => write!(f, "no known kind of log line: expected {expected} at byte {at}"),
             LineError::UnclosedQuote { kind, at } => write!(f, "{kind}: the quote at byte {at} never closes"),
-            LineError::Unsupported(kind) => write!(f, "{kind}: this kind of line is not taken apart yet (byte 0)"),
             LineError::ControlLine => write!(f, "control line, written by AWS when logging is switched on; no request (byte 0)"),
             LineError::HeaderLine => write!(f, "W3C header line in an object that does not begin with one (byte 0)"),
             LineError::Json => write!(f, "JSON, not a log line (byte 0)"),

@@ -7,7 +7,7 @@ use memchr::{memchr, memrchr};
 
 use super::request::{Request, is_port};
 use super::time::is_time;
-use super::{Token, Type};
+use super::{Token, Type, decode_escapes};
 
 /// Numbers with more digits are refused: JSON readers cap a number's length (Jackson's default is 1,000), and an event that
 /// the receiver cannot read takes its whole batch with it.
@@ -41,6 +41,10 @@ pub enum Value<'a> {
     List(&'a [u8], u8),
     /// Integers and `-`, separated by spaces.
     IntegerList(&'a [u8]),
+    /// See [`alpn_items`].
+    AlpnList(&'a [u8]),
+    /// From when and until when a certificate is valid.
+    Validity(&'a [u8], &'a [u8]),
 }
 
 /// `ip:port` and its variants.
@@ -86,6 +90,8 @@ impl Type {
         let value = match self {
             Type::Text => Some(Value::Text(raw)),
             Type::Integer => is_integer(raw).then_some(Value::Number(raw)),
+            Type::Port => is_port(raw).then_some(Value::Number(raw)),
+            Type::Decimal => is_decimal(raw).then_some(Value::Number(raw)),
             Type::ProcessingTime if is_minus_one(raw) => return Reading::Absent,
             Type::ProcessingTime => is_decimal(raw).then_some(Value::Number(raw)),
             Type::Ip => is_ip(raw).then_some(Value::Text(raw)),
@@ -97,6 +103,8 @@ impl Type {
             Type::CommaList => return read_list(raw, b',', |_| true, Value::List(raw, b',')),
             Type::SpaceList => return read_list(raw, b' ', |_| true, Value::List(raw, b' ')),
             Type::IntegerList => return read_list(raw, b' ', |item| item == b"-" || is_integer(item), Value::IntegerList(raw)),
+            Type::AlpnList => Some(Value::AlpnList(raw)),
+            Type::Validity => split_validity(raw),
         };
         value.map_or(Reading::Invalid, Reading::Value)
     }
@@ -127,6 +135,25 @@ impl<'a> Endpoint<'a> {
 /// The items of a list, without the empty ones that repeated separators make.
 pub(crate) fn items(list: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     list.split(move |&byte| byte == separator).filter(|item| !item.is_empty())
+}
+
+/// The items of an ALPN list, its escapes decoded. AWS cuts the list off at 256 bytes, so the last item may lack its quote.
+pub(crate) fn alpn_items(list: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let decoded = decode_escapes(list).into_owned();
+    let items: Vec<Vec<u8>> = decoded.split(|&byte| byte == b',').map(|item| unquoted(item).to_vec()).collect();
+    items.into_iter().filter(|item| !item.is_empty())
+}
+
+fn unquoted(item: &[u8]) -> &[u8] {
+    let item = item.strip_prefix(b"\"").unwrap_or(item);
+    item.strip_suffix(b"\"").unwrap_or(item)
+}
+
+fn split_validity(text: &[u8]) -> Option<Value<'_>> {
+    let separator = memchr(b';', text)?;
+    let not_before = text[..separator].strip_prefix(b"NotBefore=")?;
+    let not_after = text[separator + 1..].strip_prefix(b"NotAfter=")?;
+    (is_time(not_before) && is_time(not_after)).then_some(Value::Validity(not_before, not_after))
 }
 
 /// Whether `text` is what [`IpAddr`] reads.
@@ -247,6 +274,22 @@ mod tests {
         integers_with_a_bad_one: IntegerList "200 abc" => "invalid",
         list_of_spaces: SpaceList "  " => "absent",
         request_of_dashes: Request "- - -" => "absent",
+        port: Port "65535" => "value",
+        too_large_port: Port "65536" => "invalid",
+        negative_port: Port "-1" => "invalid",
+        latency_of_minus_one_is_a_value: Decimal "-1" => "value",
+        validity: Validity "NotBefore=2023-09-21T22:43:21Z;NotAfter=2026-06-17T22:43:21Z" => "value",
+        validity_cut_off: Validity "NotBefore=2023-09-21T22:43:21Z;NotAfter=2026-06" => "invalid",
+        validity_of_one_time: Validity "NotBefore=2023-09-21T22:43:21Z" => "invalid",
+    }
+
+    #[test]
+    fn alpn_items_lose_their_quotes() {
+        let items = |list: &str| alpn_items(list.as_bytes()).map(|item| String::from_utf8(item).unwrap()).collect::<Vec<_>>();
+        assert_eq!(items(r#""h2","http/1.1""#), ["h2", "http/1.1"]);
+        assert_eq!(items(r#"\"h2\",\"http/1.1\""#), ["h2", "http/1.1"]);
+        assert_eq!(items(r#""h2","http/1"#), ["h2", "http/1"]);
+        assert_eq!(items(r#""h2""#), ["h2"]);
     }
 
     #[test]
