@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use tracing::level_filters::LevelFilter;
 
 use crate::batch::{BatchSettings, Compression, Framing};
-use crate::event::EventSettings;
+use crate::event::{EventSettings, Schema};
 use crate::ship::ShipSettings;
 use crate::sink::Endpoint;
 
@@ -22,7 +22,7 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ),
     ("LOGSTASH_USER", "", "a user name for basic authentication, together with LOGSTASH_PASSWORD"),
     ("LOGSTASH_PASSWORD", "", "the password of LOGSTASH_USER"),
-    ("EVENT_SCHEMA", "native", "native"),
+    ("EVENT_SCHEMA", "native", "native or ecs"),
     ("INCLUDE_ORIGINAL", "false", "true or false"),
     ("LABELS", "", "NAME=VALUE pairs separated by commas, such as env=prod,team=web"),
     ("BATCH_EVENTS", "2000", "a whole number from 1 to 100000"),
@@ -220,7 +220,7 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
     }
 
     fn ship_settings(&mut self, framing: Framing) -> Option<ShipSettings> {
-        self.read("EVENT_SCHEMA", |text| if text == "native" { Ok(()) } else { Err("is no schema".to_owned()) });
+        let schema = self.read("EVENT_SCHEMA", schema);
         let include_original = self.read("INCLUDE_ORIGINAL", boolean);
         // Empty labels are no mistake: a template can pass them on as they are.
         let labels = match (self.lookup)("LABELS").as_deref() {
@@ -234,7 +234,7 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
         let max_line_bytes = self.read("MAX_LINE_BYTES", |text| size(text, 1 << 10, 16 << 20));
         let to_output = framing == Framing::Lines;
         Some(ShipSettings {
-            events: EventSettings { include_original: include_original?, labels: labels? },
+            events: EventSettings { schema: schema?, include_original: include_original?, labels: labels? },
             batch: BatchSettings {
                 events: batch_events?,
                 bytes: batch_bytes?,
@@ -306,6 +306,14 @@ fn target_endpoints(program: Program, text: &str) -> Result<Vec<Endpoint>, Strin
         return Ok(Vec::new());
     }
     text.split(',').map(|url| Endpoint::parse(url.trim()).map_err(|error| error.to_string())).collect()
+}
+
+fn schema(text: &str) -> Result<Schema, String> {
+    match text {
+        "native" => Ok(Schema::Native),
+        "ecs" => Ok(Schema::Ecs),
+        _ => Err("is no schema".to_owned()),
+    }
 }
 
 fn boolean(text: &str) -> Result<bool, String> {

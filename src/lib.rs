@@ -18,6 +18,7 @@
 //! * [`handler`] is one invocation of the Lambda function.
 //! * [`config`] is everything the program can be told; [`assemble`] makes a shipper of it;
 //!   [`telemetry`] is what it says while it works.
+//! * [`reference`] makes the field reference and the index templates from the field tables.
 //! * [`receive`] is a stand-in for Logstash's http input.
 //!
 //! Line splitting, inflating, `format`, `event` and `batch` know no AWS, no HTTP, no clock and no environment: they take bytes and
@@ -36,6 +37,7 @@ pub mod ledger;
 pub mod notification;
 pub mod object;
 pub mod receive;
+pub mod reference;
 pub mod ship;
 pub mod sink;
 pub mod stop;

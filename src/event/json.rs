@@ -1,6 +1,6 @@
 //! Writes JSON straight into a buffer.
 
-use crate::format::decode;
+use crate::format::{decode, is_zoned};
 
 /// Appends `text` as a JSON string.
 pub fn string(out: &mut Vec<u8>, text: &str) {
@@ -30,6 +30,13 @@ pub fn number(out: &mut Vec<u8>, logged: &[u8]) {
     let zeros = digits.iter().take_while(|&&digit| digit == b'0').count();
     let starts_with_digit = digits.get(zeros).is_some_and(u8::is_ascii_digit);
     out.extend_from_slice(&digits[if starts_with_digit { zeros } else { zeros - 1 }..]);
+}
+
+/// Appends a logged time, in UTC whether it says so or not.
+pub fn time(out: &mut Vec<u8>, logged: &[u8]) {
+    out.push(b'"');
+    out.extend_from_slice(logged);
+    out.extend_from_slice(if is_zoned(logged) { b"\"" } else { b"Z\"" });
 }
 
 /// Appends `number` in decimal.

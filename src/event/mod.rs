@@ -1,24 +1,88 @@
 //! Records to events: one JSON object a line, written straight into a batch's buffer.
-//!
-//! The envelope around the record is the same in both schemas and, but for a few bytes, the same for all lines of an object;
-//! those parts are made once an object.
 
+mod ecs;
+mod envelope;
 mod id;
 mod json;
 mod native;
+mod vended;
 
+pub mod explain;
+
+use self::envelope::Envelope;
 pub use self::id::IdPrefix;
-use self::native::write_elb;
-use crate::format::{Kind, LineError, Name, Record, Token, is_zoned, parse};
-use crate::object::{KeyFacts, Line, Origin};
+use crate::format::{Endpoint, Field, Kind, LineError, Name, Port, Reading, Record, Token, Type, Value, parse, show_invalid};
+use crate::object::{Line, Origin};
+
+/// Whose names the fields of an event have; `EVENT_SCHEMA`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Schema {
+    /// AWS's own names below `elb`, which no setting of Logstash's http input touches.
+    #[default]
+    Native,
+    /// Those of the Elastic Common Schema.
+    Ecs,
+}
 
 /// How events are to look, for all objects of a run.
 #[derive(Clone, Debug, Default)]
 pub struct EventSettings {
+    /// Whose names they use.
+    pub schema: Schema,
     /// Also send the raw line of parsed events in `event.original`.
     pub include_original: bool,
     /// Constant members of `labels`.
     pub labels: Vec<(String, String)>,
+}
+
+/// A name that lines of some kind can have in an event, dotted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberName {
+    /// `elb.client_ip`
+    pub name: String,
+    /// The index of the field that it comes from; none for what is made of several fields or of none.
+    pub field: Option<usize>,
+    /// What its value is.
+    pub shape: Shape,
+}
+
+/// What kind of JSON value a name has, which decides about its mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Text, or an array of texts.
+    Text,
+    /// A whole number, or an array of such.
+    Integer,
+    /// A decimal.
+    Decimal,
+    /// An address.
+    Ip,
+    /// An instant.
+    Time,
+    /// An object with members of its own.
+    Object,
+}
+
+/// Every name that lines of a kind can have, beside those of the envelope.
+pub fn names(schema: Schema, kind: Kind) -> Vec<MemberName> {
+    match schema {
+        Schema::Native => native::names(kind),
+        Schema::Ecs => ecs::names(kind),
+    }
+}
+
+impl Shape {
+    /// The shape of a whole field of this type; none for a type whose fields have parts instead.
+    fn of(ty: Type) -> Option<Shape> {
+        match ty {
+            Type::Integer | Type::Port | Type::IntegerList => Some(Shape::Integer),
+            Type::Decimal | Type::ProcessingTime => Some(Shape::Decimal),
+            Type::Ip => Some(Shape::Ip),
+            Type::Time | Type::Timestamp => Some(Shape::Time),
+            Type::Text | Type::CommaList | Type::SpaceList | Type::AlpnList => Some(Shape::Text),
+            Type::Endpoint | Type::Request | Type::Validity => None,
+        }
+    }
 }
 
 /// What one line became.
@@ -37,22 +101,23 @@ pub struct Written {
 /// Writes the events of one object.
 #[derive(Debug)]
 pub struct EventWriter {
+    schema: Schema,
     include_original: bool,
-    id: IdPrefix,
-    /// The node's address from the key, as JSON.
-    node_ip: Option<Vec<u8>>,
-    /// `@timestamp` of lines that have none of their own.
-    fallback_time: String,
-    /// From behind the ids to the offset.
-    before_offset: Vec<u8>,
-    /// From behind the offset to the labels.
-    after_offset: Vec<u8>,
+    envelope: Envelope,
 }
 
 /// What is needed to write one event, reused from line to line.
 #[derive(Debug, Default)]
 pub struct Scratch<'a> {
     tokens: Vec<Token<'a>>,
+    fields: Fields<'a>,
+}
+
+/// The fields of one line, read.
+#[derive(Debug, Default)]
+struct Fields<'a> {
+    /// In the order of the format's table, as many as the line has.
+    readings: Vec<Reading<'a>>,
     invalid: Vec<InvalidField<'a>>,
 }
 
@@ -63,143 +128,135 @@ struct InvalidField<'a> {
     raw: &'a [u8],
 }
 
+/// A parsed line on its way into an event.
+struct Parsed<'e, 't, 'a> {
+    line: &'e Line<'a>,
+    record: &'e Record<'t, 'a>,
+    fields: &'e Fields<'a>,
+    /// No field needs decoding or escaping.
+    clean: bool,
+}
+
 impl EventWriter {
-    /// A writer for the lines of one object. `modified` stands in for the time of unparsed lines where the key names none.
+    /// A writer for the lines of one object. `modified` stands in for the time of lines that have none of their own where the
+    /// key names none.
     pub fn new(settings: &EventSettings, origin: &Origin, modified: jiff::Timestamp) -> Self {
-        let facts = KeyFacts::read(&origin.name().key);
-        EventWriter {
-            include_original: settings.include_original,
-            id: IdPrefix::of(origin.name()),
-            node_ip: facts.node_ip.map(|ip| format!("\"{ip}\"").into_bytes()),
-            fallback_time: facts.end_time.clone().unwrap_or_else(|| format!("{modified:.0}")),
-            before_offset: before_offset(origin),
-            after_offset: after_offset(origin, &facts, &settings.labels),
-        }
+        let EventSettings { schema, include_original, .. } = *settings;
+        EventWriter { schema, include_original, envelope: Envelope::new(settings, origin, modified) }
     }
 
     /// Appends the event of one line: parsed, or unparsed with its raw text. There is no line without an event.
     pub fn write<'a>(&self, out: &mut Vec<u8>, line: &Line<'a>, scratch: &mut Scratch<'a>) -> Written {
-        let Scratch { tokens, invalid } = scratch;
+        let Scratch { tokens, fields } = scratch;
         let parsed = if line.truncated { Err(LineError::TooLong { at: line.text.len() }) } else { parse(line.text, tokens) };
         match parsed {
-            Ok(record) => self.write_parsed(out, line, &record, invalid),
-            Err(error) => {
-                self.write_unparsed(out, line, error);
-                Written::default()
-            }
+            Ok(record) => self.write_parsed(out, line, &record, fields),
+            Err(LineError::Json) => self.write_vended(out, line),
+            Err(error) => self.write_unparsed(out, line, &error.to_string()),
         }
     }
 
-    fn write_parsed<'a>(
-        &self,
-        out: &mut Vec<u8>,
-        line: &Line<'a>,
-        record: &Record<'_, 'a>,
-        invalid: &mut Vec<InvalidField<'a>>,
-    ) -> Written {
-        self.write_envelope(out, line.offset, record.timestamp().unwrap_or(self.fallback_time.as_bytes()));
-        if self.include_original {
-            write_original(out, line.text);
-        }
-        let tags_at = out.len();
-        invalid.clear();
-        let node_ip = self.node_ip.as_deref();
-        write_elb(out, record, is_clean(line.text, record.tokens), node_ip, invalid);
-        out.push(b'}');
-        if record.is_short() || !invalid.is_empty() {
-            // The tags stand before what they are about, and are rare enough to be put in behind it.
-            out.splice(tags_at..tags_at, tags(record.is_short(), !invalid.is_empty()));
+    fn write_parsed<'a>(&self, out: &mut Vec<u8>, line: &Line<'a>, record: &Record<'_, 'a>, fields: &mut Fields<'a>) -> Written {
+        fields.read(record);
+        let parsed = Parsed { line, record, fields, clean: is_clean(line.text, record.tokens) };
+        match self.schema {
+            Schema::Native => native::write(out, &self.envelope, &parsed, self.include_original),
+            Schema::Ecs => ecs::write(out, &self.envelope, &parsed, self.include_original),
         }
         Written {
             kind: Some(record.kind),
             short: record.is_short(),
-            invalid_fields: count(invalid.len()),
+            invalid_fields: count(fields.invalid.len()),
             extra_fields: count(record.extras().iter().filter(|token| !token.is_absent()).count()),
         }
     }
 
-    fn write_unparsed(&self, out: &mut Vec<u8>, line: &Line<'_>, error: LineError) {
-        self.write_envelope(out, line.offset, self.fallback_time.as_bytes());
-        write_original(out, line.text);
-        let tags: &[u8] = if line.truncated {
-            br#","tags":["_elbparsefailure","_elbtruncated"],"error":{"message":"#
-        } else {
-            br#","tags":["_elbparsefailure"],"error":{"message":"#
-        };
-        out.extend_from_slice(tags);
-        json::string(out, &error.to_string());
-        out.extend_from_slice(b"}}");
-    }
-
-    fn write_envelope(&self, out: &mut Vec<u8>, offset: u64, time: &[u8]) {
-        out.extend_from_slice(br#"{"@timestamp":""#);
-        out.extend_from_slice(time);
-        if !is_zoned(time) {
-            out.push(b'Z');
+    /// A JSON line of a delivery through CloudWatch Logs is read like any other, once its members stand in the order of fields.
+    fn write_vended(&self, out: &mut Vec<u8>, line: &Line<'_>) -> Written {
+        match vended::read(line.text) {
+            Ok(vended) => {
+                let tokens = vended.tokens();
+                self.write_parsed(out, line, &vended.record(&tokens), &mut Fields::default())
+            }
+            Err(reason) => self.write_unparsed(out, line, &format!("JSON that is no log line: {reason}")),
         }
-        out.extend_from_slice(br#"","@metadata":{"_id":""#);
-        self.id.write(out, offset);
-        out.extend_from_slice(br#"","_ingest_document":{"id":""#);
-        self.id.write(out, offset);
-        out.extend_from_slice(&self.before_offset);
-        json::integer(out, offset);
-        out.extend_from_slice(&self.after_offset);
+    }
+
+    /// Unparsed events are the same in both schemas.
+    fn write_unparsed(&self, out: &mut Vec<u8>, line: &Line<'_>, reason: &str) -> Written {
+        self.envelope.write_head(out, line.offset, self.envelope.fallback_time.as_bytes());
+        self.envelope.write_place(out, line.offset);
+        out.extend_from_slice(br#","event":{"original":"#);
+        json::string(out, &show_invalid(line.text));
+        let truncated: &[u8] = if line.truncated { br#","_elbtruncated""# } else { b"" };
+        out.extend_from_slice(br#"},"tags":["_elbparsefailure""#);
+        out.extend_from_slice(truncated);
+        out.extend_from_slice(br#"],"error":{"message":"#);
+        json::string(out, reason);
+        out.extend_from_slice(b"}}");
+        Written::default()
     }
 }
 
-fn before_offset(origin: &Origin) -> Vec<u8> {
-    let mut out = br#""}}"#.to_vec();
-    if let Origin::Bucket(name) = origin {
-        out.extend_from_slice(br#","aws":{"s3":{"bucket":{"name":"#);
-        json::string(&mut out, &name.bucket);
-        out.extend_from_slice(br#"},"object":{"key":"#);
-        json::string(&mut out, &name.key);
-        out.extend_from_slice(b"}}}");
+impl<'a> Fields<'a> {
+    fn read(&mut self, record: &Record<'_, 'a>) {
+        self.readings.clear();
+        self.invalid.clear();
+        for (field, token) in record.fields() {
+            let reading = field.ty.read(token);
+            match reading {
+                Reading::Invalid => self.invalid.push(InvalidField { name: field.native.whole, raw: token.raw }),
+                Reading::Value(Value::Endpoint(Endpoint { port: Port::Invalid(raw), .. })) => {
+                    self.invalid.push(InvalidField { name: field.native.port, raw });
+                }
+                Reading::Value(_) | Reading::Absent => {}
+            }
+            self.readings.push(reading);
+        }
     }
-    out.extend_from_slice(br#","log":{"offset":"#);
-    out
+
+    /// The value of a field, if the line has one.
+    fn value(&self, index: usize) -> Option<Value<'a>> {
+        match self.readings.get(index) {
+            Some(Reading::Value(value)) => Some(*value),
+            _ => None,
+        }
+    }
 }
 
-fn after_offset(origin: &Origin, facts: &KeyFacts, labels: &[(String, String)]) -> Vec<u8> {
-    let mut out = Vec::new();
-    if let Origin::LocalFile(name) = origin {
-        out.extend_from_slice(br#","file":{"path":"#);
-        json::string(&mut out, &name.key);
-        out.push(b'}');
+impl<'a> Parsed<'_, '_, 'a> {
+    /// The line's own time, as logged.
+    fn own_time(&self) -> Option<&'a [u8]> {
+        self.fields().find_map(|(field, value)| match value {
+            Value::Time(time) if field.is_timestamp() => Some(time),
+            _ => None,
+        })
     }
-    out.extend_from_slice(br#"},"cloud":{"provider":"aws""#);
-    if let Some(account) = &facts.account {
-        out.extend_from_slice(br#","account":{"id":"#);
-        json::string(&mut out, account);
-        out.push(b'}');
-    }
-    if let Some(region) = &facts.region {
-        out.extend_from_slice(br#","region":"#);
-        json::string(&mut out, region);
-    }
-    out.push(b'}');
-    for (index, (name, value)) in labels.iter().enumerate() {
-        out.extend_from_slice(if index == 0 { br#","labels":{"# } else { b"," });
-        json::string(&mut out, name);
-        out.push(b':');
-        json::string(&mut out, value);
-    }
-    if !labels.is_empty() {
-        out.push(b'}');
-    }
-    out
-}
 
-fn write_original(out: &mut Vec<u8>, line: &[u8]) {
-    out.extend_from_slice(br#","event":{"original":"#);
-    json::string(out, &crate::format::show_invalid(line));
-    out.push(b'}');
-}
+    /// The event's time.
+    fn time<'e>(&self, envelope: &'e Envelope) -> &'e [u8]
+    where
+        'a: 'e,
+    {
+        self.own_time().unwrap_or(envelope.fallback_time.as_bytes())
+    }
 
-fn tags(short: bool, invalid: bool) -> Vec<u8> {
-    let names = [(invalid, r#""_elbfieldfailure""#), (short, r#""_elbshortline""#)];
-    let names: Vec<&str> = names.into_iter().filter_map(|(applies, name)| applies.then_some(name)).collect();
-    format!(r#","tags":[{}]"#, names.join(",")).into_bytes()
+    fn fields(&self) -> impl Iterator<Item = (&'static Field, Value<'a>)> {
+        self.record.format.fields.iter().zip(&self.fields.readings).filter_map(|(field, reading)| match reading {
+            Reading::Value(value) => Some((field, *value)),
+            Reading::Absent | Reading::Invalid => None,
+        })
+    }
+
+    /// The tags as a JSON array; none if there is nothing to say.
+    fn tags(&self) -> Option<&'static str> {
+        match (!self.fields.invalid.is_empty(), self.record.is_short()) {
+            (false, false) => None,
+            (true, false) => Some(r#"["_elbfieldfailure"]"#),
+            (false, true) => Some(r#"["_elbshortline"]"#),
+            (true, true) => Some(r#"["_elbfieldfailure","_elbshortline"]"#),
+        }
+    }
 }
 
 /// Whether every field of the line can be copied as it is: ASCII without control characters, backslashes, or quotes other than

@@ -1,42 +1,96 @@
 //! The `native` schema: AWS's own field names under `elb`, which no setting of Logstash's http input touches.
 
-use super::{InvalidField, json};
-use crate::format::{Endpoint, Field, Host, Kind, Port, Reading, Record, Request, Value, alpn_items, items, show_invalid};
+use super::envelope::Envelope;
+use super::{InvalidField, MemberName, Parsed, Shape, json};
+use crate::format::{
+    Endpoint, Field, Host, Kind, Name, Port, Record, Request, Type, Value, alpn_items, items, name, show_invalid,
+};
 
-/// Appends the member `elb`. Fields that are not of their type are noted in `invalid` and written to `elb.invalid`.
-///
-/// `clean` says that no field needs decoding or escaping; `node_ip` is the load balancer's address from the object's key.
-pub(super) fn write_elb<'a>(
-    out: &mut Vec<u8>,
-    record: &Record<'_, 'a>,
-    clean: bool,
-    node_ip: Option<&[u8]>,
-    invalid: &mut Vec<InvalidField<'a>>,
-) {
+/// What `leaf_client_cert_validity` becomes, the only field that names two times.
+const NOT_BEFORE: Name = name!("leaf_client_cert", "_not_before");
+const NOT_AFTER: Name = name!("leaf_client_cert", "_not_after");
+
+/// Appends the event of a parsed line.
+pub(super) fn write(out: &mut Vec<u8>, envelope: &Envelope, parsed: &Parsed<'_, '_, '_>, include_original: bool) {
+    envelope.write_head(out, parsed.line.offset, parsed.time(envelope));
+    envelope.write_place(out, parsed.line.offset);
+    if include_original {
+        out.extend_from_slice(br#","event":{"original":"#);
+        json::string(out, &show_invalid(parsed.line.text));
+        out.push(b'}');
+    }
+    if let Some(tags) = parsed.tags() {
+        out.extend_from_slice(br#","tags":"#);
+        out.extend_from_slice(tags.as_bytes());
+    }
+    write_elb(out, parsed, envelope.node_ip.as_deref());
+    out.push(b'}');
+}
+
+/// Appends the members of `elb` that one field becomes, each with a comma before it.
+pub(super) fn write_field(out: &mut Vec<u8>, field: &Field, value: Value<'_>, clean: bool) {
+    write_value(out, field, value, clean);
+}
+
+/// Every name that lines of a kind can have in this schema, beside those of the envelope.
+pub(super) fn names(kind: Kind) -> Vec<MemberName> {
+    let member = |name: &str, field, shape| MemberName { name: format!("elb.{name}"), field, shape };
+    let mut names = vec![member("kind", None, Shape::Text)];
+    let fields = kind.format().fields;
+    for (index, field) in fields.iter().enumerate() {
+        let (native, index) = (&field.native, Some(index));
+        match field.ty {
+            Type::Timestamp => names.push(MemberName { name: "@timestamp".to_owned(), field: index, shape: Shape::Time }),
+            Type::Endpoint => names.extend([
+                member(native.ip.text, index, Shape::Ip),
+                member(native.port.text, index, Shape::Integer),
+                member(native.address.text, index, Shape::Text),
+                member(native.arn.text, index, Shape::Text),
+            ]),
+            Type::Request => {
+                let part = |part: &str, shape| member(&format!("{}.{part}", native.whole.text), index, shape);
+                names.extend(
+                    ["line", "method", "url", "protocol", "scheme", "host", "path", "query"].map(|text| part(text, Shape::Text)),
+                );
+                names.push(part("port", Shape::Integer));
+            }
+            Type::Validity => names.extend([NOT_BEFORE, NOT_AFTER].map(|name| member(name.text, index, Shape::Time))),
+            ty => names.extend(Shape::of(ty).map(|shape| member(native.whole.text, index, shape))),
+        }
+    }
+    if kind != Kind::Nlb && !fields.iter().any(Field::is_node_ip) {
+        names.push(member("ip_address", None, Shape::Ip));
+    }
+    names.extend([member("invalid", None, Shape::Object), member("extra", None, Shape::Text)]);
+    names
+}
+
+fn write_elb(out: &mut Vec<u8>, parsed: &Parsed<'_, '_, '_>, node_ip: Option<&[u8]>) {
+    let (record, clean) = (parsed.record, parsed.clean);
     out.extend_from_slice(br#","elb":{"kind":""#);
     out.extend_from_slice(record.kind.name().as_bytes());
     out.push(b'"');
     let mut has_node_ip = false;
-    for (field, token, reading) in record.readings() {
-        match reading {
-            Reading::Absent => {}
-            Reading::Invalid => invalid.push(InvalidField { name: field.native.whole, raw: token.raw }),
-            Reading::Value(value) => {
-                has_node_ip |= field.native.whole.text == "ip_address";
-                write_value(out, field, value, clean, invalid);
-            }
-        }
+    for (field, value) in parsed.fields() {
+        has_node_ip |= field.is_node_ip();
+        write_value(out, field, value, clean);
     }
     if let Some(ip) = node_ip.filter(|_| !has_node_ip && record.kind != Kind::Nlb) {
         out.extend_from_slice(br#","ip_address":"#);
         out.extend_from_slice(ip);
     }
-    write_invalid(out, invalid, clean);
-    write_extras(out, record, clean);
+    if !parsed.fields.invalid.is_empty() {
+        out.extend_from_slice(br#","invalid":"#);
+        write_invalid(out, &parsed.fields.invalid, clean);
+    }
+    if !record.extras().is_empty() {
+        out.extend_from_slice(br#","extra":"#);
+        write_extras(out, record, clean);
+    }
     out.push(b'}');
 }
 
-fn write_value<'a>(out: &mut Vec<u8>, field: &Field, value: Value<'a>, clean: bool, invalid: &mut Vec<InvalidField<'a>>) {
+fn write_value(out: &mut Vec<u8>, field: &Field, value: Value<'_>, clean: bool) {
     let name = field.native.whole;
     match value {
         Value::Text(raw) => text_member(out, name.member, raw, clean),
@@ -44,47 +98,28 @@ fn write_value<'a>(out: &mut Vec<u8>, field: &Field, value: Value<'a>, clean: bo
         // The line's own time is the event's.
         Value::Time(_) if field.is_timestamp() => {}
         Value::Time(time) => time_member(out, name.member, time),
-        Value::Endpoint(endpoint) => write_endpoint(out, field, endpoint, clean, invalid),
+        Value::Endpoint(endpoint) => write_endpoint(out, field, endpoint, clean),
         Value::Request(request) => write_request(out, name.member, &request, clean),
-        Value::List(list, separator) => {
+        Value::List(..) | Value::IntegerList(_) | Value::AlpnList(_) => {
             out.extend_from_slice(name.member.as_bytes());
-            array(out, items(list, separator), |out, item| json::text(out, item, clean));
-        }
-        Value::IntegerList(list) => {
-            out.extend_from_slice(name.member.as_bytes());
-            array(out, items(list, b' '), |out, item| match item {
-                b"-" => out.extend_from_slice(b"null"),
-                digits => json::number(out, digits),
-            });
-        }
-        Value::AlpnList(list) => {
-            out.extend_from_slice(name.member.as_bytes());
-            array(out, alpn_items(list), |out, item| json::string(out, &show_invalid(&item)));
+            write_list(out, value, clean);
         }
         Value::Validity(not_before, not_after) => {
-            time_member(out, r#","leaf_client_cert_not_before":"#, not_before);
-            time_member(out, r#","leaf_client_cert_not_after":"#, not_after);
+            time_member(out, NOT_BEFORE.member, not_before);
+            time_member(out, NOT_AFTER.member, not_after);
         }
     }
 }
 
-fn write_endpoint<'a>(
-    out: &mut Vec<u8>,
-    field: &Field,
-    endpoint: Endpoint<'a>,
-    clean: bool,
-    invalid: &mut Vec<InvalidField<'a>>,
-) {
+fn write_endpoint(out: &mut Vec<u8>, field: &Field, endpoint: Endpoint<'_>, clean: bool) {
     match endpoint.host {
         Host::None => {}
         Host::Ip(ip) => text_member(out, field.native.ip.member, ip, clean),
         Host::Address(address) => text_member(out, field.native.address.member, address, clean),
         Host::Arn(arn) => text_member(out, field.native.arn.member, arn, clean),
     }
-    match endpoint.port {
-        Port::None => {}
-        Port::Number(port) => number_member(out, field.native.port.member, port),
-        Port::Invalid(raw) => invalid.push(InvalidField { name: field.native.port, raw }),
+    if let Port::Number(port) = endpoint.port {
+        number_member(out, field.native.port.member, port);
     }
 }
 
@@ -110,11 +145,8 @@ fn write_request(out: &mut Vec<u8>, member: &str, request: &Request<'_>, clean: 
     open_object_at(out, start);
 }
 
-fn write_invalid(out: &mut Vec<u8>, invalid: &[InvalidField<'_>], clean: bool) {
-    if invalid.is_empty() {
-        return;
-    }
-    out.extend_from_slice(br#","invalid":"#);
+/// Appends an object of the fields that are not of their type, as text; there is at least one.
+pub(super) fn write_invalid(out: &mut Vec<u8>, invalid: &[InvalidField<'_>], clean: bool) {
     let start = out.len();
     for field in invalid {
         text_member(out, field.name.member, field.raw, clean);
@@ -122,19 +154,24 @@ fn write_invalid(out: &mut Vec<u8>, invalid: &[InvalidField<'_>], clean: bool) {
     open_object_at(out, start);
 }
 
-fn write_extras(out: &mut Vec<u8>, record: &Record<'_, '_>, clean: bool) {
-    let extras = record.extras();
-    if extras.is_empty() {
-        return;
+/// Appends an array of the fields beyond the known ones.
+pub(super) fn write_extras(out: &mut Vec<u8>, record: &Record<'_, '_>, clean: bool) {
+    array(out, record.extras().iter(), |out, token| {
+        if token.is_absent() { out.extend_from_slice(b"null") } else { json::text(out, token.raw, clean) }
+    });
+}
+
+/// Appends a list as a JSON array.
+pub(super) fn write_list(out: &mut Vec<u8>, value: Value<'_>, clean: bool) {
+    match value {
+        Value::List(list, separator) => array(out, items(list, separator), |out, item| json::text(out, item, clean)),
+        Value::IntegerList(list) => array(out, items(list, b' '), |out, item| match item {
+            b"-" => out.extend_from_slice(b"null"),
+            digits => json::number(out, digits),
+        }),
+        Value::AlpnList(list) => array(out, alpn_items(list), |out, item| json::string(out, &show_invalid(&item))),
+        _ => out.extend_from_slice(b"null"),
     }
-    out.extend_from_slice(br#","extra":"#);
-    array(
-        out,
-        extras.iter(),
-        |out, token| {
-            if token.is_absent() { out.extend_from_slice(b"null") } else { json::text(out, token.raw, clean) }
-        },
-    );
 }
 
 /// Makes the members written since `start` an object: the comma before the first one becomes its brace.
@@ -172,7 +209,5 @@ fn number_member(out: &mut Vec<u8>, member: &str, digits: &[u8]) {
 
 fn time_member(out: &mut Vec<u8>, member: &str, time: &[u8]) {
     out.extend_from_slice(member.as_bytes());
-    out.push(b'"');
-    out.extend_from_slice(time);
-    out.extend_from_slice(if crate::format::is_zoned(time) { b"\"" } else { b"Z\"" });
+    json::time(out, time);
 }

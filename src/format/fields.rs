@@ -19,6 +19,11 @@ impl Field {
     pub fn is_timestamp(&self) -> bool {
         self.ty == Type::Timestamp
     }
+
+    /// Whether this is the address of the load balancer's node, for which the object's key can stand in.
+    pub fn is_node_ip(&self) -> bool {
+        self.aws == "ip_address"
+    }
 }
 
 /// A field's name and the names made from it, each also as the start of a JSON member (`,"name":`), because they are written
@@ -102,9 +107,9 @@ macro_rules! field {
 /// Builds a [`Name`] of a stem and a suffix.
 macro_rules! name {
     ($stem:literal, $suffix:literal) => {
-        $crate::format::fields::Name { text: concat!($stem, $suffix), member: concat!(",\"", $stem, $suffix, "\":") }
+        $crate::format::Name { text: concat!($stem, $suffix), member: concat!(",\"", $stem, $suffix, "\":") }
     };
 }
 
 pub(super) use field;
-pub(super) use name;
+pub(crate) use name;

@@ -18,13 +18,14 @@ mod time;
 mod value;
 
 pub use self::cursor::Token;
+pub(crate) use self::fields::name;
 pub use self::fields::{Field, Name, Names, Type};
 pub use self::kind::Kind;
 pub use self::record::{LineError, Record, parse};
 pub use self::request::{Request, Url};
 pub(crate) use self::text::show_invalid;
 pub use self::text::{decode, decode_escapes};
-pub use self::time::{is_time, is_zoned};
+pub use self::time::{is_time, is_zoned, nanoseconds};
 pub use self::value::{Endpoint, Host, Port, Reading, Value};
 pub(crate) use self::value::{alpn_items, items};
 

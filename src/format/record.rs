@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::cursor::{Cursor, UnclosedQuote};
 use super::kind::{NoKind, recognise};
-use super::{Field, Format, Kind, Reading, Token};
+use super::{Field, Format, Kind, Token};
 
 /// A parsed line. Its fields are read when they are asked for.
 #[derive(Clone, Copy, Debug)]
@@ -65,19 +65,9 @@ pub fn parse<'t, 'a>(line: &'a [u8], tokens: &'t mut Vec<Token<'a>>) -> Result<R
 }
 
 impl<'t, 'a> Record<'t, 'a> {
-    /// The line's own time, as logged.
-    pub fn timestamp(&self) -> Option<&'a [u8]> {
-        self.fields().find(|(field, _)| field.is_timestamp()).map(|(_, token)| token.raw)
-    }
-
     /// The known fields that the line has, in order.
     pub fn fields(&self) -> impl Iterator<Item = (&'static Field, &'t Token<'a>)> + use<'t, 'a> {
         self.format.fields.iter().zip(self.tokens)
-    }
-
-    /// The known fields that the line has, read.
-    pub fn readings(&self) -> impl Iterator<Item = (&'static Field, &'t Token<'a>, Reading<'a>)> + use<'t, 'a> {
-        self.fields().map(|(field, token)| (field, token, field.ty.read(token)))
     }
 
     /// The fields beyond the known ones; none if all of them are absent, as when AWS prepares a new field.
@@ -91,6 +81,16 @@ impl<'t, 'a> Record<'t, 'a> {
     /// Whether the line has fewer fields than AWS ever wrote.
     pub fn is_short(&self) -> bool {
         self.tokens.len() < self.format.shortest
+    }
+}
+
+impl LineError {
+    /// The byte of the line at which parsing stopped.
+    pub fn at(&self) -> usize {
+        match *self {
+            LineError::NoKind { at, .. } | LineError::UnclosedQuote { at, .. } | LineError::TooLong { at } => at,
+            LineError::ControlLine | LineError::HeaderLine | LineError::Json => 0,
+        }
     }
 }
 

@@ -14,6 +14,28 @@ pub fn is_zoned(time: &[u8]) -> bool {
     time.last() == Some(&b'Z')
 }
 
+/// Nanoseconds from 1970 to a time, as far as its digits go; none if it is no time.
+pub fn nanoseconds(time: &[u8]) -> Option<i128> {
+    if !is_time(time) {
+        return None;
+    }
+    let two = |at: usize| number(&time[at..at + 2]).map(i128::from);
+    let days = days_since_1970(number(&time[..4])?, number(&time[5..7])?, number(&time[8..10])?);
+    let seconds = i128::from(days) * 86_400 + two(11)? * 3_600 + two(14)? * 60 + two(17)?;
+    let fraction = time.get(20..).unwrap_or_default().iter().take_while(|digit| digit.is_ascii_digit());
+    let (nanoseconds, _) =
+        fraction.fold((0, 100_000_000), |(sum, unit), digit| (sum + i128::from(digit - b'0') * unit, unit / 10));
+    Some(seconds * 1_000_000_000 + nanoseconds)
+}
+
+/// Counts in years that begin in March, so that a leap day is the last day of its year.
+fn days_since_1970(year: u32, month: u32, day: u32) -> i64 {
+    let (year, month) =
+        if month > 2 { (i64::from(year), i64::from(month) - 3) } else { (i64::from(year) - 1, i64::from(month) + 9) };
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    year * 365 + leap_days + (153 * month + 2) / 5 + i64::from(day) - 1 - 719_468
+}
+
 fn is_fraction(tail: &[u8]) -> bool {
     match tail {
         [] => true,
@@ -47,7 +69,21 @@ fn days_in(year: u32, month: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::is_time;
+    use super::{is_time, nanoseconds};
+
+    #[test]
+    fn nanoseconds_agree_with_a_calendar_library() {
+        for year in [1970, 1999, 2000, 2024, 2026, 2100] {
+            for (month, day) in [(1, 1), (2, 28), (3, 1), (12, 31)] {
+                let text = format!("{year}-{month:02}-{day:02}T23:59:58.123456789Z");
+                let expected = text.parse::<jiff::Timestamp>().expect("a time").as_nanosecond();
+                assert_eq!(nanoseconds(text.as_bytes()), Some(expected), "{text}");
+            }
+        }
+        assert_eq!(nanoseconds(b"1970-01-01T00:00:01"), Some(1_000_000_000));
+        assert_eq!(nanoseconds(b"1970-01-01T00:00:00.0000000019Z"), Some(1));
+        assert_eq!(nanoseconds(b"x"), None);
+    }
 
     macro_rules! times {
         ($($name:ident: $text:literal => $expected:literal,)*) => {

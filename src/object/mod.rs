@@ -146,6 +146,16 @@ pub enum ObjectError {
         /// How many were announced.
         length: u64,
     },
+    /// It is in a format of CloudWatch Logs deliveries that is not read.
+    #[error(
+        "{name} is {format}, which is not read; set the output format of the delivery destination in CloudWatch Logs (outputFormat) to json or plain"
+    )]
+    Format {
+        /// Its name.
+        name: ObjectName,
+        /// `a W3C log` or `parquet`.
+        format: &'static str,
+    },
     /// Its data is not what it should be.
     #[error("{name}: {source}")]
     Data {

@@ -7,6 +7,9 @@ use super::{Block, Body, Inflate, InflateError, LineLimits, Lines, ObjectError, 
 /// How much text is made from compressed bytes at once.
 const STEP_BYTES: usize = 64 * 1024;
 
+/// How objects begin, once inflated, that hold no lines of a load balancer.
+const REFUSED: [(&[u8], &str); 3] = [(b"#Version", "a W3C log"), (b"#Fields:", "a W3C log"), (b"PAR1", "parquet")];
+
 /// Reads an object block by block. It holds one block and one chunk of the body, whatever the object's size.
 #[derive(Debug)]
 pub struct ObjectReader {
@@ -14,6 +17,8 @@ pub struct ObjectReader {
     inflate: Inflate,
     /// None once the last block is handed out.
     lines: Option<Lines>,
+    /// Whether enough has come to know that the object is not refused.
+    begun: bool,
     /// How the body ended, once it has. What broke it off is handed out behind the lines that came before.
     end: Option<Result<(), ObjectError>>,
 }
@@ -35,6 +40,7 @@ impl ObjectReader {
             source: Source { name, body: opened.body, length: opened.length, received: 0, chunk: Bytes::new() },
             inflate: Inflate::default(),
             lines: Some(Lines::new(limits)),
+            begun: false,
             end: None,
         }
     }
@@ -42,8 +48,13 @@ impl ObjectReader {
     /// The next block of lines; none at the end of a whole object.
     ///
     /// # Errors
-    /// An object that is broken: after all whole lines that stand before the break, and for good.
+    /// An object that is broken: after all whole lines that stand before the break, and for good. An object in a format that is
+    /// not read: before any line.
     pub async fn next_block(&mut self) -> Result<Option<Block>, ObjectError> {
+        while !self.begun {
+            self.fill().await;
+            self.begun = self.begins_as_lines()? || self.end.is_some();
+        }
         loop {
             if let Some(block) = self.lines.as_mut().and_then(Lines::next_block) {
                 return Ok(Some(block));
@@ -51,11 +62,7 @@ impl ObjectReader {
             match (&self.end, self.lines.take()) {
                 (None, Some(lines)) => {
                     self.lines = Some(lines);
-                    match self.fill().await {
-                        Ok(true) => {}
-                        Ok(false) => self.end = Some(Ok(())),
-                        Err(error) => self.end = Some(Err(error)),
-                    }
+                    self.fill().await;
                 }
                 (Some(end), Some(lines)) => {
                     let last = if end.is_ok() { lines.finish() } else { lines.finish_broken() };
@@ -68,6 +75,17 @@ impl ObjectReader {
         }
     }
 
+    /// Whether the object can no longer turn out to be one that is refused.
+    fn begins_as_lines(&mut self) -> Result<bool, ObjectError> {
+        let Some(lines) = &mut self.lines else { return Ok(true) };
+        let text = lines.buffer();
+        if let Some((_, format)) = REFUSED.iter().find(|(start, _)| text.starts_with(start)) {
+            self.lines = None;
+            return Err(ObjectError::Format { name: self.source.name.clone(), format });
+        }
+        Ok(!REFUSED.iter().any(|(start, _)| start.starts_with(text)))
+    }
+
     /// Bytes received from the store.
     pub fn received(&self) -> u64 {
         self.source.received
@@ -78,8 +96,17 @@ impl ObjectReader {
         self.inflate.written()
     }
 
-    /// Appends some text to the lines' buffer; false at the end of the object.
-    async fn fill(&mut self) -> Result<bool, ObjectError> {
+    /// Appends some text to the lines' buffer, or notes how the object ended.
+    async fn fill(&mut self) {
+        match self.try_fill().await {
+            Ok(true) => {}
+            Ok(false) => self.end = Some(Ok(())),
+            Err(error) => self.end = Some(Err(error)),
+        }
+    }
+
+    /// False at the end of the object.
+    async fn try_fill(&mut self) -> Result<bool, ObjectError> {
         let ObjectReader { source, inflate, lines: Some(lines), .. } = self else { return Ok(false) };
         let buffer = lines.buffer();
         buffer.reserve(STEP_BYTES);

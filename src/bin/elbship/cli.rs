@@ -23,6 +23,7 @@ pub enum Command {
     Replay(ReplayArgs),
     Invoke(InvokeArgs),
     Receive(ReceiveArgs),
+    Explain(ExplainArgs),
 }
 
 /// Ship log objects: files, directories, S3 prefixes.
@@ -72,6 +73,17 @@ pub struct ReceiveArgs {
     /// Demand this password.
     #[arg(long, requires = "user")]
     pub password: Option<String>,
+}
+
+/// Show how a line is read: its kind, each field, its names and values, and where it stopped.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The line; without it or with -, lines are read from standard input.
+    #[arg(allow_hyphen_values = true)]
+    pub line: Option<String>,
+    /// One JSON object a line instead of a page.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What replay and invoke share.

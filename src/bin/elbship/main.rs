@@ -1,6 +1,7 @@
 //! The command line: the same code as the function, on a person's machine or a batch host.
 
 mod cli;
+mod explain;
 mod invoke;
 mod listing;
 mod progress;
@@ -21,6 +22,7 @@ async fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args).await,
         Command::Invoke(args) => invoke::run(args).await,
         Command::Receive(args) => receive::run(args).await,
+        Command::Explain(args) => explain::run(args).await,
     };
     match exit {
         Exit::Delivered => ExitCode::SUCCESS,

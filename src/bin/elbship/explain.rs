@@ -1,0 +1,192 @@
+//! `elbship explain`: shows how a line is read.
+
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+
+use elb_log_shipper::event::explain::{ExplainedField, Explanation, Members, explain};
+
+use crate::cli::ExplainArgs;
+use crate::run::Exit;
+
+/// The page is readable on a terminal of this many columns.
+const COLUMNS: usize = 80;
+
+/// Where field texts begin.
+const INDENT: usize = 32;
+
+/// Runs the command. A line that is not understood is explained too, and ends with status 1.
+pub async fn run(args: ExplainArgs) -> Exit {
+    let text = match read_lines(args.line) {
+        Ok(text) => text,
+        Err(error) => return Exit::Failed(format!("reading the line failed: {error}")),
+    };
+    let style = Style { colour: io::stdout().is_terminal() };
+    let mut out = io::stdout().lock();
+    let mut failed = 0;
+    let lines = text.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    for (index, line) in lines.filter(|line| !line.is_empty()).enumerate() {
+        let explanation = explain(line);
+        failed += usize::from(explanation.error.is_some());
+        let page = if args.json { as_json(&explanation) } else { style.page(&explanation, index > 0) };
+        if let Err(error) = out.write_all(page.as_bytes()) {
+            return Exit::Failed(format!("writing failed: {error}"));
+        }
+    }
+    match failed {
+        0 => Exit::Delivered,
+        failed => Exit::Failed(format!("{failed} lines were not understood")),
+    }
+}
+
+fn read_lines(argument: Option<String>) -> io::Result<Vec<u8>> {
+    match argument {
+        Some(line) if line != "-" => Ok(line.into_bytes()),
+        _ => {
+            let mut text = Vec::new();
+            io::stdin().read_to_end(&mut text)?;
+            Ok(text)
+        }
+    }
+}
+
+fn as_json(explanation: &Explanation) -> String {
+    // An explanation holds nothing that JSON cannot.
+    serde_json::to_string(explanation).unwrap_or_default() + "\n"
+}
+
+struct Style {
+    colour: bool,
+}
+
+impl Style {
+    fn page(&self, explanation: &Explanation, follows_another: bool) -> String {
+        let mut page = String::from(if follows_another { "\n" } else { "" });
+        match (&explanation.error, explanation.kind) {
+            (Some(error), _) => {
+                page += &format!("{}: {}\n", self.red("not understood"), error.message);
+                page += &self.marked(&explanation.line, error.at);
+            }
+            (None, kind) => {
+                page += &format!("{}: {}\n", self.bold(kind.unwrap_or_default()), explanation.reason);
+                let (has, knows) = (explanation.fields.len(), explanation.known_fields);
+                page += &format!(
+                    "{has} of the {knows} fields that this kind has today{}\n",
+                    if explanation.short { self.red(", fewer than it ever had") } else { String::new() }
+                );
+                for field in &explanation.fields {
+                    page += &self.field(field);
+                }
+                for (index, extra) in explanation.extra.iter().enumerate() {
+                    page += &self.row(knows + index + 1, "unknown", extra, "elb.extra");
+                }
+            }
+        }
+        page
+    }
+
+    fn field(&self, field: &ExplainedField) -> String {
+        if field.absent {
+            return self.row(field.number, field.aws, &field.raw, "");
+        }
+        let mut text = self.row(field.number, field.aws, &field.raw, "");
+        for (schema, members) in [("native", &field.native), ("ecs", &field.ecs)] {
+            text += &self.members(schema, members);
+        }
+        text
+    }
+
+    /// Number, name and text; what does not fit goes on below.
+    fn row(&self, number: usize, name: &str, text: &str, note: &str) -> String {
+        let lead = format!("{number:>3} {name:<width$}", width = INDENT - 5);
+        let mut row = format!("{} {}", self.bold(&lead), wrapped(text, INDENT));
+        if !note.is_empty() {
+            row += &format!("\n{:INDENT$}{}", "", self.faint(note));
+        }
+        row + "\n"
+    }
+
+    fn members(&self, schema: &str, members: &Members) -> String {
+        let mut text = String::new();
+        for (name, value) in members {
+            let invalid = name.contains(".invalid.");
+            let line = format!("{name} = {value}");
+            let line = wrapped(&line, 13);
+            let line = if invalid { self.red(&line) } else { line };
+            text += &format!("      {} {line}\n", self.faint(&format!("{schema:<6}")));
+        }
+        text
+    }
+
+    /// The line, and below it a mark at the byte where parsing stopped. Long lines are shown around that byte.
+    fn marked(&self, line: &str, at: usize) -> String {
+        let at = (0..=at.min(line.len())).rev().find(|&at| line.is_char_boundary(at)).unwrap_or(0);
+        let before: Vec<char> = line[..at].chars().collect();
+        let shown = before.len().min(COLUMNS / 2);
+        let start: String = before[before.len() - shown..].iter().collect();
+        let end: String = line[at..].chars().take(COLUMNS - 2 - shown).collect();
+        format!("  {start}{end}\n  {:shown$}{}\n", "", self.red("^"))
+    }
+
+    fn bold(&self, text: &str) -> String {
+        self.styled("1", text)
+    }
+
+    fn faint(&self, text: &str) -> String {
+        self.styled("2", text)
+    }
+
+    fn red(&self, text: &str) -> String {
+        self.styled("31", text)
+    }
+
+    fn styled(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Text in lines of what is left of the columns behind an indent.
+fn wrapped(text: &str, indent: usize) -> String {
+    let characters: Vec<char> =
+        text.chars().map(|character| if character.is_control() { '\u{FFFD}' } else { character }).collect();
+    let lines = characters.chunks(COLUMNS - indent).map(|line| line.iter().collect::<String>());
+    lines.collect::<Vec<_>>().join(&format!("\n{:indent$}", ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = "tls 2.0 2026-03-02T10:16:30 net/edge/7d2f0c41aa93be05 3c9e51f08b27da64 2001:db8:9::4:61055 10.0.9.12:8443 30118 x \
+        52210 1048811 - arn:aws:acm:eu-west-1:123456789012:certificate/6f1c0a52-8d3e-4b77-9e15-c2a40d91be36 - - tlsv12 - a.example - - - - new";
+
+    #[test]
+    fn a_page_fits_eighty_columns() {
+        let page = Style { colour: false }.page(&explain(LINE.as_bytes()), false);
+        for line in page.lines() {
+            assert!(line.chars().count() <= COLUMNS, "{} columns: {line}", line.chars().count());
+        }
+        for shown in [
+            "nlb: tls and a version come first",
+            "elb.invalid.tls_handshake_time = \"x\"",
+            "source.ip = \"2001:db8:9::4\"",
+            "unknown",
+        ] {
+            assert!(page.contains(shown), "{shown:?} is not shown in\n{page}");
+        }
+    }
+
+    #[test]
+    fn colour_is_for_terminals() {
+        assert!(!Style { colour: false }.page(&explain(LINE.as_bytes()), false).contains('\x1b'));
+        assert!(Style { colour: true }.page(&explain(LINE.as_bytes()), false).contains('\x1b'));
+    }
+
+    #[test]
+    fn the_byte_where_parsing_stopped_is_marked() {
+        let line = format!("https 2026-03-02T10:16:30Z app/x/1 192.0.2.1:80 {} \"never closed", "- ".repeat(60).trim_end());
+        let page = Style { colour: false }.page(&explain(line.as_bytes()), false);
+        let shown: Vec<&str> = page.lines().collect();
+        assert_eq!(shown[0], format!("not understood: alb: the quote at byte {} never closes", line.find('"').unwrap()));
+        assert_eq!(shown[1].chars().nth(shown[2].find('^').unwrap()), Some('"'));
+        assert!(shown.iter().all(|line| line.chars().count() <= COLUMNS));
+    }
+}

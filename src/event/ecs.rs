@@ -1,0 +1,583 @@
+//! The `ecs` schema: the same facts under the names of the Elastic Common Schema.
+//!
+//! Its names are paths in a tree, and fields that stand far apart in a line stand together in it. So each kind has a plan, made
+//! once from the same field table: all leaves, ordered so that those of one group follow each other.
+
+use std::sync::LazyLock;
+
+use super::envelope::Envelope;
+use super::native::{write_extras, write_invalid, write_list};
+use super::{MemberName, Parsed, Shape, json};
+use crate::format::{Endpoint, Host, Kind, Port, Request, Type, Value, nanoseconds, show_invalid};
+
+/// The version of the Elastic Common Schema that the names are of.
+const ECS_VERSION: &str = "8.11.0";
+
+/// Appends the event of a parsed line.
+pub(super) fn write(out: &mut Vec<u8>, envelope: &Envelope, parsed: &Parsed<'_, '_, '_>, include_original: bool) {
+    let facts = Facts::of(envelope, parsed, include_original);
+    envelope.write_head(out, parsed.line.offset, parsed.time(envelope));
+    let plan = &PLANS[parsed.record.kind as usize];
+    let (mut open, mut common) = (0, 0);
+    for leaf in &plan.leaves {
+        common = common.min(leaf.common);
+        let before = out.len();
+        out.extend(std::iter::repeat_n(b'}', open - common));
+        out.push(b',');
+        for group in &leaf.groups[common..] {
+            out.extend_from_slice(group);
+            out.push(b'{');
+        }
+        out.extend_from_slice(&leaf.member);
+        if facts.write(out, leaf.source) {
+            open = leaf.groups.len();
+            common = open;
+        } else {
+            out.truncate(before);
+        }
+    }
+    out.extend(std::iter::repeat_n(b'}', open + 1));
+}
+
+/// Appends the members that one field becomes, flat: dotted name, colon, value, each with a comma before it.
+pub(super) fn write_field(out: &mut Vec<u8>, kind: Kind, index: usize, envelope: &Envelope, parsed: &Parsed<'_, '_, '_>) {
+    let facts = Facts::of(envelope, parsed, false);
+    for leaf in PLANS[kind as usize].leaves.iter().filter(|leaf| leaf.source.field() == Some(index)) {
+        let before = out.len();
+        out.push(b',');
+        json::string(out, &leaf.path);
+        out.push(b':');
+        if !facts.write(out, leaf.source) {
+            out.truncate(before);
+        }
+    }
+}
+
+/// Every name that lines of a kind can have in this schema, beside those of the envelope.
+pub(super) fn names(kind: Kind) -> Vec<MemberName> {
+    let leaves = PLANS[kind as usize].leaves.iter().filter(|leaf| !leaf.source.is_envelope());
+    let name = |leaf: &Leaf| MemberName { name: leaf.path.clone(), field: leaf.source.field(), shape: leaf.source.shape(kind) };
+    leaves.map(name).collect()
+}
+
+/// Where a leaf's value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    S3,
+    Log,
+    Cloud,
+    Labels,
+    Original,
+    Constant(&'static str),
+    Category,
+    Outcome,
+    Start(usize),
+    End(usize),
+    Duration,
+    Protocol,
+    NodeIp(Option<usize>),
+    Field(usize, Part),
+    Invalid,
+    Extra,
+    Tags,
+}
+
+/// Which part of a field, and in which form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Whole,
+    /// A number as a string, because Elastic maps the name as a keyword.
+    AsText,
+    /// A size, only if the line is of a TCP connection or, the other, only if it is not.
+    BytesOverTcp,
+    BytesOverHttp,
+    Address,
+    /// The address only if it is no IP address.
+    NoIpAddress,
+    Ip,
+    Port,
+    PortAsText,
+    NotBefore,
+    NotAfter,
+    TlsVersion,
+    TlsProtocol,
+    TraceRoot,
+    TlsErrorCode,
+    RequestLine,
+    Method,
+    HttpVersion,
+    Url,
+    Scheme,
+    Domain,
+    UrlPort,
+    Path,
+    Query,
+}
+
+/// What a request becomes, in every format that has one.
+const REQUEST_NAMES: [(&str, Part); 9] = [
+    ("http.request.method", Part::Method),
+    ("http.version", Part::HttpVersion),
+    ("url.original", Part::Url),
+    ("url.scheme", Part::Scheme),
+    ("url.domain", Part::Domain),
+    ("url.port", Part::UrlPort),
+    ("url.path", Part::Path),
+    ("url.query", Part::Query),
+    ("aws.elb.request_line", Part::RequestLine),
+];
+
+struct Plan {
+    leaves: Vec<Leaf>,
+}
+
+struct Leaf {
+    path: String,
+    /// `"name":` of each object around the leaf, outermost first.
+    groups: Vec<Vec<u8>>,
+    /// `"name":` of the leaf.
+    member: Vec<u8>,
+    /// How many groups it shares with the leaf before it.
+    common: usize,
+    source: Source,
+}
+
+static PLANS: LazyLock<[Plan; Kind::ALL.len()]> = LazyLock::new(|| Kind::ALL.map(Plan::of));
+
+impl Plan {
+    fn of(kind: Kind) -> Self {
+        let mut tree = Tree::default();
+        for (path, source) in paths(kind) {
+            tree.insert(path.split('.'), source);
+        }
+        let mut leaves = Vec::new();
+        tree.flatten(&mut Vec::new(), &mut leaves);
+        let mut before: Vec<String> = Vec::new();
+        let leaves = leaves.into_iter().map(|(mut path, source)| {
+            let whole = path.join(".");
+            let member = path.pop().unwrap_or_default();
+            let common = before.iter().zip(&path).take_while(|(before, now)| before == now).count();
+            let as_member = |name: &String| format!("\"{name}\":").into_bytes();
+            let leaf =
+                Leaf { path: whole, groups: path.iter().map(as_member).collect(), member: as_member(&member), common, source };
+            before = path;
+            leaf
+        });
+        Plan { leaves: leaves.collect() }
+    }
+}
+
+/// A tree of names that keeps the order in which they were put in.
+#[derive(Default)]
+struct Tree {
+    source: Option<Source>,
+    children: Vec<(String, Tree)>,
+}
+
+impl Tree {
+    fn insert<'n>(&mut self, mut path: impl Iterator<Item = &'n str>, source: Source) {
+        let Some(name) = path.next() else {
+            self.source = Some(source);
+            return;
+        };
+        let index = self.children.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
+            self.children.push((name.to_owned(), Tree::default()));
+            self.children.len() - 1
+        });
+        self.children[index].1.insert(path, source);
+    }
+
+    fn flatten(&self, path: &mut Vec<String>, leaves: &mut Vec<(Vec<String>, Source)>) {
+        leaves.extend(self.source.map(|source| (path.clone(), source)));
+        for (name, child) in &self.children {
+            path.push(name.clone());
+            child.flatten(path, leaves);
+            path.pop();
+        }
+    }
+}
+
+/// All names of a kind. The first one of a group decides where the group stands.
+fn paths(kind: Kind) -> Vec<(String, Source)> {
+    let fields = kind.format().fields;
+    let start = fields.iter().position(|field| field.ecs == ["event.start"]);
+    let end = fields.iter().position(crate::format::Field::is_timestamp);
+    let fixed = [
+        ("aws.s3", Source::S3),
+        ("log", Source::Log),
+        ("cloud", Source::Cloud),
+        ("labels", Source::Labels),
+        ("event.original", Source::Original),
+        ("event.kind", Source::Constant("event")),
+        ("event.category", Source::Category),
+        ("event.outcome", Source::Outcome),
+        ("aws.elb.protocol", Source::Protocol),
+    ];
+    let mut paths: Vec<(String, Source)> = fixed.map(|(path, source)| (path.to_owned(), source)).into();
+    paths.extend(start.map(|index| ("event.start".to_owned(), Source::Start(index))));
+    paths.extend(end.map(|index| ("event.end".to_owned(), Source::End(index))));
+    paths.extend(start.map(|_| ("event.duration".to_owned(), Source::Duration)));
+    for (index, field) in fields.iter().enumerate() {
+        match field.ty {
+            Type::Request => {
+                paths.extend(REQUEST_NAMES.map(|(path, part)| (path.to_owned(), Source::Field(index, part))));
+            }
+            Type::Endpoint => paths.extend(field.ecs.iter().flat_map(|base| endpoint_paths(base, index))),
+            _ if field.is_node_ip() => paths.push((field.ecs[0].to_owned(), Source::NodeIp(Some(index)))),
+            // The event begins with its request.
+            _ if field.ecs == ["event.start"] => {}
+            _ => paths.extend(field.ecs.iter().map(|path| ((*path).to_owned(), Source::Field(index, part_of(path))))),
+        }
+    }
+    if kind != Kind::Nlb && !fields.iter().any(crate::format::Field::is_node_ip) {
+        paths.push(("aws.elb.ip_address".to_owned(), Source::NodeIp(None)));
+    }
+    paths.push(("aws.elb.invalid".to_owned(), Source::Invalid));
+    paths.push(("aws.elb.extra".to_owned(), Source::Extra));
+    paths.push(("ecs.version".to_owned(), Source::Constant(ECS_VERSION)));
+    paths.push(("tags".to_owned(), Source::Tags));
+    paths
+}
+
+/// Elastic maps a backend's port as a keyword, and has no name for the whole address of one.
+fn endpoint_paths(base: &str, index: usize) -> [(String, Source); 3] {
+    let (address, port) =
+        if base == "aws.elb.backend" { (Part::NoIpAddress, Part::PortAsText) } else { (Part::Address, Part::Port) };
+    [("address", address), ("ip", Part::Ip), ("port", port)]
+        .map(|(name, part)| (format!("{base}.{name}"), Source::Field(index, part)))
+}
+
+/// Names that say more than "the field's value".
+fn part_of(path: &str) -> Part {
+    match path {
+        "tls.version" => Part::TlsVersion,
+        "tls.version_protocol" => Part::TlsProtocol,
+        "trace.id" => Part::TraceRoot,
+        "aws.elb.tls_error_code" => Part::TlsErrorCode,
+        "aws.elb.matched_rule_priority" | "aws.elb.listener" => Part::AsText,
+        "aws.elb.leaf_client_cert_not_before" => Part::NotBefore,
+        "aws.elb.leaf_client_cert_not_after" => Part::NotAfter,
+        "source.bytes" | "destination.bytes" => Part::BytesOverTcp,
+        "http.request.body.bytes" | "http.response.body.bytes" => Part::BytesOverHttp,
+        _ => Part::Whole,
+    }
+}
+
+impl Source {
+    fn field(self) -> Option<usize> {
+        match self {
+            Source::Field(index, _) | Source::Start(index) | Source::End(index) => Some(index),
+            Source::NodeIp(index) => index,
+            _ => None,
+        }
+    }
+
+    /// Whether the envelope of both schemas has it.
+    fn is_envelope(self) -> bool {
+        matches!(self, Source::S3 | Source::Log | Source::Cloud | Source::Labels | Source::Original | Source::Tags)
+    }
+
+    fn shape(self, kind: Kind) -> Shape {
+        match self {
+            Source::S3 | Source::Log | Source::Cloud | Source::Labels | Source::Invalid => Shape::Object,
+            Source::Start(_) | Source::End(_) => Shape::Time,
+            Source::Duration => Shape::Integer,
+            Source::NodeIp(_) => Shape::Ip,
+            Source::Field(index, part) => part.shape(kind.format().fields[index].ty),
+            Source::Original
+            | Source::Constant(_)
+            | Source::Category
+            | Source::Outcome
+            | Source::Protocol
+            | Source::Extra
+            | Source::Tags => Shape::Text,
+        }
+    }
+}
+
+impl Part {
+    fn shape(self, ty: Type) -> Shape {
+        match self {
+            Part::Whole => Shape::of(ty).unwrap_or(Shape::Text),
+            Part::Ip => Shape::Ip,
+            Part::Port | Part::UrlPort | Part::BytesOverTcp | Part::BytesOverHttp => Shape::Integer,
+            Part::NotBefore | Part::NotAfter => Shape::Time,
+            _ => Shape::Text,
+        }
+    }
+}
+
+/// What is known of a line beyond its single fields.
+struct Facts<'p, 'e, 't, 'a> {
+    envelope: &'p Envelope,
+    parsed: &'p Parsed<'e, 't, 'a>,
+    include_original: bool,
+    /// Whether the line is about a TCP connection rather than an HTTP request.
+    tcp: bool,
+    status: Option<&'a [u8]>,
+    start: Option<&'a [u8]>,
+}
+
+impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
+    fn of(envelope: &'p Envelope, parsed: &'p Parsed<'e, 't, 'a>, include_original: bool) -> Self {
+        let (mut status, mut start, mut request) = (None, None, None);
+        for (field, value) in parsed.fields() {
+            match value {
+                Value::Number(number) if field.ecs == ["http.response.status_code"] => status = Some(number),
+                Value::Time(time) if field.ecs == ["event.start"] => start = Some(time),
+                Value::Request(found) => request = Some(found),
+                _ => {}
+            }
+        }
+        let tcp = match parsed.record.kind {
+            Kind::Nlb => true,
+            // TCP and SSL listeners log neither a status nor a request.
+            Kind::Classic => status.is_none() && request.is_none(),
+            Kind::Alb | Kind::AlbConnection | Kind::AlbHealthCheck => false,
+        };
+        Facts { envelope, parsed, include_original, tcp, status, start }
+    }
+
+    /// Appends a value; false, and nothing appended, if there is none.
+    fn write(&self, out: &mut Vec<u8>, source: Source) -> bool {
+        match source {
+            Source::S3 => raw(out, self.envelope.s3.as_deref()),
+            Source::Log => {
+                self.envelope.write_log(out, self.parsed.line.offset);
+                true
+            }
+            Source::Cloud => raw(out, Some(&self.envelope.cloud)),
+            Source::Labels => raw(out, self.envelope.labels.as_deref()),
+            Source::Original => {
+                let original = self.include_original.then(|| show_invalid(self.parsed.line.text));
+                string(out, original.as_deref())
+            }
+            Source::Constant(text) => string(out, Some(text)),
+            Source::Category => {
+                let network = self.tcp || self.parsed.record.kind == Kind::AlbConnection;
+                raw(out, Some(if network { br#"["network"]"# } else { br#"["web"]"# }))
+            }
+            Source::Outcome => string(out, self.outcome()),
+            Source::Start(_) => time(out, self.start),
+            Source::End(_) => time(out, self.parsed.own_time()),
+            Source::Duration => self.write_duration(out),
+            Source::Protocol => string(out, self.protocol()),
+            Source::NodeIp(index) => match index.and_then(|index| self.parsed.fields.value(index)) {
+                Some(Value::Text(ip)) => text(out, Some(ip), self.parsed.clean),
+                _ => raw(out, self.envelope.node_ip.as_deref()),
+            },
+            Source::Field(index, part) => self.parsed.fields.value(index).is_some_and(|value| self.write_part(out, value, part)),
+            Source::Invalid => {
+                let invalid = &self.parsed.fields.invalid;
+                if !invalid.is_empty() {
+                    write_invalid(out, invalid, self.parsed.clean);
+                }
+                !invalid.is_empty()
+            }
+            Source::Extra => {
+                let any = !self.parsed.record.extras().is_empty();
+                if any {
+                    write_extras(out, self.parsed.record, self.parsed.clean);
+                }
+                any
+            }
+            Source::Tags => raw(out, self.parsed.tags().map(str::as_bytes)),
+        }
+    }
+
+    fn write_part(&self, out: &mut Vec<u8>, value: Value<'_>, part: Part) -> bool {
+        let clean = self.parsed.clean;
+        match (part, value) {
+            (Part::BytesOverTcp, _) if !self.tcp => false,
+            (Part::BytesOverHttp, _) if self.tcp => false,
+            (Part::Whole | Part::BytesOverTcp | Part::BytesOverHttp, value) => {
+                write_whole(out, value, clean);
+                true
+            }
+            (Part::AsText, Value::Number(number)) => {
+                out.push(b'"');
+                json::number(out, number);
+                out.push(b'"');
+                true
+            }
+            (Part::AsText, Value::Text(raw)) => text(out, Some(raw), clean),
+            (_, Value::Endpoint(endpoint)) => write_endpoint_part(out, endpoint, part, clean),
+            (_, Value::Request(request)) => write_request_part(out, &request, part, clean),
+            (Part::NotBefore, Value::Validity(not_before, _)) => time(out, Some(not_before)),
+            (Part::NotAfter, Value::Validity(_, not_after)) => time(out, Some(not_after)),
+            (Part::TlsVersion, Value::Text(protocol)) => {
+                string(out, tls_version(protocol).map(|(_, version)| version).as_deref())
+            }
+            (Part::TlsProtocol, Value::Text(protocol)) => string(out, tls_version(protocol).map(|(protocol, _)| protocol)),
+            (Part::TraceRoot, Value::Text(header)) => text(out, trace_root(header), clean),
+            (Part::TlsErrorCode, Value::Text(status)) => text(out, status.strip_prefix(b"Failed:"), clean),
+            _ => false,
+        }
+    }
+
+    fn outcome(&self) -> Option<&'static str> {
+        let verdict = |good: bool| if good { "success" } else { "failure" };
+        if let Some(status) = self.status {
+            let status: i64 = str::from_utf8(status).ok()?.parse().ok()?;
+            return Some(verdict(status < 400));
+        }
+        self.parsed.fields().find_map(|(field, value)| match (field.aws, value) {
+            ("status", Value::Text(status)) => Some(verdict(status == b"PASS")),
+            ("tls_verify_status", Value::Text(status)) => Some(verdict(status == b"Success")),
+            _ => None,
+        })
+    }
+
+    fn protocol(&self) -> Option<&'static str> {
+        match self.parsed.record.kind {
+            Kind::Alb | Kind::Classic | Kind::Nlb => Some(if self.tcp { "tcp" } else { "http" }),
+            Kind::AlbConnection | Kind::AlbHealthCheck => None,
+        }
+    }
+
+    fn write_duration(&self, out: &mut Vec<u8>) -> bool {
+        let duration = self.start.and_then(nanoseconds).zip(self.parsed.own_time().and_then(nanoseconds));
+        let duration = duration.and_then(|(start, end)| u64::try_from(end - start).ok());
+        if let Some(duration) = duration {
+            json::integer(out, duration);
+        }
+        duration.is_some()
+    }
+}
+
+fn write_whole(out: &mut Vec<u8>, value: Value<'_>, clean: bool) {
+    match value {
+        Value::Text(raw) => json::text(out, raw, clean),
+        Value::Number(digits) => json::number(out, digits),
+        Value::Time(time) => json::time(out, time),
+        Value::List(..) | Value::IntegerList(_) | Value::AlpnList(_) => write_list(out, value, clean),
+        // These have parts, never a whole.
+        Value::Endpoint(_) | Value::Request(_) | Value::Validity(..) => out.extend_from_slice(b"null"),
+    }
+}
+
+fn write_endpoint_part(out: &mut Vec<u8>, endpoint: Endpoint<'_>, part: Part, clean: bool) -> bool {
+    match (part, endpoint.host, endpoint.port) {
+        (Part::Address, Host::Ip(raw) | Host::Address(raw) | Host::Arn(raw), _)
+        | (Part::NoIpAddress, Host::Address(raw) | Host::Arn(raw), _)
+        | (Part::Ip, Host::Ip(raw), _) => text(out, Some(raw), clean),
+        (Part::Port, _, Port::Number(port)) => {
+            json::number(out, port);
+            true
+        }
+        (Part::PortAsText, _, Port::Number(port)) => {
+            out.push(b'"');
+            json::number(out, port);
+            out.push(b'"');
+            true
+        }
+        _ => false,
+    }
+}
+
+fn write_request_part(out: &mut Vec<u8>, request: &Request<'_>, part: Part, clean: bool) -> bool {
+    let parts = &request.parts;
+    let found = match part {
+        Part::RequestLine => request.line,
+        Part::Method => request.method,
+        Part::HttpVersion => request.protocol.map(|protocol| protocol.strip_prefix(b"HTTP/").unwrap_or(protocol)),
+        Part::Url => request.url,
+        Part::Scheme => parts.scheme,
+        Part::Domain => parts.host,
+        Part::Path => parts.path,
+        Part::Query => parts.query,
+        Part::UrlPort => {
+            if let Some(port) = parts.port {
+                json::number(out, port);
+            }
+            return parts.port.is_some();
+        }
+        _ => None,
+    };
+    text(out, found, clean)
+}
+
+/// `TLSv1.2`, `tlsv12` and `SSLv3` as protocol and version.
+fn tls_version(logged: &[u8]) -> Option<(&'static str, String)> {
+    let logged = str::from_utf8(logged).ok()?.to_ascii_lowercase();
+    let (protocol, version) = logged.split_once('v')?;
+    let protocol = match protocol {
+        "tls" => "tls",
+        "ssl" => "ssl",
+        _ => return None,
+    };
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match version.split_once('.') {
+        Some((major, minor)) if digits(major) && digits(minor) => Some((protocol, version.to_owned())),
+        None if digits(version) && version.len() == 2 => Some((protocol, format!("{}.{}", &version[..1], &version[1..]))),
+        None if digits(version) => Some((protocol, version.to_owned())),
+        _ => None,
+    }
+}
+
+/// The value of `Root=` in a trace header, which may hold more: `Self=…;Root=…;CalledFrom=…`.
+fn trace_root(header: &[u8]) -> Option<&[u8]> {
+    header.split(|&byte| byte == b';').find_map(|part| part.strip_prefix(b"Root="))
+}
+
+fn raw(out: &mut Vec<u8>, json: Option<&[u8]>) -> bool {
+    out.extend_from_slice(json.unwrap_or_default());
+    json.is_some()
+}
+
+fn string(out: &mut Vec<u8>, text: Option<&str>) -> bool {
+    if let Some(text) = text {
+        json::string(out, text);
+    }
+    text.is_some()
+}
+
+fn text(out: &mut Vec<u8>, raw: Option<&[u8]>, clean: bool) -> bool {
+    if let Some(raw) = raw {
+        json::text(out, raw, clean);
+    }
+    raw.is_some()
+}
+
+fn time(out: &mut Vec<u8>, logged: Option<&[u8]>) -> bool {
+    if let Some(logged) = logged {
+        json::time(out, logged);
+    }
+    logged.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_versions_are_read_in_every_spelling() {
+        let read = |logged: &str| tls_version(logged.as_bytes()).map(|(protocol, version)| format!("{protocol} {version}"));
+        assert_eq!(read("TLSv1.3").as_deref(), Some("tls 1.3"));
+        assert_eq!(read("tlsv12").as_deref(), Some("tls 1.2"));
+        assert_eq!(read("TLSv1").as_deref(), Some("tls 1"));
+        assert_eq!(read("SSLv3.0").as_deref(), Some("ssl 3.0"));
+        assert_eq!(read("SSLv3").as_deref(), Some("ssl 3"));
+        assert_eq!(read("QUICv1"), None);
+        assert_eq!(read("TLSv1.x"), None);
+        assert_eq!(read("unknown"), None);
+    }
+
+    #[test]
+    fn the_root_is_found_anywhere_in_a_trace_header() {
+        assert_eq!(trace_root(b"Root=1-a-b"), Some(b"1-a-b".as_slice()));
+        assert_eq!(trace_root(b"Self=1-c-d;Root=1-a-b;CalledFrom=x"), Some(b"1-a-b".as_slice()));
+        assert_eq!(trace_root(b"Self=1-c-d"), None);
+    }
+
+    #[test]
+    fn a_name_is_either_a_value_or_a_group() {
+        for kind in Kind::ALL {
+            let paths: Vec<String> = paths(kind).into_iter().map(|(path, _)| path).collect();
+            for (index, path) in paths.iter().enumerate() {
+                let same = paths[..index].iter().find(|other| *other == path || other.starts_with(&format!("{path}.")));
+                assert_eq!(same, None, "{kind}: {path} stands twice, or holds a value and a group");
+            }
+        }
+    }
+}
