@@ -244,3 +244,41 @@ async fn receive_writes_what_invoke_sends() {
     }
     receive.kill().await.expect("stopping elbship");
 }
+
+#[tokio::test]
+async fn explain_shows_how_a_line_is_read() {
+    let line = alb_line(7);
+    let output = run(&mut elbship(&["explain", &line])).await;
+    assert_status(&output, 0);
+    let page = stdout(&output);
+    for shown in [
+        "alb: a type and a time come first",
+        " 20 chosen_cert_arn",
+        "elb.target_processing_time = 0.012",
+        "http.response.status_code = 200",
+    ] {
+        assert!(page.contains(shown), "{shown:?} is not shown in\n{page}");
+    }
+    assert!(!page.contains('\x1b'), "colour outside a terminal");
+
+    let output = run_with_input(&mut elbship(&["explain", "--json"]), &format!("{line} new\r\n")).await;
+    assert_status(&output, 0);
+    let explanation: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(
+        (&explanation["kind"], &explanation["known_fields"], &explanation["extra"]),
+        (&json!("alb"), &json!(34), &json!(["new"]))
+    );
+    let client = &explanation["fields"][3];
+    assert_eq!(client["native"], json!({"elb.client_ip": "198.51.100.7", "elb.client_port": 1031}));
+    assert_eq!(client["ecs"], json!({"source.address": "198.51.100.7", "source.ip": "198.51.100.7", "source.port": 1031}));
+}
+
+#[tokio::test]
+async fn explain_marks_the_byte_where_a_line_stopped() {
+    let output = run(&mut elbship(&["explain", "https 2026-03-02T10:15:04Z app/x/1 192.0.2.1:80 \"GET"])).await;
+    assert_status(&output, 1);
+    let page = stdout(&output);
+    let lines: Vec<&str> = page.lines().collect();
+    assert_eq!(lines[0], "not understood: alb: the quote at byte 48 never closes");
+    assert_eq!((lines[1].find('"'), lines[2].find('^')), (Some(lines[2].len() - 1), Some(lines[2].len() - 1)));
+}

@@ -296,3 +296,51 @@ async fn what_ends_one_object_ends_the_run_and_the_others_say_so() {
     assert!(errors[1..].iter().all(|error| error.starts_with("not begun: the run ended, because ")), "{errors:?}");
     assert_eq!(report["totals"]["complete"], false);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn formats_that_are_not_read_are_refused_whole() {
+    let w3c = b"#Version: 1.0\n#Fields: time elb\n2026-03-02T10:15:04Z x\n".to_vec();
+    for (body, name) in [
+        (w3c.clone(), "a W3C log"),
+        (gzip(&w3c), "a W3C log"),
+        (b"#Fields: time\n".to_vec(), "a W3C log"),
+        (b"PAR1\x15\x04\x15".to_vec(), "parquet"),
+    ] {
+        let receiver = Receiver::start().await;
+        let (exit, report, _) = Object::of(&body).ship(&receiver.url, &[]).await;
+        assert_eq!((exit, receiver.ids().len()), (1, 0));
+        assert_books(&report, "0 delivered, 0 undelivered, complete false");
+        let error = report["error"].as_str().expect("an error");
+        assert!(error.contains(name) && error.contains("outputFormat"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_begins_like_a_refused_format_is_read() {
+    for text in ["#Field\n", "#Versio", "PAR", "P\n", "#\n#Fields: x\n"] {
+        let receiver = Receiver::start().await;
+        let (exit, report, _) = Object::of(text.as_bytes()).ship(&receiver.url, &[("BATCH_EVENTS", "1")]).await;
+        assert_eq!(exit, 0, "{text:?}: {report}");
+        assert_eq!(report["lines"], text.lines().count(), "{text:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_sample_is_read_whole_in_both_schemas() {
+    for schema in ["native", "ecs"] {
+        let receiver = Receiver::start().await;
+        let root = tempfile::tempdir().expect("a directory");
+        let report = root.path().join("report.json").display().to_string();
+        let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/buckets/example-elb-logs/AWSLogs");
+        let mut replay = elbship(&["replay", samples, "--to", &receiver.url, "--schema", schema, "--report", &report]);
+        assert_status(&run(&mut replay).await, 0);
+        let report = read_json(Path::new(&report));
+        let objects = report["objects"].as_array().expect("objects");
+        let kinds: std::collections::BTreeSet<&str> = objects.iter().filter_map(|object| object["kind"].as_str()).collect();
+        assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["alb", "alb_connection", "alb_health_check", "classic", "nlb"]);
+        for object in objects.iter().filter(|object| !object["key"].as_str().is_some_and(|key| key.contains("0ddl1nes"))) {
+            assert_eq!((&object["unparsed"], &object["invalid_fields"]), (&Value::from(0), &Value::from(0)), "{object}");
+        }
+        assert_eq!(receiver.ids().len() as u64, report["totals"]["lines"].as_u64().expect("lines"));
+    }
+}

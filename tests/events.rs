@@ -3,6 +3,7 @@
 use elb_log_shipper::event::{EventSettings, EventWriter, IdPrefix, Schema, Scratch, Written};
 use elb_log_shipper::object::{Line, ObjectName, Origin};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use serde_json::{Value, json};
 
 mod support;
@@ -220,7 +221,7 @@ fn field() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig { failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))), ..ProptestConfig::with_cases(2_000) })]
 
     #[test]
     fn arbitrary_bytes_become_one_valid_event(text in prop::collection::vec(any::<u8>(), 1..400), truncated: bool, include_original: bool) {

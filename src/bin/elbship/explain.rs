@@ -10,6 +10,9 @@ use crate::run::Exit;
 /// The page is readable on a terminal of this many columns.
 const COLUMNS: usize = 80;
 
+/// How much of a line is shown from the byte on where it stopped, if it does not fit as a whole.
+const SHOWN_BEHIND: usize = 20;
+
 /// Where field texts begin.
 const INDENT: usize = 32;
 
@@ -120,7 +123,7 @@ impl Style {
     fn marked(&self, line: &str, at: usize) -> String {
         let at = (0..=at.min(line.len())).rev().find(|&at| line.is_char_boundary(at)).unwrap_or(0);
         let before: Vec<char> = line[..at].chars().collect();
-        let shown = before.len().min(COLUMNS / 2);
+        let shown = before.len().min(COLUMNS - 2 - SHOWN_BEHIND);
         let start: String = before[before.len() - shown..].iter().collect();
         let end: String = line[at..].chars().take(COLUMNS - 2 - shown).collect();
         format!("  {start}{end}\n  {:shown$}{}\n", "", self.red("^"))
