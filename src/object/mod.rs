@@ -17,7 +17,7 @@ pub use self::inflate::{Inflate, InflateError, Progress};
 pub use self::key::{KeyFacts, Skip, from_aws_logs, skip_reason};
 pub use self::lines::{Block, Line, LineLimits, Lines};
 pub use self::reader::ObjectReader;
-pub use self::s3::S3Store;
+pub use self::s3::{S3Body, S3Store};
 
 /// The name under which an object's lines are known: its ids are made from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ pub struct Opened {
 #[derive(Debug)]
 pub enum Body {
     /// From S3.
-    S3(aws_sdk_s3::primitives::ByteStream),
+    S3(Box<S3Body>),
     /// From a file.
     File(tokio::fs::File),
 }
@@ -117,6 +117,20 @@ pub enum ObjectError {
         name: ObjectName,
         /// What the store said.
         detail: String,
+    },
+    /// It is in an archive.
+    #[error("{name} is archived; restore it, then replay it")]
+    Archived {
+        /// Its name.
+        name: ObjectName,
+    },
+    /// It was overwritten while it was read.
+    #[error("{name} has changed while it was read, at byte {at}; its new content comes with a notification of its own")]
+    Changed {
+        /// Its name.
+        name: ObjectName,
+        /// How many bytes had come.
+        at: u64,
     },
     /// Its name cannot be one in this store.
     #[error("{name} is no name of an object in the directory {directory}")]
@@ -248,14 +262,17 @@ impl Store {
 }
 
 impl Body {
-    /// The next bytes, at most a few hundred KiB; none at the end.
+    /// The next bytes, at most a few hundred KiB; none at the end. `name` is for errors.
     ///
     /// # Errors
     /// What the store's client says.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, String> {
+    pub async fn chunk(&mut self, name: &ObjectName, at: u64) -> Result<Option<Bytes>, ObjectError> {
         match self {
-            Body::S3(body) => body.try_next().await.map_err(|error| s3::detail(&error)),
-            Body::File(file) => dir::chunk(file).await.map_err(|error| error.to_string()),
+            Body::S3(body) => body.chunk().await,
+            Body::File(file) => {
+                let chunk = dir::chunk(file).await;
+                chunk.map_err(|error| ObjectError::Unreadable { name: name.clone(), at, detail: error.to_string() })
+            }
         }
     }
 }

@@ -132,17 +132,16 @@ impl Source {
     /// Waits for the next chunk of the body; false at its end.
     async fn receive(&mut self) -> Result<bool, ObjectError> {
         let at = self.received;
-        match self.body.chunk().await {
-            Ok(Some(chunk)) => {
+        match self.body.chunk(&self.name, at).await? {
+            Some(chunk) => {
                 self.received += chunk.len() as u64;
                 self.chunk = chunk;
                 Ok(true)
             }
-            Ok(None) => match self.length {
+            None => match self.length {
                 Some(length) if at < length => Err(ObjectError::Short { name: self.name.clone(), at, length }),
                 _ => Ok(false),
             },
-            Err(detail) => Err(ObjectError::Unreadable { name: self.name.clone(), at, detail }),
         }
     }
 

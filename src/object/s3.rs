@@ -1,14 +1,26 @@
 //! Objects in S3.
 
 use std::error::Error;
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::ResponseChecksumValidation;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::list_objects_v2::{ListObjectsV2Error, ListObjectsV2Output};
+use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_async::future::pagination_stream::PaginationStream;
+use bytes::Bytes;
 
 use super::{Body, ObjectError, ObjectName, Opened};
+
+/// How often a body is read on from where it broke before the object fails, unless it makes progress in between.
+const RESUMES: u32 = 5;
+
+/// How many bytes are progress enough to begin counting anew.
+const MUCH_PROGRESS: u64 = 1024 * 1024;
+
+/// The wait before the first of these; it doubles.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
 
 /// Amazon S3, or a server that speaks its protocol.
 #[derive(Clone, Debug)]
@@ -37,17 +49,101 @@ impl S3Store {
         self.client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send()
     }
 
+    /// The first request is unconditional and names no version: events of one object may come in any order.
     pub(super) async fn open(&self, name: &ObjectName) -> Result<Opened, ObjectError> {
         let request = self.client.get_object().bucket(&name.bucket).key(&name.key);
         let object = request.send().await.map_err(|error| open_error(name, &error))?;
         let modified = object.last_modified.and_then(|time| jiff::Timestamp::new(time.secs(), 0).ok()).unwrap_or_default();
-        Ok(Opened {
-            etag: object.e_tag.map(|etag| etag.trim_matches('"').to_owned()),
-            length: object.content_length.and_then(|length| u64::try_from(length).ok()),
-            modified,
-            body: Body::S3(object.body),
-        })
+        let length = object.content_length.and_then(|length| u64::try_from(length).ok());
+        let body = S3Body {
+            client: self.client.clone(),
+            name: name.clone(),
+            etag: object.e_tag.clone(),
+            length,
+            stream: object.body,
+            at: 0,
+            broken_at: 0,
+            resumes: 0,
+        };
+        let etag = object.e_tag.map(|etag| etag.trim_matches('"').to_owned());
+        Ok(Opened { etag, length, modified, body: Body::S3(Box::new(body)) })
     }
+}
+
+/// The bytes of an object, read on from the last one after the connection broke.
+#[derive(Debug)]
+pub struct S3Body {
+    client: Client,
+    name: ObjectName,
+    /// As S3 wrote it, with its quotes.
+    etag: Option<String>,
+    length: Option<u64>,
+    stream: ByteStream,
+    /// Bytes received.
+    at: u64,
+    /// Where it broke last.
+    broken_at: u64,
+    /// Times it broke without much progress in between.
+    resumes: u32,
+}
+
+impl S3Body {
+    /// The next bytes; none at the end.
+    ///
+    /// # Errors
+    /// A body that broke, or ended before its length, too often in the same region; or one that has become another.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, ObjectError> {
+        loop {
+            let broken = match self.stream.try_next().await {
+                Ok(Some(chunk)) => {
+                    self.at += chunk.len() as u64;
+                    return Ok(Some(chunk));
+                }
+                Ok(None) if self.length.is_none_or(|length| self.at >= length) => return Ok(None),
+                Ok(None) => "the body ended early".to_owned(),
+                Err(error) => detail(&error),
+            };
+            self.resume(broken).await?;
+        }
+    }
+
+    /// Asks for the rest of the same object.
+    async fn resume(&mut self, mut broken: String) -> Result<(), ObjectError> {
+        if self.at >= self.broken_at + MUCH_PROGRESS {
+            self.resumes = 0;
+        }
+        self.broken_at = self.at;
+        let Some(etag) = self.etag.clone() else { return Err(self.unreadable(broken)) };
+        while self.resumes < RESUMES {
+            tokio::time::sleep(FIRST_WAIT * 2_u32.pow(self.resumes)).await;
+            self.resumes += 1;
+            tracing::debug!(object = %self.name, at = self.at, error = broken, "reading on where the body broke");
+            let request = self.client.get_object().bucket(&self.name.bucket).key(&self.name.key).if_match(&etag);
+            match request.range(format!("bytes={}-", self.at)).send().await {
+                Ok(rest) if self.begins_here(rest.content_range()) => {
+                    self.stream = rest.body;
+                    return Ok(());
+                }
+                Ok(rest) => broken = format!("asked for the rest, the store gave {:?}", rest.content_range()),
+                Err(error) if is_changed(&error) => return Err(ObjectError::Changed { name: self.name.clone(), at: self.at }),
+                Err(error) => broken = detail(&error),
+            }
+        }
+        Err(self.unreadable(broken))
+    }
+
+    /// A store that ignores the range would give the beginning again.
+    fn begins_here(&self, content_range: Option<&str>) -> bool {
+        content_range.is_some_and(|range| range.starts_with(&format!("bytes {}-", self.at)))
+    }
+
+    fn unreadable(&self, detail: String) -> ObjectError {
+        ObjectError::Unreadable { name: self.name.clone(), at: self.at, detail }
+    }
+}
+
+fn is_changed<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+    error.raw_response().is_some_and(|response| response.status().as_u16() == 412)
 }
 
 /// An SDK error with its causes: the outermost text alone is often just "dispatch failure".
@@ -60,6 +156,7 @@ fn open_error<E: ProvideErrorMetadata + Error + 'static>(name: &ObjectName, erro
     match error.code() {
         Some("NoSuchKey" | "NoSuchBucket") => ObjectError::NotFound { name },
         Some(code @ "AccessDenied") => ObjectError::Denied { name, detail: code.to_owned() },
+        Some("InvalidObjectState") => ObjectError::Archived { name },
         _ => ObjectError::Unreadable { name, at: 0, detail: detail(error) },
     }
 }
