@@ -1,5 +1,6 @@
-//! One invocation: a notification in, the report or an error out.
+//! One invocation: a notification in, the answer that its sender reads or an error out.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,11 +8,24 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::ledger::Report;
-use crate::notification::{self, NotificationError};
+use crate::ledger::{ObjectReport, Report};
+use crate::notification::{
+    self, BatchItemFailures, ItemFailure, Message, Notification, NotificationError, Reply, TaskResult, TaskResults,
+};
+use crate::object::Task;
+use crate::queue::Queue;
 use crate::ship::Shipper;
 use crate::sink::Sink;
 use crate::stop::Stop;
+
+/// An invocation that did not fail.
+#[derive(Debug)]
+pub struct Handled {
+    /// What is answered.
+    pub reply: Reply,
+    /// Everything that is known.
+    pub report: Report,
+}
 
 /// Why an invocation fails. Lambda then invokes again, or keeps the event.
 #[derive(Debug, thiserror::Error)]
@@ -19,50 +33,49 @@ pub enum HandlerError {
     /// The event cannot be understood.
     #[error(transparent)]
     Notification(#[from] NotificationError),
-    /// Not everything arrived.
-    #[error("{failed} of {objects} objects failed, {undelivered} of {lines} lines read are undelivered; first {first}: {error}")]
-    Objects {
-        /// Objects of which something is missing.
-        failed: usize,
-        /// Objects asked for.
-        objects: usize,
-        /// Events that nobody accepted.
-        undelivered: u64,
-        /// Lines read.
-        lines: u64,
-        /// The first object that failed.
-        first: String,
-        /// Why.
-        error: String,
+    /// Not everything arrived. Of a queue's messages: nothing did.
+    #[error("{}", describe(.report, .messages))]
+    Failed {
         /// Everything that is known.
         report: Box<Report>,
+        /// Messages that could not be understood, and why.
+        messages: Vec<String>,
     },
 }
 
-/// Ships what an event asks for.
+/// Ships what an event asks for. `queue` is told of failed messages; without it they come again after the queue's time-out.
 ///
 /// # Errors
-/// An event that cannot be understood, and any object of which something is missing at the receiver.
-pub async fn handle<S: Sink>(shipper: &Arc<Shipper<S>>, event: &Value, stop: &Stop) -> Result<Report, HandlerError> {
-    let notification = notification::parse(event)?;
-    let (sender, tasks) = mpsc::channel(notification.tasks.len().max(1));
-    for task in notification.tasks {
-        // There is room for all of them, so this neither waits nor fails.
-        let _ = sender.try_send(task);
+/// An event that cannot be understood, or any object of which something is missing at the receiver. A queue's event fails only if
+/// every one of its messages did, because only then Lambda's error metric and the poller's back-off see an outage. A job's
+/// tasks never fail the invocation.
+pub async fn handle<S: Sink>(
+    shipper: &Arc<Shipper<S>>,
+    queue: Option<&Queue>,
+    event: &Value,
+    stop: &Stop,
+) -> Result<Handled, HandlerError> {
+    match notification::parse(event)? {
+        Notification::Event(tasks) => {
+            let report = ship(shipper, tasks, stop).await;
+            if report.failures().next().is_some() {
+                return Err(failed(report, Vec::new()));
+            }
+            Ok(Handled { reply: Reply::Report(report.clone()), report })
+        }
+        Notification::Queue(messages) => handle_messages(shipper, queue, messages, stop).await,
+        Notification::Job(job) => {
+            let (ids, tasks): (Vec<String>, Vec<Task>) = job.tasks.into_iter().unzip();
+            let report = ship(shipper, tasks, stop).await;
+            let reply = Reply::Job(TaskResults {
+                invocation_schema_version: job.schema_version,
+                treat_missing_keys_as: "PermanentFailure",
+                invocation_id: job.invocation_id,
+                results: ids.into_iter().zip(&report.objects).map(|(id, object)| TaskResult::of(id, object)).collect(),
+            });
+            Ok(Handled { reply, report })
+        }
     }
-    drop(sender);
-    let report = shipper.ship(tasks, stop).await;
-    let failed = report.failures().count();
-    let Some(first) = report.failures().next() else { return Ok(report) };
-    Err(HandlerError::Objects {
-        failed,
-        objects: report.objects.len(),
-        undelivered: report.totals.counts.undelivered,
-        lines: report.totals.counts.lines,
-        first: format!("s3://{}/{}", first.bucket, first.key),
-        error: first.error.clone().unwrap_or_else(|| "incomplete".to_owned()),
-        report: Box::new(report),
-    })
 }
 
 /// The end of an invocation that has `remaining` time left, `reserve` before it, so that there is time to report.
@@ -71,6 +84,74 @@ pub async fn handle<S: Sink>(shipper: &Arc<Shipper<S>>, event: &Value, stop: &St
 /// less than twice the reserve is left, half of what is left is kept instead, so that a short time-out still ships something.
 pub fn invocation_end(remaining: Option<Duration>, reserve: Duration) -> Stop {
     Stop::at(remaining.map(|remaining| Instant::now() + remaining - reserve.min(remaining / 2)))
+}
+
+async fn handle_messages<S: Sink>(
+    shipper: &Arc<Shipper<S>>,
+    queue: Option<&Queue>,
+    messages: Vec<Message>,
+    stop: &Stop,
+) -> Result<Handled, HandlerError> {
+    let mut tasks = Vec::new();
+    let mut outcomes: Vec<(Message, Range<usize>)> = Vec::with_capacity(messages.len());
+    for mut message in messages {
+        let start = tasks.len();
+        if let Ok(of_message) = &mut message.tasks {
+            tasks.append(of_message);
+        }
+        outcomes.push((message, start..tasks.len()));
+    }
+    let report = ship(shipper, tasks, stop).await;
+    let mut failures = BatchItemFailures::default();
+    let mut not_understood = Vec::new();
+    let all = outcomes.len();
+    for (message, objects) in outcomes {
+        let shipped = report.objects[objects].iter().all(ObjectReport::is_success);
+        if let Err(error) = &message.tasks {
+            tracing::error!(message_id = message.id, error, "message not understood; it stays in the queue");
+            not_understood.push(format!("message {}: {error}", message.id));
+        } else if shipped {
+            continue;
+        }
+        if let (Some(queue), Some(receipt)) = (queue, &message.receipt) {
+            queue.come_again(receipt).await;
+        }
+        failures.batch_item_failures.push(ItemFailure { item_identifier: message.id });
+    }
+    if failures.batch_item_failures.len() == all {
+        return Err(failed(report, not_understood));
+    }
+    Ok(Handled { reply: Reply::Queue(failures), report })
+}
+
+async fn ship<S: Sink>(shipper: &Arc<Shipper<S>>, tasks: Vec<Task>, stop: &Stop) -> Report {
+    let (sender, receiver) = mpsc::channel(tasks.len().max(1));
+    for task in tasks {
+        // There is room for all of them, so this neither waits nor fails.
+        let _ = sender.try_send(task);
+    }
+    drop(sender);
+    shipper.ship(receiver, stop).await
+}
+
+fn failed(report: Report, messages: Vec<String>) -> HandlerError {
+    HandlerError::Failed { report: Box::new(report), messages }
+}
+
+fn describe(report: &Report, messages: &[String]) -> String {
+    let first_message = messages.first().cloned();
+    let Some(first) = report.failures().next() else { return first_message.unwrap_or_default() };
+    let (counts, failed, objects) = (&report.totals.counts, report.failures().count(), report.objects.len());
+    let error = first.error.as_deref().unwrap_or("incomplete");
+    let (undelivered, lines) = (counts.undelivered, counts.lines);
+    let (bucket, key) = (&first.bucket, &first.key);
+    let mut text = format!(
+        "{failed} of {objects} objects failed, {undelivered} of {lines} lines read are undelivered; first s3://{bucket}/{key}: {error}"
+    );
+    if let Some(message) = first_message {
+        text += &format!("; {message}");
+    }
+    text
 }
 
 #[cfg(test)]

@@ -80,6 +80,9 @@ pub struct ObjectReport {
     pub duration_ms: u64,
     /// Why it failed.
     pub error: Option<String>,
+    /// Whether no other attempt can end better: the object is not there, not readable, or not what it should be.
+    #[serde(skip)]
+    pub permanent: bool,
 }
 
 /// The numbers of a report.

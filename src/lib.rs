@@ -15,7 +15,7 @@
 //! Around it:
 //!
 //! * [`ship`] ties these together for one object and for many; [`stop`] ends them.
-//! * [`handler`] is one invocation of the Lambda function.
+//! * [`handler`] is one invocation of the Lambda function; [`queue`] is where its messages come from.
 //! * [`config`] is everything the program can be told; [`assemble`] makes a shipper of it;
 //!   [`telemetry`] is what it says while it works.
 //! * [`reference`] makes the field reference and the index templates from the field tables.
@@ -36,6 +36,7 @@ pub mod handler;
 pub mod ledger;
 pub mod notification;
 pub mod object;
+pub mod queue;
 pub mod receive;
 pub mod reference;
 pub mod ship;

@@ -144,6 +144,7 @@ impl<S: Sink> Shipper<S> {
             report.kind = ledger.kind().map(Kind::name);
             report.counts = ledger.counts(report.counts.bytes_compressed, report.counts.bytes);
             if let Err(error) = result {
+                report.permanent = matches!(&error, ShipError::Object(error) if error.is_permanent());
                 report.error = Some(error.to_string());
             } else if report.counts.bytes_compressed == 0 && !object.asked_for {
                 report.skipped = Some(Skip::Empty.to_string());

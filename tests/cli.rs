@@ -208,7 +208,7 @@ async fn an_unknown_event_is_an_error_that_shows_it() {
         assert_status(&output, 1);
     }
     let output = run_with_input(&mut elbship(&["invoke", "-"]), "{\"hello\":1}").await;
-    assert!(stderr(&output).contains("not an S3 notification: {\"hello\":1}"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("not a notification of an S3 object: {\"hello\":1}"), "{}", stderr(&output));
 }
 
 #[tokio::test]
@@ -281,4 +281,34 @@ async fn explain_marks_the_byte_where_a_line_stopped() {
     let lines: Vec<&str> = page.lines().collect();
     assert_eq!(lines[0], "not understood: alb: the quote at byte 48 never closes");
     assert_eq!((lines[1].find('"'), lines[2].find('^')), (Some(lines[2].len() - 1), Some(lines[2].len() - 1)));
+}
+
+#[tokio::test]
+async fn every_sample_event_ends_as_it_should() {
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/samples");
+    let mut events: Vec<_> =
+        std::fs::read_dir(format!("{samples}/events")).expect("the samples").map(|entry| entry.expect("a file").path()).collect();
+    events.sort();
+    let mut ended = Vec::new();
+    for event in events {
+        let output = run(&mut elbship(&["invoke", &as_text(&event), "--objects", &format!("{samples}/buckets")])).await;
+        let name = event.file_stem().expect("a name").to_string_lossy().into_owned();
+        ended.push((name, output.status.code().expect("a status"), stdout(&output).lines().count()));
+    }
+    let ended: Vec<(&str, i32, usize)> = ended.iter().map(|(name, status, events)| (name.as_str(), *status, *events)).collect();
+    assert_eq!(
+        ended,
+        [
+            ("eventbridge", 0, 12),
+            ("s3-batch-operations", 0, 19),
+            ("s3-key-with-space-and-plus", 0, 2),
+            ("s3-missing-object", 1, 0),
+            ("s3-put", 0, 12),
+            ("s3-test-event", 0, 0),
+            ("s3-test-file", 0, 0),
+            ("s3-two-records", 0, 11),
+            ("sns", 0, 12),
+            ("sqs", 0, 23),
+        ]
+    );
 }

@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_config::{BehaviorVersion, SdkConfig};
 use elb_log_shipper::assemble::{Surroundings, assemble};
 use elb_log_shipper::config::{Config, Program, StoreConfig};
 use elb_log_shipper::handler::{HandlerError, handle, invocation_end};
-use elb_log_shipper::ledger::Report;
+use elb_log_shipper::notification::Reply;
+use elb_log_shipper::queue::Queue;
 use elb_log_shipper::ship::Shipper;
 use elb_log_shipper::sink::Destination;
 use elb_log_shipper::telemetry::{self, LogFormat};
@@ -39,21 +41,32 @@ async fn main() -> ExitCode {
 /// Builds the clients once and then serves one invocation after the other.
 async fn run(config: Config) -> Result<(), String> {
     let aws = match config.store {
-        StoreConfig::S3 { .. } => Some(aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await),
+        StoreConfig::S3 { .. } => Some(load_aws_config().await),
         StoreConfig::Dir(_) => None,
     };
     let reserve = config.deadline_reserve;
     let shipper = assemble(config, Surroundings { aws, dry_run: false, seed: fastrand::u64(..) })?;
-    let handler = |event: LambdaEvent<Value>| invoke(Arc::clone(&shipper), event, reserve);
+    let queue = Arc::new(Queue::new(|| Box::pin(load_aws_config())));
+    let handler = |event: LambdaEvent<Value>| invoke(Arc::clone(&shipper), Arc::clone(&queue), event, reserve);
     lambda_runtime::run(service_fn(handler)).await.map_err(|error| error.to_string())
 }
 
-async fn invoke(shipper: Arc<Shipper<Destination>>, event: LambdaEvent<Value>, reserve: Duration) -> Result<Report, Diagnostic> {
+async fn load_aws_config() -> SdkConfig {
+    aws_config::load_defaults(BehaviorVersion::latest()).await
+}
+
+async fn invoke(
+    shipper: Arc<Shipper<Destination>>,
+    queue: Arc<Queue>,
+    event: LambdaEvent<Value>,
+    reserve: Duration,
+) -> Result<Reply, Diagnostic> {
     let stop = invocation_end(remaining(event.context.deadline), reserve);
-    handle(&shipper, &event.payload, &stop).await.map_err(|error| {
+    let handled = handle(&shipper, Some(&queue), &event.payload, &stop).await;
+    handled.map(|handled| handled.reply).map_err(|error| {
         let error_type = match error {
             HandlerError::Notification(_) => "UnknownEvent",
-            HandlerError::Objects { .. } => "ObjectsFailed",
+            HandlerError::Failed { .. } => "ObjectsFailed",
         };
         Diagnostic { error_type: error_type.to_owned(), error_message: error.to_string() }
     })

@@ -180,6 +180,22 @@ pub enum ObjectError {
     },
 }
 
+impl ObjectError {
+    /// Whether no other attempt can end better.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            ObjectError::NotFound { .. }
+            | ObjectError::Denied { .. }
+            | ObjectError::Archived { .. }
+            | ObjectError::Changed { .. }
+            | ObjectError::BadName { .. }
+            | ObjectError::Format { .. }
+            | ObjectError::Data { .. } => true,
+            ObjectError::Unreadable { .. } | ObjectError::Short { .. } => false,
+        }
+    }
+}
+
 impl Origin {
     /// The name, whatever it means.
     pub fn name(&self) -> &ObjectName {

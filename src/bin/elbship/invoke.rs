@@ -3,8 +3,9 @@
 use std::fs;
 use std::io::{self, Read as _};
 
-use elb_log_shipper::handler::{HandlerError, handle};
+use elb_log_shipper::handler::{Handled, HandlerError, handle};
 use elb_log_shipper::ledger::Report;
+use elb_log_shipper::notification::Reply;
 use elb_log_shipper::stop::Stop;
 use elb_log_shipper::telemetry::{self, LogFormat};
 
@@ -26,21 +27,30 @@ async fn try_run(args: InvokeArgs) -> Result<(), Exit> {
     let notification = read_event(&event)?;
     let to_stderr = writes_to_stdout(&config, &ship);
     let shipper = build(config, &ship, true).await?;
-    let outcome = handle(&shipper, &notification, &Stop::at(None)).await;
-    match outcome {
-        Ok(report) => {
+    // Messages of an event in a file are in no queue that would have to be told.
+    match handle(&shipper, None, &notification, &Stop::at(None)).await {
+        Ok(Handled { reply, report }) => {
             write_report(&ship, &report)?;
-            print_response(&report, to_stderr)
-        }
-        Err(HandlerError::Objects { ref report, .. }) => {
-            write_report(&ship, report)?;
-            Err(Exit::Failed(outcome.err().map(|error| error.to_string()).unwrap_or_default()))
+            print_response(&reply, to_stderr)?;
+            failures_of(&reply).map_or(Ok(()), |failures| Err(Exit::Failed(failures)))
         }
         Err(error) => {
-            write_report(&ship, &Report::default())?;
+            let nothing = Report::default();
+            let report = if let HandlerError::Failed { report, .. } = &error { report } else { &nothing };
+            write_report(&ship, report)?;
             Err(Exit::Failed(error.to_string()))
         }
     }
+}
+
+/// A queue's event or a job's can fail in part, which is a success to Lambda and none to a person.
+fn failures_of(reply: &Reply) -> Option<String> {
+    let failed = match reply {
+        Reply::Report(_) => 0,
+        Reply::Queue(failures) => failures.batch_item_failures.len(),
+        Reply::Job(results) => results.results.iter().filter(|result| result.result_code != "Succeeded").count(),
+    };
+    (failed > 0).then(|| format!("{failed} of the event's messages or tasks failed"))
 }
 
 fn read_event(path: &str) -> Result<serde_json::Value, Exit> {
@@ -55,8 +65,8 @@ fn read_event(path: &str) -> Result<serde_json::Value, Exit> {
 }
 
 /// The response goes to standard output, unless the events are there.
-fn print_response(report: &Report, to_stderr: bool) -> Result<(), Exit> {
-    let json = serde_json::to_string_pretty(report).map_err(|error| Exit::Failed(error.to_string()))?;
+fn print_response(reply: &Reply, to_stderr: bool) -> Result<(), Exit> {
+    let json = serde_json::to_string_pretty(reply).map_err(|error| Exit::Failed(error.to_string()))?;
     if to_stderr {
         eprintln!("{json}")
     } else {
