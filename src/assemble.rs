@@ -23,7 +23,7 @@ pub struct Surroundings {
 /// Builds the store, the sink and the shipper between them. Nothing is connected yet.
 ///
 /// # Errors
-/// The TLS library cannot be set up.
+/// The certificates cannot be used.
 pub fn assemble(config: Config, surroundings: Surroundings) -> Result<Arc<Shipper<Destination>>, String> {
     let store = match (config.store, &surroundings.aws) {
         (StoreConfig::Dir(root), _) => Store::Dir(DirStore::new(root)),
@@ -36,6 +36,8 @@ pub fn assemble(config: Config, surroundings: Surroundings) -> Result<Arc<Shippe
         Target::Http(target) => Destination::Http(HttpSink::new(HttpSettings {
             endpoints: target.endpoints,
             credentials: target.credentials,
+            authorities: target.authorities,
+            identity: target.identity,
             concurrency: config.ship.concurrency,
             connect_timeout: target.connect_timeout,
             request_timeout: target.request_timeout,

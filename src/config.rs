@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use reqwest::{Certificate, Identity};
 use secrecy::SecretString;
 use tracing::level_filters::LevelFilter;
 
@@ -22,6 +23,8 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ),
     ("LOGSTASH_USER", "", "a user name for basic authentication, together with LOGSTASH_PASSWORD"),
     ("LOGSTASH_PASSWORD", "", "the password of LOGSTASH_USER"),
+    ("LOGSTASH_CA", "", "certificates of the authorities to trust instead of the system's: PEM text, or the path of a PEM file"),
+    ("LOGSTASH_CLIENT_IDENTITY", "", "a client certificate and its key: PEM text, or the path of a PEM file"),
     ("EVENT_SCHEMA", "native", "native or ecs"),
     ("INCLUDE_ORIGINAL", "false", "true or false"),
     ("LABELS", "", "NAME=VALUE pairs separated by commas, such as env=prod,team=web"),
@@ -42,14 +45,10 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
 
 /// Variables that belong to the program's design and that this version does not act on. Setting one is a mistake: the operator
 /// believes in a safety that is not there.
-const NOT_SUPPORTED: &[&str] = &[
-    "REGISTRY_URL",
-    "LOGSTASH_SECRET_ARN",
-    "LOGSTASH_CA",
-    "LOGSTASH_CLIENT_IDENTITY",
-    "DEAD_LETTER_URL",
-    "DEAD_LETTER_QUEUE_URL",
-];
+const NOT_SUPPORTED: &[&str] = &["REGISTRY_URL", "LOGSTASH_SECRET_ARN", "DEAD_LETTER_URL", "DEAD_LETTER_QUEUE_URL"];
+
+/// Variables whose values are never shown.
+const SECRETS: &[&str] = &["LOGSTASH_PASSWORD", "LOGSTASH_CLIENT_IDENTITY"];
 
 /// The default gzip level. Deflate is most of all CPU, but bytes on the way cost more than CPU does.
 const DEFAULT_GZIP_LEVEL: u32 = 6;
@@ -94,6 +93,10 @@ pub struct HttpTarget {
     pub endpoints: Vec<Endpoint>,
     /// User and password.
     pub credentials: Option<(String, SecretString)>,
+    /// Authorities to trust instead of the system's; none for those.
+    pub authorities: Vec<Certificate>,
+    /// What the client shows.
+    pub identity: Option<Identity>,
     /// See `CONNECT_TIMEOUT`.
     pub connect_timeout: Duration,
     /// See `REQUEST_TIMEOUT`.
@@ -184,6 +187,8 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
     fn target(&mut self, program: Program) -> Option<Target> {
         let endpoints = self.optional("LOGSTASH_URL", |text| target_endpoints(program, text));
         let credentials = self.credentials();
+        let authorities = self.optional("LOGSTASH_CA", authorities);
+        let identity = self.optional("LOGSTASH_CLIENT_IDENTITY", identity);
         let connect_timeout = self.read("CONNECT_TIMEOUT", timeout);
         let request_timeout = self.read("REQUEST_TIMEOUT", timeout);
         let retry_budget = self.read("RETRY_BUDGET", duration);
@@ -191,6 +196,8 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
             Some(endpoints) if !endpoints.is_empty() => Some(Target::Http(HttpTarget {
                 endpoints,
                 credentials: credentials?,
+                authorities: authorities?.unwrap_or_default(),
+                identity: identity?,
                 connect_timeout: connect_timeout?,
                 request_timeout: request_timeout?,
                 retry_budget: retry_budget?,
@@ -289,7 +296,8 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
         match parse(text) {
             Ok(value) => Some(value),
             Err(problem) => {
-                self.errors.push(ConfigError::Value { name, value: without_secrets(text), problem, allowed });
+                let value = if SECRETS.contains(&name) { "…".to_owned() } else { without_secrets(text) };
+                self.errors.push(ConfigError::Value { name, value, problem, allowed });
                 None
             }
         }
@@ -306,6 +314,23 @@ fn target_endpoints(program: Program, text: &str) -> Result<Vec<Endpoint>, Strin
         return Ok(Vec::new());
     }
     text.split(',').map(|url| Endpoint::parse(url.trim()).map_err(|error| error.to_string())).collect()
+}
+
+fn authorities(text: &str) -> Result<Vec<Certificate>, String> {
+    let certificates = Certificate::from_pem_bundle(&pem(text)?).map_err(|_| "is no PEM of certificates".to_owned())?;
+    if certificates.is_empty() { Err("holds no certificate".to_owned()) } else { Ok(certificates) }
+}
+
+fn identity(text: &str) -> Result<Identity, String> {
+    Identity::from_pem(&pem(text)?).map_err(|_| "does not hold a certificate and its key".to_owned())
+}
+
+/// PEM text, given itself or by the path of its file.
+fn pem(text: &str) -> Result<Vec<u8>, String> {
+    if text.contains("-----BEGIN") {
+        return Ok(text.as_bytes().to_vec());
+    }
+    std::fs::read(text).map_err(|error| format!("is neither PEM text nor a readable file ({error})"))
 }
 
 fn schema(text: &str) -> Result<Schema, String> {
@@ -472,6 +497,12 @@ mod tests {
         let vars = [("LOGSTASH_URL", "https://user:hunter2@h/,http://h/?token=hunter2"), ("LOGSTASH_PASSWORD", "hunter2")];
         let error = read(Program::Function, &vars).unwrap_err();
         assert!(error.contains("LOGSTASH_URL=\"https://…@h/,http://h/\" holds credentials"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+        let identity = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----";
+        let vars = [("LOGSTASH_URL", "https://h/"), ("LOGSTASH_CLIENT_IDENTITY", identity), ("LOGSTASH_CA", "no/such/file.pem")];
+        let error = read(Program::Function, &vars).unwrap_err();
+        assert!(error.contains("LOGSTASH_CLIENT_IDENTITY=\"…\" does not hold a certificate and its key"), "{error}");
+        assert!(error.contains("LOGSTASH_CA=\"no/such/file.pem\" is neither PEM text nor a readable file"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, Url};
+use reqwest::{Certificate, Client, Identity, Response, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
@@ -49,6 +49,10 @@ pub struct HttpSettings {
     pub endpoints: Vec<Endpoint>,
     /// User and password for basic authentication.
     pub credentials: Option<(String, SecretString)>,
+    /// Authorities to trust instead of the system's; none for those.
+    pub authorities: Vec<Certificate>,
+    /// What the client shows.
+    pub identity: Option<Identity>,
     /// Requests in flight at once, and so connections kept.
     pub concurrency: usize,
     /// See `CONNECT_TIMEOUT`.
@@ -110,9 +114,16 @@ impl HttpSink {
     /// Builds the client. No connection is made yet.
     ///
     /// # Errors
-    /// The TLS library cannot be set up.
+    /// The certificates cannot be used.
     pub fn new(settings: HttpSettings) -> Result<Self, String> {
-        let client = Client::builder()
+        let mut builder = Client::builder();
+        if !settings.authorities.is_empty() {
+            builder = builder.tls_certs_only(settings.authorities);
+        }
+        if let Some(identity) = settings.identity {
+            builder = builder.identity(identity);
+        }
+        let client = builder
             .http1_only()
             .no_proxy()
             .redirect(Policy::none())

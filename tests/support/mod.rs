@@ -174,20 +174,29 @@ impl Listener for CountingListener {
     }
 }
 
-/// A stand-in for Logstash that keeps the events.
-pub struct Receiver {
-    pub url: String,
-    pub connections: Arc<AtomicUsize>,
-    events: Arc<Mutex<Vec<String>>>,
-}
-
-struct Keep(Arc<Mutex<Vec<String>>>);
+/// Events that have been received.
+#[derive(Clone, Default)]
+pub struct Keep(Arc<Mutex<Vec<String>>>);
 
 impl Events for Keep {
     async fn take(&self, events: Vec<String>) -> Result<(), String> {
         self.0.lock().expect("no panic while holding").extend(events);
         Ok(())
     }
+}
+
+impl Keep {
+    /// Takes out what has been received since the last time.
+    pub fn drain(&self) -> Vec<Value> {
+        json_lines(&std::mem::take(&mut *self.0.lock().expect("no panic while holding")).join("\n"))
+    }
+}
+
+/// A stand-in for Logstash that keeps the events.
+pub struct Receiver {
+    pub url: String,
+    pub connections: Arc<AtomicUsize>,
+    kept: Keep,
 }
 
 impl Receiver {
@@ -197,14 +206,14 @@ impl Receiver {
 
     pub async fn with_settings(settings: ReceiveSettings) -> Self {
         let (listener, address, connections) = CountingListener::bind().await;
-        let events = Arc::new(Mutex::new(Vec::new()));
-        let service = router(settings, Keep(Arc::clone(&events)));
+        let kept = Keep::default();
+        let service = router(settings, kept.clone());
         tokio::spawn(async move { axum::serve(listener, service).await });
-        Receiver { url: format!("http://{address}/"), connections, events }
+        Receiver { url: format!("http://{address}/"), connections, kept }
     }
 
     pub fn events(&self) -> Vec<Value> {
-        json_lines(&self.events.lock().expect("no panic while holding").join("\n"))
+        json_lines(&self.kept.0.lock().expect("no panic while holding").join("\n"))
     }
 
     /// Every id, with how often it came.
