@@ -8,6 +8,7 @@ use crate::config::{Config, StoreConfig, Target};
 use crate::object::{DirStore, S3Store, Store};
 use crate::ship::Shipper;
 use crate::sink::{Destination, HttpSettings, HttpSink, OutputSink};
+use crate::telemetry::Journal;
 
 /// What the binaries know and the configuration does not.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct Surroundings {
     pub aws: Option<SdkConfig>,
     /// Make the events and send none of them.
     pub dry_run: bool,
+    /// Where the summary line of each object goes.
+    pub journal: Journal,
     /// Where the randomness of the back-off begins.
     pub seed: u64,
 }
@@ -45,5 +48,5 @@ pub fn assemble(config: Config, surroundings: Surroundings) -> Result<Arc<Shippe
             seed: surroundings.seed,
         })?),
     };
-    Ok(Arc::new(Shipper::new(store, sink, config.ship)))
+    Ok(Arc::new(Shipper::new(store, sink, config.ship, surroundings.journal)))
 }

@@ -1,6 +1,7 @@
 //! What became of every line: the proof that nothing is lost.
 
 use serde::Serialize;
+use tracing::Level;
 
 use crate::event::Written;
 use crate::format::Kind;
@@ -251,6 +252,17 @@ impl ObjectReport {
     /// The entry of an object that could not be begun.
     pub fn failed(name: &ObjectName, error: String) -> Self {
         ObjectReport { error: Some(error), ..ObjectReport::unread(name) }
+    }
+
+    /// What its summary line says. ERROR means that data is at risk.
+    pub fn verdict(&self) -> (Level, &'static str) {
+        if !self.is_success() {
+            (Level::ERROR, "object failed")
+        } else if self.skipped.is_some() {
+            (Level::INFO, "object skipped")
+        } else {
+            (Level::INFO, "object shipped")
+        }
     }
 
     /// Whether nothing of the object is missing at the receiver.

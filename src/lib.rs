@@ -17,7 +17,8 @@
 //! * [`ship`] ties these together for one object and for many; [`stop`] ends them.
 //! * [`handler`] is one invocation of the Lambda function; [`queue`] is where its messages come from.
 //! * [`config`] is everything the program can be told; [`assemble`] makes a shipper of it;
-//!   [`telemetry`] is what it says while it works.
+//!   [`telemetry`] is what it says while it works,
+//!   and [`metrics`] what CloudWatch makes of that.
 //! * [`reference`] makes the field reference and the index templates from the field tables.
 //! * [`receive`] is a stand-in for Logstash's http input.
 //!
@@ -34,6 +35,7 @@ pub mod event;
 pub mod format;
 pub mod handler;
 pub mod ledger;
+pub mod metrics;
 pub mod notification;
 pub mod object;
 pub mod queue;

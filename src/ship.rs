@@ -18,7 +18,7 @@ use crate::ledger::{Fate, Ledger, ObjectReport, Pending, Report, Tally};
 use crate::object::{Block, LineLimits, ObjectError, ObjectReader, ObjectRef, Skip, Store, Task};
 use crate::sink::{SendError, Sink};
 use crate::stop::Stop;
-use crate::telemetry;
+use crate::telemetry::Journal;
 
 /// Objects read at the same time, at most. Each holds a block of lines while it waits for its turn to send.
 const OBJECTS_AT_ONCE: usize = 4;
@@ -45,6 +45,7 @@ pub struct Shipper<S> {
     store: Store,
     sink: S,
     settings: ShipSettings,
+    journal: Journal,
     in_flight: Arc<Semaphore>,
     progress: Progress,
 }
@@ -87,9 +88,9 @@ struct Shipped {
 
 impl<S: Sink> Shipper<S> {
     /// A shipper from `store` to `sink`.
-    pub fn new(store: Store, sink: S, settings: ShipSettings) -> Self {
+    pub fn new(store: Store, sink: S, settings: ShipSettings, journal: Journal) -> Self {
         let in_flight = Arc::new(Semaphore::new(settings.concurrency));
-        Shipper { store, sink, settings, in_flight, progress: Progress::default() }
+        Shipper { store, sink, settings, journal, in_flight, progress: Progress::default() }
     }
 
     /// Where objects come from.
@@ -123,7 +124,7 @@ impl<S: Sink> Shipper<S> {
                 let (shipper, stop) = (Arc::clone(self), stop.clone());
                 running.spawn(async move { (index, shipper.ship_object(&object, &stop).await) });
             } else {
-                telemetry::log_object(&reports[index]);
+                self.journal.object(&reports[index], None);
                 self.progress.objects.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -151,7 +152,7 @@ impl<S: Sink> Shipper<S> {
             }
         }
         report.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        telemetry::log_object(&report);
+        self.journal.object(&report, object.notified);
         self.progress.objects.fetch_add(1, Ordering::Relaxed);
         report
     }

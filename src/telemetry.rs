@@ -1,10 +1,13 @@
 //! What the program says while it works: one line an object.
 
-use std::io;
+use std::io::{self, Write as _};
 
+use jiff::Timestamp;
+use tracing::Level;
 use tracing::level_filters::LevelFilter;
 
 use crate::ledger::ObjectReport;
+use crate::metrics;
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,11 +33,39 @@ pub fn init(format: LogFormat, level: LevelFilter) {
     };
 }
 
-/// Writes the summary line of one object. ERROR means that data is at risk.
-pub fn log_object(report: &ObjectReport) {
+/// Where the summary line of each object goes.
+#[derive(Clone, Debug)]
+pub enum Journal {
+    /// Into the log, like everything else.
+    Log,
+    /// To standard output in CloudWatch's embedded metric format, whatever the log's level: without it there are no metrics.
+    Metrics {
+        /// `AWS_LAMBDA_FUNCTION_NAME`
+        function: String,
+        /// The wall clock.
+        now: fn() -> Timestamp,
+    },
+}
+
+impl Journal {
+    /// Writes the summary line of one object. `notified` is the time of its notification.
+    pub fn object(&self, report: &ObjectReport, notified: Option<Timestamp>) {
+        match self {
+            Journal::Log => log_object(report),
+            Journal::Metrics { function, now } => {
+                let line = metrics::line(report, function, notified, now());
+                // Nothing can be said any more where standard output is gone.
+                let _ = writeln!(io::stdout().lock(), "{line}");
+            }
+        }
+    }
+}
+
+/// ERROR means that data is at risk.
+fn log_object(report: &ObjectReport) {
     let counts = &report.counts;
     macro_rules! summary {
-        ($log:ident, $message:literal) => {
+        ($log:ident, $message:ident) => {
             tracing::$log!(
                 bucket = report.bucket,
                 key = report.key,
@@ -58,15 +89,13 @@ pub fn log_object(report: &ObjectReport) {
                 skipped = report.skipped,
                 duration_ms = report.duration_ms,
                 error = report.error,
+                "{}",
                 $message
             )
         };
     }
-    if !report.is_success() {
-        summary!(error, "object failed");
-    } else if report.skipped.is_some() {
-        summary!(info, "object skipped");
-    } else {
-        summary!(info, "object shipped");
+    match report.verdict() {
+        (Level::ERROR, message) => summary!(error, message),
+        (_, message) => summary!(info, message),
     }
 }

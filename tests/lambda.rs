@@ -152,7 +152,12 @@ async fn one_process_serves_several_invocations_a_failing_one_among_them() {
     let lines = log_lines(child).await;
     let shipped: Vec<&Value> = lines.iter().filter(|line| line["message"] == "object shipped").collect();
     assert_eq!(shipped.len(), 2, "one summary line an object: {lines:?}");
-    assert_eq!(shipped[0]["lines"], 50);
+    assert_eq!(
+        (&shipped[0]["lines"], &shipped[0]["LinesRead"], &shipped[0]["FunctionName"]),
+        (&json!(50), &json!(50), &json!("shipper"))
+    );
+    assert_eq!(shipped[0]["_aws"]["CloudWatchMetrics"][0]["Namespace"], "ElbLogShipper");
+    assert!(shipped[0]["ShipDelay"].is_u64() && shipped[0]["DeliveryDelay"].is_u64(), "{}", shipped[0]);
     assert_eq!(
         lines.iter().filter(|line| line["level"] == "ERROR" && line["message"] == "object failed").count(),
         2,

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use elb_log_shipper::config::VARIABLES;
+use elb_log_shipper::metrics::METRICS;
 use tokio::process::Command;
 
 const README: &str = include_str!("../README.md");
@@ -79,6 +80,13 @@ fn the_readmes_table_has_every_variable_with_its_default() {
     let table = README.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     for name in table.filter(|name| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')) {
         assert!(VARIABLES.iter().any(|(known, ..)| *known == name), "the README describes {name}, which is never read");
+    }
+}
+
+#[test]
+fn the_readme_names_every_metric() {
+    for (name, _) in METRICS {
+        assert!(README.contains(&format!("`{name}`")), "the README does not say what the metric {name} is");
     }
 }
 

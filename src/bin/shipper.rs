@@ -13,7 +13,7 @@ use elb_log_shipper::notification::Reply;
 use elb_log_shipper::queue::Queue;
 use elb_log_shipper::ship::Shipper;
 use elb_log_shipper::sink::Destination;
-use elb_log_shipper::telemetry::{self, LogFormat};
+use elb_log_shipper::telemetry::{self, Journal, LogFormat};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 use tracing::level_filters::LevelFilter;
@@ -45,10 +45,18 @@ async fn run(config: Config) -> Result<(), String> {
         StoreConfig::Dir(_) => None,
     };
     let reserve = config.deadline_reserve;
-    let shipper = assemble(config, Surroundings { aws, dry_run: false, seed: fastrand::u64(..) })?;
+    let shipper = assemble(config, Surroundings { aws, dry_run: false, journal: journal(), seed: fastrand::u64(..) })?;
     let queue = Arc::new(Queue::new(|| Box::pin(load_aws_config())));
     let handler = |event: LambdaEvent<Value>| invoke(Arc::clone(&shipper), Arc::clone(&queue), event, reserve);
     lambda_runtime::run(service_fn(handler)).await.map_err(|error| error.to_string())
+}
+
+/// Lambda always names the function; where nothing does, there is nobody to make metrics for.
+fn journal() -> Journal {
+    match env::var("AWS_LAMBDA_FUNCTION_NAME") {
+        Ok(function) => Journal::Metrics { function, now: jiff::Timestamp::now },
+        Err(_) => Journal::Log,
+    }
 }
 
 async fn load_aws_config() -> SdkConfig {

@@ -31,7 +31,7 @@ pub(super) fn parse(event: &Value) -> Result<Option<Job>, NotificationError> {
     for task in job.tasks {
         let bucket = task.bucket().ok_or_else(|| malformed(&"a task names no bucket"))?;
         let key = form_decoded(&task.key).map_err(|reason| malformed(&reason))?;
-        tasks.push((task.task_id, task_for(ObjectName { bucket, key })));
+        tasks.push((task.task_id, task_for(ObjectName { bucket, key }, None)));
     }
     Ok(Some(Job { schema_version: job.schema_version, invocation_id: job.invocation_id, tasks }))
 }

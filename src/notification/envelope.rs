@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::Value;
@@ -87,7 +88,7 @@ fn s3_task(record: &Value) -> Result<Task, NotificationError> {
     // SNS and SQS deliver the same names with a prefix in some accounts' old configurations: `s3:ObjectCreated:Put`.
     let event_name = s3.event_name.strip_prefix("s3:").unwrap_or(&s3.event_name);
     if event_name.starts_with("ObjectCreated:") {
-        Ok(task_for(name))
+        Ok(task_for(name, time_of(s3.event_time.as_deref())))
     } else {
         Ok(Task::Skip(name, Skip::OtherEvent(s3.event_name)))
     }
@@ -101,15 +102,21 @@ fn event_bridge_task(event: &Value) -> Result<Task, NotificationError> {
         return Ok(Task::Skip(name, Skip::OtherEvent(event_bridge.detail_type)));
     }
     let detail = S3Entity::deserialize(&event["detail"]).map_err(|error| NotificationError::malformed(error, event))?;
-    Ok(task_for(ObjectName { bucket: detail.bucket.name, key: detail.object.key }))
+    let name = ObjectName { bucket: detail.bucket.name, key: detail.object.key };
+    Ok(task_for(name, time_of(event_bridge.time.as_deref())))
 }
 
 /// What is to be done about a new object.
-pub(super) fn task_for(name: ObjectName) -> Task {
+pub(super) fn task_for(name: ObjectName, notified: Option<Timestamp>) -> Task {
     match skip_reason(&name.key) {
         Some(reason) => Task::Skip(name, reason),
-        None => Task::Ship(ObjectRef::stored(name.bucket, name.key)),
+        None => Task::Ship(ObjectRef { notified, ..ObjectRef::stored(name.bucket, name.key) }),
     }
+}
+
+/// The time serves a metric only, so one that does not read is none.
+fn time_of(text: Option<&str>) -> Option<Timestamp> {
+    text?.parse().ok()
 }
 
 /// S3 writes keys as HTML forms do: a space is `+`, and what is not ASCII is percent-encoded UTF-8.
@@ -128,6 +135,8 @@ fn source_of(record: &Value) -> Option<&str> {
 struct S3Record {
     #[serde(rename = "eventName")]
     event_name: String,
+    #[serde(rename = "eventTime")]
+    event_time: Option<String>,
     s3: S3Entity,
 }
 
@@ -151,6 +160,7 @@ struct S3Object {
 struct EventBridgeEvent {
     #[serde(rename = "detail-type")]
     detail_type: String,
+    time: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -46,6 +46,8 @@ pub struct ObjectRef {
     pub place: Place,
     /// Whether it was asked for by its own name. Then an empty body is no reason to skip it.
     pub asked_for: bool,
+    /// When its notification was made, if one was.
+    pub notified: Option<jiff::Timestamp>,
 }
 
 /// What is to be done about one object of a run.
@@ -209,7 +211,7 @@ impl ObjectRef {
     /// An object of the configured store.
     pub fn stored(bucket: impl Into<String>, key: impl Into<String>) -> Self {
         let name = ObjectName { bucket: bucket.into(), key: key.into() };
-        ObjectRef { origin: Origin::Bucket(name), place: Place::Store, asked_for: false }
+        ObjectRef { origin: Origin::Bucket(name), place: Place::Store, asked_for: false, notified: None }
     }
 
     /// The object's name.

@@ -102,7 +102,7 @@ impl Selection {
                 Origin::Bucket(ObjectName { bucket: bucket.clone(), key })
             }
         };
-        ObjectRef { origin, place: Place::File(path.to_owned()), asked_for }
+        ObjectRef { origin, place: Place::File(path.to_owned()), asked_for, notified: None }
     }
 
     fn is_in_time(&self, key: &str) -> bool {

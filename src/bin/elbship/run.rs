@@ -11,6 +11,7 @@ use elb_log_shipper::config::{Config, Program, StoreConfig, Target};
 use elb_log_shipper::ledger::Report;
 use elb_log_shipper::ship::Shipper;
 use elb_log_shipper::sink::Destination;
+use elb_log_shipper::telemetry::Journal;
 
 use crate::cli::ShipArgs;
 
@@ -54,7 +55,8 @@ pub async fn build(config: Config, args: &ShipArgs, s3_needed: bool) -> Result<A
         StoreConfig::S3 { .. } if s3_needed => Some(aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await),
         StoreConfig::S3 { .. } | StoreConfig::Dir(_) => None,
     };
-    assemble(config, Surroundings { aws, dry_run: args.dry_run, seed: fastrand::u64(..) }).map_err(Exit::Failed)
+    assemble(config, Surroundings { aws, dry_run: args.dry_run, journal: Journal::Log, seed: fastrand::u64(..) })
+        .map_err(Exit::Failed)
 }
 
 /// Whether a person watches.
