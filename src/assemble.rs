@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 
-use crate::config::{Config, StoreConfig, Target};
+use crate::config::{Config, HttpTarget, StoreConfig, Target};
 use crate::object::{DirStore, S3Store, Store};
 use crate::ship::Shipper;
 use crate::sink::{Destination, HttpSettings, HttpSink, OutputSink};
@@ -36,17 +36,25 @@ pub fn assemble(config: Config, surroundings: Surroundings) -> Result<Arc<Shippe
     let sink = match config.target {
         _ if surroundings.dry_run => Destination::Nowhere,
         Target::Output => Destination::Output(OutputSink::stdout()),
-        Target::Http(target) => Destination::Http(HttpSink::new(HttpSettings {
-            endpoints: target.endpoints,
-            credentials: target.credentials,
-            authorities: target.authorities,
-            identity: target.identity,
-            concurrency: config.ship.concurrency,
-            connect_timeout: target.connect_timeout,
-            request_timeout: target.request_timeout,
-            retry_budget: target.retry_budget,
-            seed: surroundings.seed,
-        })?),
+        Target::Http(target) => Destination::Http(http_sink(target, config.ship.concurrency, surroundings.seed)?),
     };
     Ok(Arc::new(Shipper::new(store, sink, config.ship, surroundings.journal)))
+}
+
+/// Builds the sink for Logstash. Nothing is connected yet.
+///
+/// # Errors
+/// The certificates cannot be used.
+pub fn http_sink(target: HttpTarget, concurrency: usize, seed: u64) -> Result<HttpSink, String> {
+    HttpSink::new(HttpSettings {
+        endpoints: target.endpoints,
+        credentials: target.credentials,
+        authorities: target.authorities,
+        identity: target.identity,
+        concurrency,
+        connect_timeout: target.connect_timeout,
+        request_timeout: target.request_timeout,
+        retry_budget: target.retry_budget,
+        seed,
+    })
 }

@@ -45,10 +45,21 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
 
 /// Variables that belong to the program's design and that this version does not act on. Setting one is a mistake: the operator
 /// believes in a safety that is not there.
-const NOT_SUPPORTED: &[&str] = &["REGISTRY_URL", "LOGSTASH_SECRET_ARN", "DEAD_LETTER_URL", "DEAD_LETTER_QUEUE_URL"];
+const NOT_SUPPORTED: &[&str] = &[
+    "REGISTRY_URL",
+    "REGISTRY_ENDPOINT",
+    "REGISTRY_ALLOWED_CIDRS",
+    "POISON_LIMIT",
+    "LOGSTASH_SECRET_ARN",
+    "DEAD_LETTER_URL",
+    "DEAD_LETTER_QUEUE_URL",
+];
 
 /// Variables whose values are never shown.
 const SECRETS: &[&str] = &["LOGSTASH_PASSWORD", "LOGSTASH_CLIENT_IDENTITY"];
+
+/// No invocation lasts longer than a quarter of an hour, and nobody waits a day for one request.
+const LONGEST_DURATION: Duration = Duration::from_hours(24);
 
 /// The default gzip level. Deflate is most of all CPU, but bytes on the way cost more than CPU does.
 const DEFAULT_GZIP_LEVEL: u32 = 6;
@@ -360,7 +371,8 @@ fn in_range(number: usize, least: usize, most: usize) -> Result<usize, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("is no duration ({error})"))
+    let duration = humantime::parse_duration(text).map_err(|error| format!("is no duration ({error})"))?;
+    if duration <= LONGEST_DURATION { Ok(duration) } else { Err("is longer than a day".to_owned()) }
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {

@@ -12,7 +12,7 @@ use crate::ledger::{ObjectReport, Report};
 use crate::notification::{
     self, BatchItemFailures, ItemFailure, Message, Notification, NotificationError, Reply, TaskResult, TaskResults,
 };
-use crate::object::Task;
+use crate::object::{ObjectName, Task};
 use crate::queue::Queue;
 use crate::ship::Shipper;
 use crate::sink::Sink;
@@ -144,9 +144,9 @@ fn describe(report: &Report, messages: &[String]) -> String {
     let (counts, failed, objects) = (&report.totals.counts, report.failures().count(), report.objects.len());
     let error = first.error.as_deref().unwrap_or("incomplete");
     let (undelivered, lines) = (counts.undelivered, counts.lines);
-    let (bucket, key) = (&first.bucket, &first.key);
+    let name = ObjectName { bucket: first.bucket.clone(), key: first.key.clone() };
     let mut text = format!(
-        "{failed} of {objects} objects failed, {undelivered} of {lines} lines read are undelivered; first s3://{bucket}/{key}: {error}"
+        "{failed} of {objects} objects failed, {undelivered} of {lines} lines read are undelivered; first {name}: {error}"
     );
     if let Some(message) = first_message {
         text += &format!("; {message}");

@@ -23,7 +23,7 @@ use crate::telemetry::Journal;
 /// Objects read at the same time, at most. Each holds a block of lines while it waits for its turn to send.
 const OBJECTS_AT_ONCE: usize = 4;
 
-/// Events are some two to three times as long as their lines, so a block of a third of a batch's bytes makes one batch.
+/// Events are some two to three times as long as their lines, so a block of a third of a batch's bytes mostly makes one batch.
 const BLOCK_SHARE_OF_BATCH: usize = 3;
 
 /// How objects are shipped.
@@ -72,14 +72,17 @@ enum ShipError {
 }
 
 impl ShipError {
-    /// Whether nothing more of the object is to be read. A batch that was refused fails the object, and the rest of it is
-    /// delivered all the same.
+    /// Whether nothing more of the object is to be read and sent.
     fn stops_object(&self) -> bool {
-        !matches!(self, ShipError::Send(SendError::Refused { .. }))
+        match self {
+            ShipError::Send(failure) => failure.stops_object(),
+            ShipError::Object(_) | ShipError::Stopped(_) | ShipError::Task(_) => true,
+        }
     }
 }
 
 /// What became of a block.
+#[derive(Default)]
 struct Shipped {
     settled: Vec<(Pending, Fate)>,
     tally: Tally,
@@ -199,26 +202,36 @@ impl<S: Sink> Shipper<S> {
             let block = tokio::select! {
                 biased;
                 () = stop.stopped() => return Err(stopped(stop)),
+                Some(ended) = sending.tasks.join_next() => {
+                    sending.book(ended);
+                    continue;
+                }
                 block = reader.next_block() => block?,
             };
             self.progress.bytes.fetch_add(reader.text_bytes() - before, Ordering::Relaxed);
             let Some(block) = block else { return Ok(()) };
             self.progress.lines.fetch_add(block.len() as u64, Ordering::Relaxed);
             let pending = sending.ledger.read(block.len() as u64);
-            let permit = tokio::select! {
-                biased;
-                () = stop.stopped() => return Err(stopped(stop)),
-                permit = Arc::clone(&self.in_flight).acquire_owned() => permit,
-            };
-            // The semaphore is never closed.
-            let Ok(permit) = permit else { return Err(stopped(stop)) };
+            let Some(permit) = self.permit(sending).await else { return Err(stopped(stop)) };
             let task = Arc::clone(self).ship_block(block, pending, Arc::clone(writer), permit, stop.clone());
             sending.tasks.spawn(task);
-            sending.collect();
         }
     }
 
-    /// Makes a block's events, and sends them in one batch or, if they are unusually long, in several.
+    /// Waits for room to send, and books meanwhile what ends; none if the object is to end.
+    async fn permit(&self, sending: &mut Sending<'_>) -> Option<OwnedSemaphorePermit> {
+        loop {
+            tokio::select! {
+                biased;
+                () = sending.stop.stopped() => return None,
+                Some(ended) = sending.tasks.join_next() => sending.book(ended),
+                // The semaphore is never closed.
+                permit = Arc::clone(&self.in_flight).acquire_owned() => return permit.ok(),
+            }
+        }
+    }
+
+    /// Makes a block's events, and sends them in one batch or, if they are unusually long, in several, one after the other.
     async fn ship_block(
         self: Arc<Self>,
         block: Block,
@@ -227,24 +240,46 @@ impl<S: Sink> Shipper<S> {
         _permit: OwnedSemaphorePermit,
         stop: Stop,
     ) -> Shipped {
-        let (batches, mut tally) = make_batches(&block, &writer, self.settings.batch);
-        drop(block);
-        let mut settled = Vec::with_capacity(batches.len());
-        let mut error = None;
-        for batch in batches {
-            let delivery = self.sink.deliver(&batch, &stop).await;
-            tally.requests += delivery.requests;
-            tally.retries += delivery.requests.saturating_sub(1);
-            match delivery.result {
-                Ok(fate) => settled.push((pending.take(batch.events), fate)),
-                Err(failure) => {
-                    // Each batch has its own share of what is pending, whether it is settled or not.
-                    drop(pending.take(batch.events));
-                    error.get_or_insert(failure);
-                }
+        let mut shipped = Shipped::default();
+        let mut builder = BatchBuilder::new(self.settings.batch);
+        let mut scratch = Scratch::default();
+        for line in block.lines() {
+            let (written, full) = builder.add(|out| writer.write(out, &line, &mut scratch));
+            shipped.tally.line(written);
+            if let Some(batch) = full
+                && !self.ship_batch(batch, &mut pending, &mut shipped, &stop).await
+            {
+                return shipped;
             }
         }
-        Shipped { settled, tally, error }
+        if let Some(batch) = builder.finish() {
+            self.ship_batch(batch, &mut pending, &mut shipped, &stop).await;
+        }
+        shipped
+    }
+
+    /// Whether the block's next batch is to be sent as well.
+    async fn ship_batch(&self, batch: Batch, pending: &mut Pending, shipped: &mut Shipped, stop: &Stop) -> bool {
+        let delivery = self.sink.deliver(&batch, stop).await;
+        shipped.tally.batches += 1;
+        shipped.tally.requests += delivery.requests;
+        shipped.tally.retries += delivery.requests.saturating_sub(1);
+        // Each batch has its own share of what is pending, whether it is settled or not.
+        let share = pending.take(batch.events);
+        match delivery.result {
+            Ok(fate) => {
+                shipped.settled.push((share, fate));
+                true
+            }
+            Err(failure) if failure.stops_object() => {
+                shipped.error = Some(failure);
+                false
+            }
+            Err(failure) => {
+                shipped.error.get_or_insert(failure);
+                true
+            }
+        }
     }
 
     fn line_limits(&self) -> LineLimits {
@@ -284,13 +319,6 @@ struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    /// Books what has ended by now.
-    fn collect(&mut self) {
-        while let Some(ended) = self.tasks.try_join_next() {
-            self.book(ended);
-        }
-    }
-
     /// Waits for all and books them. Requests already sent are awaited after a failure too: they may have been accepted.
     async fn finish(&mut self) {
         while let Some(ended) = self.tasks.join_next().await {
@@ -318,26 +346,15 @@ impl Sending<'_> {
         if error.stops_object() {
             self.stop.stop(&error.to_string());
         }
-        // The first failure is the cause, unless it merely stopped because of another one.
-        if matches!(self.error, None | Some(ShipError::Send(SendError::Stopped { .. }))) {
+        // The first failure is the cause, unless it merely stopped because of another one, or one that is worse comes later.
+        let replaces = match &self.error {
+            None | Some(ShipError::Send(SendError::Stopped { .. })) => true,
+            Some(first) => !first.stops_object() && error.stops_object(),
+        };
+        if replaces {
             self.error = Some(error);
         }
     }
-}
-
-fn make_batches(block: &Block, writer: &EventWriter, settings: BatchSettings) -> (Vec<Batch>, Tally) {
-    let mut builder = BatchBuilder::new(settings);
-    let mut scratch = Scratch::default();
-    let mut batches = Vec::with_capacity(1);
-    let mut tally = Tally::default();
-    for line in block.lines() {
-        let (written, full) = builder.add(|out| writer.write(out, &line, &mut scratch));
-        tally.line(written);
-        batches.extend(full);
-    }
-    batches.extend(builder.finish());
-    tally.batches = batches.len() as u64;
-    (batches, tally)
 }
 
 async fn finish_one(running: &mut JoinSet<(usize, ObjectReport)>, reports: &mut [ObjectReport]) {

@@ -22,8 +22,10 @@ pub enum LogFormat {
 
 /// Starts logging, once in a process; a second call changes nothing.
 pub fn init(format: LogFormat, level: LevelFilter) {
-    let text = tracing_subscriber::fmt().with_max_level(level).with_target(false);
-    let json = tracing_subscriber::fmt().with_max_level(level).with_target(false).json().flatten_event(true);
+    // Complaining on standard error that standard error is closed would be a panic.
+    let lines = || tracing_subscriber::fmt().with_max_level(level).with_target(false).log_internal_errors(false);
+    let text = lines();
+    let json = lines().json().flatten_event(true);
     let json = json.with_current_span(false).with_span_list(false);
     // The only error is that logging has been started before.
     let _ = match format {

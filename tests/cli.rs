@@ -10,8 +10,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 mod support;
 
 use support::{
-    Receiver, alb_key, alb_line, assert_status, elbship, gzip, id_of, json_lines, put, read_json, run, run_with_input, s3_event,
-    stderr, stdout,
+    Receiver, Scripted, alb_key, alb_line, assert_status, closed_port, elbship, gzip, id_of, json_lines, put, read_json, run,
+    run_with_input, s3_event, status, stderr, stdout,
 };
 
 fn lines(count: usize) -> String {
@@ -137,7 +137,7 @@ async fn what_is_not_there_fails_with_its_name_and_the_rest_is_shipped() {
     assert_status(&output, 1);
     assert_eq!(json_lines(&stdout(&output)).len(), 5);
     let errors = stderr(&output);
-    assert!(errors.contains(&format!("there is no object {missing}")), "{errors}");
+    assert!(errors.contains(&format!("there is no file {missing}")), "{errors}");
     assert!(errors.contains("nothing to ship: no object matches") && errors.contains(&empty), "{errors}");
     assert!(errors.contains("2 objects FAILED"), "{errors}");
 }
@@ -311,4 +311,132 @@ async fn every_sample_event_ends_as_it_should() {
             ("sqs", 0, 23),
         ]
     );
+}
+
+#[tokio::test]
+async fn check_tries_a_receiver_without_making_events() {
+    let receiver = Receiver::start().await;
+    let output = run(&mut elbship(&["check", "--to", &receiver.url])).await;
+    assert_status(&output, 0);
+    assert_eq!(
+        stdout(&output),
+        format!("{}\n  ok    an empty batch\n  ok    a batch of BATCH_BYTES (4194304 bytes)\n", receiver.url)
+    );
+    assert_eq!(receiver.events(), [] as [Value; 0]);
+
+    let output = run(&mut elbship(&["check", "--to", &receiver.url, "--canary"])).await;
+    assert_status(&output, 0);
+    let events = receiver.events();
+    assert_eq!((events.len(), &events[0]["tags"]), (1, &json!(["elbship-canary"])));
+}
+
+#[tokio::test]
+async fn check_says_what_to_change() {
+    for (code, advice) in [
+        (401, "set LOGSTASH_USER and LOGSTASH_PASSWORD"),
+        (404, "this is no Logstash http input"),
+        (429, "Logstash is reached, and busy"),
+        (302, "redirects are not followed"),
+        (400, "try COMPRESSION=none"),
+    ] {
+        let server = Scripted::start(move |_, _| status(code)).await;
+        let output = run(&mut elbship(&["check", "--to", &server.url])).await;
+        assert_status(&output, 1);
+        let page = stdout(&output);
+        assert!(page.contains(&format!("FAIL  an empty batch: HTTP {code}")) && page.contains(advice), "{page}");
+        assert_eq!(server.seen().len(), 1);
+    }
+    let server = Scripted::start(|number, _| status(if number == 0 { 200 } else { 413 })).await;
+    let output = run(&mut elbship(&["check", "--to", &server.url])).await;
+    assert_status(&output, 1);
+    assert!(stdout(&output).contains("lower BATCH_BYTES"), "{}", stdout(&output));
+    assert_eq!(support::gunzip(&server.seen()[1].body).len(), 4 << 20);
+
+    let output = run(&mut elbship(&["check", "--to", &closed_port()])).await;
+    assert_status(&output, 1);
+    assert!(stdout(&output).contains("nobody listens there"), "{}", stdout(&output));
+    assert_status(&run(&mut elbship(&["check"])).await, 2);
+}
+
+#[tokio::test]
+async fn one_bad_entry_of_a_directory_is_named_and_the_rest_is_shipped() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let root = tempfile::tempdir().expect("a directory");
+    let directory = root.path().join("d");
+    put(root.path(), "d", "good.log", lines(3).as_bytes());
+    std::os::unix::fs::symlink("nowhere", directory.join("a.link")).expect("a link");
+    nix::unistd::mkfifo(&directory.join("b.fifo"), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    for byte in [0xfe, 0xff] {
+        let name = std::ffi::OsStr::from_bytes(&[b'c', byte]).to_owned();
+        std::fs::write(directory.join(name), lines(1)).expect("a file");
+    }
+    let output = run(&mut elbship(&["replay", &as_text(&directory)])).await;
+    assert_status(&output, 1);
+    assert_eq!(json_lines(&stdout(&output)).len(), 3);
+    let errors = stderr(&output);
+    for reason in [
+        "a.link",
+        "it is neither a file nor a directory",
+        "its name is not UTF-8",
+        "5 objects: 3 of 3 lines delivered, 4 objects FAILED",
+    ] {
+        assert!(errors.contains(reason), "{reason:?} is not said:\n{errors}");
+    }
+}
+
+#[tokio::test]
+async fn times_hold_for_files_named_one_by_one() {
+    let root = tempfile::tempdir().expect("a directory");
+    let early = as_text(&put(root.path(), "b", &alb_key("early"), lines(1).as_bytes()));
+    let late = as_text(&put(root.path(), "b", &alb_key("late").replace("20260302T1020Z", "20260303T0000Z"), lines(2).as_bytes()));
+    let output = run(&mut elbship(&["replay", &early, &late, "--since", "2026-03-03"])).await;
+    assert_status(&output, 0);
+    assert_eq!(json_lines(&stdout(&output)).len(), 2);
+    let output = run(&mut elbship(&["replay", &early, &late, "--since", "2027-01-01"])).await;
+    assert_status(&output, 1);
+    assert!(stderr(&output).contains("no object is of the time"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn a_report_is_written_through_links_and_devices() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "x.log", lines(1).as_bytes()));
+    let (real, link) = (root.path().join("real.json"), root.path().join("link.json"));
+    std::fs::write(&real, "older").expect("a file");
+    std::os::unix::fs::symlink(&real, &link).expect("a link");
+    assert_status(&run(&mut elbship(&["replay", &file, "--dry-run", "--report", &as_text(&link)])).await, 0);
+    assert_eq!(read_json(&real)["totals"]["lines"], 1);
+    assert!(link.is_symlink(), "the link has become a file");
+
+    let out = root.path().join("out.json");
+    let device = root.path().join("stdout");
+    std::os::unix::fs::symlink("/proc/self/fd/1", &device).expect("a link");
+    let mut replay = elbship(&["replay", &file, "--dry-run", "--report", &as_text(&device)]);
+    let status = replay.stdout(std::fs::File::create(&out).expect("a file")).status().await.expect("running elbship");
+    assert!(status.success() && device.is_symlink());
+    assert_eq!(read_json(&out)["totals"]["lines"], 1);
+}
+
+#[tokio::test]
+async fn a_report_replaces_the_one_before_even_if_the_event_cannot_be_read() {
+    let root = tempfile::tempdir().expect("a directory");
+    let report = root.path().join("report.json");
+    std::fs::write(&report, "older").expect("a file");
+    let output = run(&mut elbship(&["invoke", "no-such-event.json", "--report", &as_text(&report)])).await;
+    assert_status(&output, 1);
+    assert_eq!(read_json(&report)["totals"]["complete"], false);
+}
+
+#[tokio::test]
+async fn nobody_reading_is_an_error_and_no_panic() {
+    let root = tempfile::tempdir().expect("a directory");
+    let mut invoke = elbship(&["invoke", "-", "--objects", &as_text(root.path()), "--dry-run"]);
+    let mut child = invoke.stdin(std::process::Stdio::piped()).spawn().expect("starting elbship");
+    drop(child.stdout.take());
+    let mut stdin = child.stdin.take().expect("a piped input");
+    tokio::io::AsyncWriteExt::write_all(&mut stdin, b"{\"Records\":[]}").await.expect("writing the event");
+    drop(stdin);
+    let output = child.wait_with_output().await.expect("waiting for elbship");
+    assert_status(&output, 1);
+    assert!(stderr(&output).contains("writing to standard output failed"), "{}", stderr(&output));
 }

@@ -344,3 +344,50 @@ async fn every_kind_of_sample_is_read_whole_in_both_schemas() {
         assert_eq!(receiver.ids().len() as u64, report["totals"]["lines"].as_u64().expect("lines"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fatal_answer_ends_a_block_of_several_batches() {
+    let many = [("BATCH_BYTES", "1KiB"), ("SEND_CONCURRENCY", "1")];
+    let server = Scripted::start(|_, _| status(401)).await;
+    let (exit, report, _) = Object::of_lines(20).ship(&server.url, &many).await;
+    assert_eq!((exit, server.seen().len()), (1, 1), "wrong credentials are not sent again and again");
+    assert_books(&report, &format!("0 delivered, {} undelivered, complete false", report["lines"]));
+
+    let server = Scripted::start(|number, _| status(if number == 0 { 400 } else { 401 })).await;
+    let (exit, report, _) = Object::of_lines(20).ship(&server.url, &many).await;
+    assert_eq!((exit, server.seen().len()), (1, 2));
+    assert!(report["error"].as_str().is_some_and(|error| error.contains("HTTP 401")), "the worse failure is named: {report}");
+    assert_eq!(report["complete"], false);
+
+    let server = Scripted::start(|_, _| status(503)).await;
+    let (exit, report, _) = Object::of_lines(20).ship(&server.url, &[many[0], many[1], ("RETRY_BUDGET", "0s")]).await;
+    assert_eq!((exit, server.seen().len()), (1, 1), "a spent budget ends the object: {report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_longer_than_the_budget_ends_it_at_once() {
+    for wait in ["86400", "18446744073709551615"] {
+        let server = Scripted::start(move |_, _| {
+            Response::builder().status(429).header("retry-after", wait).body(Body::empty()).expect("a response")
+        })
+        .await;
+        let (exit, report, _) = Object::of_lines(5).ship(&server.url, &[]).await;
+        assert_eq!((exit, server.seen().len()), (1, 1));
+        assert_books(&report, "0 delivered, 5 undelivered, complete false");
+        assert!(report["error"].as_str().is_some_and(|error| error.contains("RETRY_BUDGET")), "{report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_does_not_give_the_urls_secret_away() {
+    let server = Scripted::start(|_, request| {
+        let location = format!("https://logs.example{}", request.path);
+        Response::builder().status(301).header("location", location).body(Body::empty()).expect("a response")
+    })
+    .await;
+    let (exit, report, stderr) =
+        Object::of_lines(5).ship(&format!("{}in?token=hunter2", server.url), &[("LOG_LEVEL", "trace")]).await;
+    assert_eq!(exit, 1);
+    assert!(report["error"].as_str().is_some_and(|error| error.contains("redirecting to https://logs.example/in;")), "{report}");
+    assert!(!report.to_string().contains("hunter2") && !stderr.contains("hunter2"), "{stderr}");
+}

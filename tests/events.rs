@@ -220,24 +220,36 @@ fn field() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// The object that only parsed lines have.
+fn parsed_part(event: &Value, schema: Schema) -> Option<&Value> {
+    match schema {
+        Schema::Native => event.get("elb"),
+        Schema::Ecs => event["aws"].get("elb"),
+    }
+}
+
+fn schema() -> impl Strategy<Value = Schema> {
+    prop::sample::select(vec![Schema::Native, Schema::Ecs])
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))), ..ProptestConfig::with_cases(2_000) })]
 
     #[test]
-    fn arbitrary_bytes_become_one_valid_event(text in prop::collection::vec(any::<u8>(), 1..400), truncated: bool, include_original: bool) {
-        let settings = EventSettings { schema: Schema::Native, include_original, labels: Vec::new() };
+    fn arbitrary_bytes_become_one_valid_event(text in prop::collection::vec(any::<u8>(), 1..400), truncated: bool, include_original: bool, schema in schema()) {
+        let settings = EventSettings { schema, include_original, labels: Vec::new() };
         let (event, written) = write_with(&settings, &bucket_origin(), &Line { text: &text, offset: 1, truncated });
-        prop_assert_eq!(written.kind.is_some(), event.get("elb").is_some());
+        prop_assert_eq!(written.kind.is_some(), parsed_part(&event, schema).is_some());
         prop_assert_eq!(written.kind.is_none() || include_original, event["event"]["original"].is_string());
     }
 
     #[test]
-    fn arbitrary_fields_become_one_valid_event(fields in prop::collection::vec(field(), 0..40), include_original: bool) {
+    fn arbitrary_fields_become_one_valid_event(fields in prop::collection::vec(field(), 0..40), include_original: bool, schema in schema()) {
         let mut text = b"https 2026-03-02T10:15:04.123456Z app/web/1 198.51.100.9:41822 ".to_vec();
         text.extend(fields.join(&b' '));
-        let settings = EventSettings { schema: Schema::Native, include_original, labels: Vec::new() };
+        let settings = EventSettings { schema, include_original, labels: Vec::new() };
         let (event, written) = write_with(&settings, &bucket_origin(), &Line { text: &text, offset: 1, truncated: false });
-        if let Some(invalid) = event["elb"].get("invalid") {
+        if let Some(invalid) = parsed_part(&event, schema).and_then(|elb| elb.get("invalid")) {
             prop_assert_eq!(invalid.as_object().expect("an object").len() as u64, u64::from(written.invalid_fields));
         } else {
             prop_assert_eq!(written.invalid_fields, 0);

@@ -60,6 +60,8 @@ pub struct ExplainedError {
     pub message: String,
     /// The byte of the line.
     pub at: usize,
+    /// The character of the line as it is shown.
+    pub at_character: usize,
 }
 
 /// Explains one line, given without its line feed.
@@ -70,15 +72,19 @@ pub fn explain(line: &[u8]) -> Explanation {
         Err(LineError::Json) => match vended::read(line) {
             Ok(vended) => {
                 let tokens = vended.tokens();
-                explain_record(line, &vended.record(&tokens), "JSON with members of this kind".to_owned())
+                let mut explanation = explain_record(line, &vended.record(&tokens), "JSON with members of this kind".to_owned());
+                // Members that are not there are none, not absent ones.
+                explanation.fields.retain(|field| !field.absent);
+                explanation
             }
-            Err(message) => unparsed(line, message, 0),
+            Err(error) => unparsed(line, error.message, error.at),
         },
         Err(error) => unparsed(line, error.to_string(), error.at()),
     }
 }
 
 fn unparsed(line: &[u8], message: String, at: usize) -> Explanation {
+    let at_character = show_invalid(&line[..at.min(line.len())]).chars().count();
     Explanation {
         line: show_invalid(line).into_owned(),
         kind: None,
@@ -87,7 +93,7 @@ fn unparsed(line: &[u8], message: String, at: usize) -> Explanation {
         short: false,
         fields: Vec::new(),
         extra: Vec::new(),
-        error: Some(ExplainedError { message, at }),
+        error: Some(ExplainedError { message, at, at_character }),
     }
 }
 
@@ -115,7 +121,7 @@ fn explain_field(index: usize, envelope: &Envelope, parsed: &Parsed<'_, '_, '_>)
     let reading = parsed.fields.readings[index];
     let (mut native, mut ecs) = (Vec::new(), Vec::new());
     if let Reading::Value(value) = reading {
-        native::write_field(&mut native, field, value, false);
+        native::write_value(&mut native, field, value, false);
         ecs::write_field(&mut ecs, parsed.record.kind, index, envelope, parsed);
     }
     let mut native = flattened("elb.", &native);

@@ -178,7 +178,7 @@ impl EventWriter {
                 let tokens = vended.tokens();
                 self.write_parsed(out, line, &vended.record(&tokens), &mut Fields::default())
             }
-            Err(reason) => self.write_unparsed(out, line, &format!("JSON that is no log line: {reason}")),
+            Err(error) => self.write_unparsed(out, line, &error.message),
         }
     }
 

@@ -27,11 +27,6 @@ pub(super) fn write(out: &mut Vec<u8>, envelope: &Envelope, parsed: &Parsed<'_, 
     out.push(b'}');
 }
 
-/// Appends the members of `elb` that one field becomes, each with a comma before it.
-pub(super) fn write_field(out: &mut Vec<u8>, field: &Field, value: Value<'_>, clean: bool) {
-    write_value(out, field, value, clean);
-}
-
 /// Every name that lines of a kind can have in this schema, beside those of the envelope.
 pub(super) fn names(kind: Kind) -> Vec<MemberName> {
     let member = |name: &str, field, shape| MemberName { name: format!("elb.{name}"), field, shape };
@@ -90,7 +85,8 @@ fn write_elb(out: &mut Vec<u8>, parsed: &Parsed<'_, '_, '_>, node_ip: Option<&[u
     out.push(b'}');
 }
 
-fn write_value(out: &mut Vec<u8>, field: &Field, value: Value<'_>, clean: bool) {
+/// Appends the members of `elb` that one field becomes, each with a comma before it.
+pub(super) fn write_value(out: &mut Vec<u8>, field: &Field, value: Value<'_>, clean: bool) {
     let name = field.native.whole;
     match value {
         Value::Text(raw) => text_member(out, name.member, raw, clean),

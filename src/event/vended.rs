@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::format::{Field, Kind, Record, Token};
@@ -22,24 +22,38 @@ pub(super) struct Vended<'a> {
     extras: Vec<String>,
 }
 
+/// Why a JSON line is none of a load balancer's.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct VendedError {
+    /// What was wrong.
+    pub message: String,
+    /// The byte of the line.
+    pub at: usize,
+}
+
 /// Reads a JSON line.
 ///
 /// # Errors
-/// A reason, for a text that is no JSON object or none of a load balancer's.
-pub(super) fn read(line: &[u8]) -> Result<Vended<'_>, String> {
+/// A text that is no JSON object or none of a load balancer's.
+pub(super) fn read(line: &[u8]) -> Result<Vended<'_>, VendedError> {
     let mut deserializer = serde_json::Deserializer::from_slice(line);
     let members = deserializer.deserialize_map(Members).and_then(|members| deserializer.end().map(|()| members));
-    let members = members.map_err(|error| format!("{error} (byte {})", error.column().saturating_sub(1)))?;
-    let kind =
-        kind_of(&members).ok_or_else(|| "it has none of the members type, listener_port, target_group_id (byte 0)".to_owned())?;
+    let members = members.map_err(|error| {
+        let at = error.column().saturating_sub(1);
+        VendedError { message: format!("JSON that is no log line: {error} (byte {at})"), at }
+    })?;
+    let Some(kind) = kind_of(&members) else {
+        let message = "JSON that is no log line: it has none of the members type, listener_port, target_group_id (byte 0)";
+        return Err(VendedError { message: message.to_owned(), at: 0 });
+    };
     let fields = kind.format().fields;
     let mut vended = Vended { kind, values: vec![None; fields.len()], extras: Vec::new() };
     for (key, value) in members {
-        let Some(value) = value else { continue };
         match fields.iter().position(|field| is_called(field, &key)) {
-            Some(index) => vended.values[index] = Some(value),
-            None if value == "-" => {}
-            None => vended.extras.push(format!("{key}={value}")),
+            Some(index) if vended.values[index].is_none() => vended.values[index] = Some(value),
+            _ if matches!(&*value, "" | "-") => {}
+            // A second value for a field has no place of its own either.
+            _ => vended.extras.push(format!("{key}={value}")),
         }
     }
     Ok(vended)
@@ -59,9 +73,9 @@ impl Vended<'_> {
     }
 }
 
-fn kind_of(members: &[(String, Option<Cow<'_, str>>)]) -> Option<Kind> {
-    let member = |name: &str| members.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_deref());
-    if member("type") == Some(Some("tls")) {
+fn kind_of(members: &[(String, Cow<'_, str>)]) -> Option<Kind> {
+    let member = |name: &str| members.iter().find(|(key, _)| key == name).map(|(_, value)| &**value);
+    if member("type") == Some("tls") {
         Some(Kind::Nlb)
     } else if member("target_group_id").is_some() || member("latency").is_some() {
         Some(Kind::AlbHealthCheck)
@@ -85,11 +99,11 @@ fn is_called(field: &Field, key: &str) -> bool {
         }
 }
 
-/// Reads an object's members in order, every value as text; null is none.
+/// Reads an object's members in order, every value as text. null says that there is none, so such members are left out.
 struct Members;
 
 impl<'de> Visitor<'de> for Members {
-    type Value = Vec<(String, Option<Cow<'de, str>>)>;
+    type Value = Vec<(String, Cow<'de, str>)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
@@ -98,21 +112,63 @@ impl<'de> Visitor<'de> for Members {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Vec::new();
         while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
-            members.push((key, text_of(value.get())));
+            match value.get() {
+                "null" => {}
+                json if json.starts_with('"') => members.push((key, string(json).map_err(A::Error::custom)?)),
+                // Numbers keep the digits that they are written with.
+                json => members.push((key, Cow::Borrowed(json))),
+            }
         }
         Ok(members)
     }
 }
 
-/// Numbers keep the digits that they are written with.
-fn text_of(json: &str) -> Option<Cow<'_, str>> {
-    if json == "null" {
-        return None;
+/// A string's text. Half of a surrogate pair is valid JSON and no text.
+fn string(json: &str) -> Result<Cow<'_, str>, serde_json::Error> {
+    match json.get(1..json.len() - 1) {
+        Some(plain) if !plain.contains('\\') => Ok(Cow::Borrowed(plain)),
+        _ => serde_json::from_str(json).map(Cow::Owned),
     }
-    let inside = json.strip_prefix('"').and_then(|json| json.strip_suffix('"'));
-    match inside {
-        Some(plain) if !plain.contains('\\') => Some(Cow::Borrowed(plain)),
-        Some(_) => serde_json::from_str(json).ok().map(Cow::Owned),
-        None => Some(Cow::Borrowed(json)),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kind, values, and extras; or the error.
+    fn show(line: &str) -> String {
+        match read(line.as_bytes()) {
+            Err(error) => format!("at {}: {}", error.at, error.message),
+            Ok(vended) => {
+                let fields = vended.kind.format().fields.iter().zip(&vended.values);
+                let values = fields.filter_map(|(field, value)| Some(format!("{}={}", field.aws, value.as_deref()?)));
+                let values: Vec<String> = values.chain(vended.extras.iter().map(|extra| format!("+{extra}"))).collect();
+                format!("{}: {}", vended.kind, values.join(" "))
+            }
+        }
+    }
+
+    #[test]
+    fn members_find_their_fields_and_none_is_lost() {
+        assert_eq!(show(r#"{"type":"h2","elb":"a","elb":"b"}"#), "alb: type=h2 elb=a +elb=b");
+        assert_eq!(show(r#"{"type":"h2","request_line":"x","request":"y"}"#), "alb: type=h2 request=x +request=y");
+        assert_eq!(show(r#"{"type":"tls","type":"http"}"#), "nlb: type=tls +type=http");
+        assert_eq!(show(r#"{"type":"h2","new":"","other":"-","third":0}"#), "alb: type=h2 +third=0");
+        assert_eq!(show(r#"{"type":"h2","latency":null}"#), "alb: type=h2");
+        assert!(
+            show(r#"{"type":null}"#).starts_with("at 0: JSON that is no log line: it has none"),
+            "{}",
+            show(r#"{"type":null}"#)
+        );
+    }
+
+    #[test]
+    fn a_text_that_cannot_be_read_makes_the_line_unparsed() {
+        let shown = show(r#"{"type":"h2","elb":"\ud83d"}"#);
+        assert!(
+            shown.contains("JSON that is no log line: ") && shown.contains("surrogate")
+                || shown.contains("unexpected end of hex escape"),
+            "{shown}"
+        );
     }
 }

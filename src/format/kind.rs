@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::time::is_time;
+use super::value::is_ip;
 use super::{Format, alb, alb_connection, alb_health_check, classic, nlb};
 
 /// The kinds of log line that Elastic Load Balancing writes.
@@ -80,7 +81,7 @@ pub(super) fn recognise(line: &[u8]) -> Result<Kind, NoKind> {
         return Ok(Kind::Nlb);
     }
     if is_time(first.text) {
-        if is_address(second.text) && is_digits_or_dash(third.text) && is_digits_or_dash(fourth.text) {
+        if is_ip(second.text) && is_digits_or_dash(third.text) && is_digits_or_dash(fourth.text) {
             return Ok(Kind::AlbConnection);
         }
         if has_colon_or_dash(third.text) {
@@ -145,10 +146,6 @@ fn is_digits(text: &[u8]) -> bool {
 
 fn has_colon_or_dash(text: &[u8]) -> bool {
     text == b"-" || memchr::memchr(b':', text).is_some()
-}
-
-fn is_address(text: &[u8]) -> bool {
-    super::value::is_ip(text)
 }
 
 /// `slice::split_once` is not stable yet.

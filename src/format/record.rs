@@ -110,6 +110,8 @@ impl fmt::Display for LineError {
 impl std::error::Error for LineError {}
 
 fn explain(line: &[u8], NoKind { at, expected }: NoKind) -> LineError {
+    let spaces = line.iter().take_while(|&&byte| byte == b' ').count();
+    let line = &line[spaces..];
     match line {
         [b'{', ..] => LineError::Json,
         [b'#', ..] => LineError::HeaderLine,

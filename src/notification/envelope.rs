@@ -45,6 +45,9 @@ fn open(event: &Value, tasks: &mut Vec<Task>, depth: usize) -> Result<(), Notifi
         return Ok(());
     }
     if let Some(records) = event.get("Records").and_then(Value::as_array) {
+        if records.is_empty() {
+            tasks.push(Task::Skip(ObjectName { bucket: String::new(), key: String::new() }, Skip::NoRecords));
+        }
         return records.iter().try_for_each(|record| open_record(record, tasks, depth));
     }
     if event.get("Type").and_then(Value::as_str) == Some("Notification") {
@@ -84,6 +87,9 @@ fn open_text(envelope: &Value, text: Option<&Value>, tasks: &mut Vec<Task>, dept
 fn s3_task(record: &Value) -> Result<Task, NotificationError> {
     let s3 = S3Record::deserialize(record).map_err(|error| NotificationError::malformed(error, record))?;
     let key = form_decoded(&s3.s3.object.key).map_err(|reason| NotificationError::malformed(reason, record))?;
+    if key.is_empty() || s3.s3.bucket.name.is_empty() {
+        return Err(NotificationError::malformed("bucket or key is empty", record));
+    }
     let name = ObjectName { bucket: s3.s3.bucket.name, key };
     // SNS and SQS deliver the same names with a prefix in some accounts' old configurations: `s3:ObjectCreated:Put`.
     let event_name = s3.event_name.strip_prefix("s3:").unwrap_or(&s3.event_name);
@@ -336,7 +342,13 @@ mod tests {
         );
         assert!(lines[4].starts_with("m4: error: not a notification of an S3 object: \"hello\""), "{shown}");
         assert!(lines[5].starts_with("m5: error: not a notification of an S3 object: {\"x\":1}"), "{shown}");
-        assert_eq!(lines[6..], ["m6: skip s3://logs/: the test event that S3 sends when notifications are switched on", "m7: "]);
+        assert_eq!(
+            lines[6..],
+            [
+                "m6: skip s3://logs/: the test event that S3 sends when notifications are switched on",
+                "m7: skip : a notification without records"
+            ]
+        );
     }
 
     #[test]
@@ -356,7 +368,7 @@ mod tests {
             json!({"Service": "Amazon S3", "Event": "s3:TestEvent", "Time": "2026-03-02T10:00:00.000Z", "Bucket": "logs"});
         let skipped = "skip s3://logs/: the test event that S3 sends when notifications are switched on";
         assert_eq!((show(&event).as_str(), show(&sns_record(&event)).as_str()), (skipped, skipped));
-        assert_eq!(show(&json!({"Records": []})), "");
+        assert_eq!(show(&json!({"Records": []})), "skip : a notification without records");
     }
 
     #[test]

@@ -29,14 +29,20 @@ impl DirStore {
         open(name, &self.path(name)?).await
     }
 
-    /// The keys below a prefix, in order.
+    /// The keys below a prefix, in order. A name that is not UTF-8 is no key and an error: it could not be told from another.
     pub(super) fn list(&self, bucket: &str, prefix: &str) -> Result<Vec<String>, String> {
         let root = self.root.join(bucket);
         let mut keys = Vec::new();
         for entry in WalkDir::new(&root).follow_links(true) {
             let entry = entry.map_err(|error| error.to_string())?;
-            let key = entry.path().strip_prefix(&root).ok().and_then(key_of);
-            keys.extend(key.filter(|key| entry.file_type().is_file() && key.starts_with(prefix)));
+            if !entry.file_type().is_file() {
+                continue;
+            }
+            let below = entry.path().strip_prefix(&root).ok().and_then(key_of);
+            let key = below.ok_or_else(|| format!("the name {} is not UTF-8", entry.path().display()))?;
+            if key.starts_with(prefix) {
+                keys.push(key);
+            }
         }
         keys.sort_unstable();
         Ok(keys)

@@ -42,6 +42,9 @@ pub enum Skip {
     /// `s3:TestEvent`.
     #[error("the test event that S3 sends when notifications are switched on")]
     TestEvent,
+    /// `Records: []`.
+    #[error("a notification without records")]
+    NoRecords,
     /// A notification of something else than a new object.
     #[error("no new object: {0}")]
     OtherEvent(String),

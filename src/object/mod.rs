@@ -107,7 +107,7 @@ pub enum Body {
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     /// There is no such object.
-    #[error("there is no object {name}; was it deleted, or is the bucket wrong?")]
+    #[error("there is no {} {name}", if .name.bucket.is_empty() { "file" } else { "object" })]
     NotFound {
         /// Its name.
         name: ObjectName,

@@ -143,6 +143,11 @@ impl HttpSink {
         })
     }
 
+    /// Sends a body once, for a person who wants to see the answer.
+    pub async fn probe(&self, endpoint: &Endpoint, batch: &Batch) -> Answer {
+        self.post(endpoint, batch, self.request_timeout).await
+    }
+
     async fn post(&self, endpoint: &Endpoint, batch: &Batch, timeout: Duration) -> Answer {
         let mut request = self
             .client
@@ -186,7 +191,7 @@ impl Sink for HttpSink {
                 Step::Done => Ok(Fate::Delivered),
                 Step::Refused(refusal) => Err(SendError::Refused { endpoint: endpoint.to_string(), refusal }),
                 Step::Misconfigured(refusal) => Err(SendError::Misconfigured { endpoint: endpoint.to_string(), refusal }),
-                Step::Retry(wait) if Instant::now() + wait < spent_at => {
+                Step::Retry(wait) if wait < spent_at.saturating_duration_since(Instant::now()) => {
                     tracing::debug!(%endpoint, attempt, wait_ms = wait.as_millis() as u64, %answer, "sending a batch again");
                     last = Some(answer.to_string());
                     tokio::select! {
@@ -219,7 +224,7 @@ fn basic(user: &str, password: &SecretString) -> HeaderValue {
 async fn read_answer(mut response: Response) -> Answer {
     let status = response.status().as_u16();
     let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned);
-    let location = header(LOCATION);
+    let location = header(LOCATION).map(|location| without_secrets(&location));
     let retry_after = header(RETRY_AFTER).and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
     let mut body = Vec::new();
     // The status says what became of the batch; a body that breaks off changes nothing about that.
@@ -231,6 +236,15 @@ async fn read_answer(mut response: Response) -> Answer {
     }
     let text = String::from_utf8_lossy(&body).trim().chars().take(SHOWN_CHARS).collect();
     Answer::Response { status, location, retry_after, text }
+}
+
+/// A redirect often repeats the query that it was asked with.
+fn without_secrets(location: &str) -> String {
+    let location = location.split(['?', '#']).next().unwrap_or_default();
+    match location.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?))) {
+        Some((scheme, (_, host))) => format!("{scheme}://{host}"),
+        None => location.to_owned(),
+    }
 }
 
 fn fault(error: &reqwest::Error) -> Fault {
@@ -253,6 +267,13 @@ fn causes(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_location_loses_what_may_be_secret() {
+        assert_eq!(without_secrets("https://h/in?token=secret"), "https://h/in");
+        assert_eq!(without_secrets("https://user:secret@h/in#x"), "https://h/in");
+        assert_eq!(without_secrets("/in?token=secret"), "/in");
+    }
 
     #[test]
     fn endpoints_are_http_urls_and_are_shown_without_their_query() {

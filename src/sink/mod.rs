@@ -46,7 +46,9 @@ pub enum SendError {
         refusal: Refusal,
     },
     /// It was tried until the retry budget was spent.
-    #[error("gave up after {requests} requests in {budget_s} s (RETRY_BUDGET); the last one to {endpoint}: {last}")]
+    #[error(
+        "gave up after {requests} requests, because RETRY_BUDGET ({budget_s} s) leaves no time for another; the last one to {endpoint}: {last}"
+    )]
     BudgetSpent {
         /// The URL without secrets.
         endpoint: String,
@@ -69,6 +71,12 @@ pub enum SendError {
 }
 
 impl SendError {
+    /// Whether nothing more of the object is to be sent. A batch that was refused fails the object, and the rest of it is
+    /// delivered all the same.
+    pub fn stops_object(&self) -> bool {
+        !matches!(self, SendError::Refused { .. })
+    }
+
     /// Whether every other object of the run would fail in the same way.
     pub fn ends_run(&self) -> bool {
         match self {

@@ -24,6 +24,7 @@ pub enum Command {
     Invoke(InvokeArgs),
     Receive(ReceiveArgs),
     Explain(ExplainArgs),
+    Check(CheckArgs),
 }
 
 /// Ship log objects: files, directories, S3 prefixes.
@@ -86,8 +87,19 @@ pub struct ExplainArgs {
     pub json: bool,
 }
 
-/// What replay and invoke share.
+/// Try the configuration against the real Logstash: connection, TLS, credentials, an empty batch, the size limit.
 #[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Also send one event, tagged elbship-canary.
+    #[arg(long)]
+    pub canary: bool,
+    /// Where to send: one URL or several separated by commas [LOGSTASH_URL].
+    #[arg(long, value_name = "URL")]
+    pub to: Option<String>,
+}
+
+/// What replay and invoke share.
+#[derive(Debug, Default, Args)]
 pub struct ShipArgs {
     /// Where to send: one URL or several separated by commas, or - for standard output [LOGSTASH_URL; default: -].
     #[arg(long, value_name = "URL")]
@@ -134,9 +146,11 @@ fn parse_as(text: &str) -> Result<TakenAs, String> {
 
 fn parse_time(text: &str) -> Result<Timestamp, String> {
     let date = |date: Date| date.to_zoned(TimeZone::UTC).map(|midnight| midnight.timestamp());
-    text.parse::<Timestamp>()
-        .or_else(|_| text.parse::<Date>().and_then(date))
-        .map_err(|_| "write a date as 2026-03-02 or a time as 2026-03-02T10:15:00Z".to_owned())
+    let time = text.parse::<Timestamp>().or_else(|error| {
+        // A time of day without a zone would read as a date, too.
+        if text.len() == "2026-03-02".len() { text.parse::<Date>().and_then(date) } else { Err(error) }
+    });
+    time.map_err(|_| "write a date as 2026-03-02 or a time as 2026-03-02T10:15:00Z".to_owned())
 }
 
 #[cfg(test)]
@@ -155,7 +169,9 @@ mod tests {
         assert_eq!(read("2026-03-02"), Ok("2026-03-02T00:00:00Z".to_owned()));
         assert_eq!(read("2026-03-02T10:15:00Z"), Ok("2026-03-02T10:15:00Z".to_owned()));
         assert_eq!(read("2026-03-02T10:15:00+02:00"), Ok("2026-03-02T08:15:00Z".to_owned()));
-        assert!(read("yesterday").is_err());
+        for wrong in ["yesterday", "2026-03-02T10:25:00", "2026-03-02 23:00", "2026-03-02T23"] {
+            assert!(read(wrong).is_err(), "{wrong} is neither a date nor RFC 3339");
+        }
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub async fn run(args: ExplainArgs) -> Exit {
     let style = Style { colour: io::stdout().is_terminal() };
     let mut out = io::stdout().lock();
     let mut failed = 0;
+    if text.trim_ascii().is_empty() {
+        return Exit::Failed("there is no line to explain".to_owned());
+    }
     let lines = text.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     for (index, line) in lines.filter(|line| !line.is_empty()).enumerate() {
         let explanation = explain(line);
@@ -66,7 +69,7 @@ impl Style {
         match (&explanation.error, explanation.kind) {
             (Some(error), _) => {
                 page += &format!("{}: {}\n", self.red("not understood"), error.message);
-                page += &self.marked(&explanation.line, error.at);
+                page += &self.marked(&explanation.line, error.at_character);
             }
             (None, kind) => {
                 page += &format!("{}: {}\n", self.bold(kind.unwrap_or_default()), explanation.reason);
@@ -87,9 +90,6 @@ impl Style {
     }
 
     fn field(&self, field: &ExplainedField) -> String {
-        if field.absent {
-            return self.row(field.number, field.aws, &field.raw, "");
-        }
         let mut text = self.row(field.number, field.aws, &field.raw, "");
         for (schema, members) in [("native", &field.native), ("ecs", &field.ecs)] {
             text += &self.members(schema, members);
@@ -100,7 +100,8 @@ impl Style {
     /// Number, name and text; what does not fit goes on below.
     fn row(&self, number: usize, name: &str, text: &str, note: &str) -> String {
         let lead = format!("{number:>3} {name:<width$}", width = INDENT - 5);
-        let mut row = format!("{} {}", self.bold(&lead), wrapped(text, INDENT));
+        let space = if lead.len() < INDENT { " ".to_owned() } else { format!("\n{:INDENT$}", "") };
+        let mut row = format!("{}{space}{}", self.bold(&lead), wrapped(text, INDENT));
         if !note.is_empty() {
             row += &format!("\n{:INDENT$}{}", "", self.faint(note));
         }
@@ -119,13 +120,13 @@ impl Style {
         text
     }
 
-    /// The line, and below it a mark at the byte where parsing stopped. Long lines are shown around that byte.
+    /// The line, and below it a mark at the character where parsing stopped. Long lines are shown around it.
     fn marked(&self, line: &str, at: usize) -> String {
-        let at = (0..=at.min(line.len())).rev().find(|&at| line.is_char_boundary(at)).unwrap_or(0);
-        let before: Vec<char> = line[..at].chars().collect();
-        let shown = before.len().min(COLUMNS - 2 - SHOWN_BEHIND);
-        let start: String = before[before.len() - shown..].iter().collect();
-        let end: String = line[at..].chars().take(COLUMNS - 2 - shown).collect();
+        let line = printable(line);
+        let at = at.min(line.len());
+        let shown = at.min(COLUMNS - 2 - SHOWN_BEHIND);
+        let start: String = line[at - shown..at].iter().collect();
+        let end: String = line[at..].iter().take(COLUMNS - 2 - shown).collect();
         format!("  {start}{end}\n  {:shown$}{}\n", "", self.red("^"))
     }
 
@@ -148,10 +149,14 @@ impl Style {
 
 /// Text in lines of what is left of the columns behind an indent.
 fn wrapped(text: &str, indent: usize) -> String {
-    let characters: Vec<char> =
-        text.chars().map(|character| if character.is_control() { '\u{FFFD}' } else { character }).collect();
+    let characters = printable(text);
     let lines = characters.chunks(COLUMNS - indent).map(|line| line.iter().collect::<String>());
     lines.collect::<Vec<_>>().join(&format!("\n{:indent$}", ""))
+}
+
+/// A log line may hold what would change the terminal.
+fn printable(text: &str) -> Vec<char> {
+    text.chars().map(|character| if character.is_control() { '\u{FFFD}' } else { character }).collect()
 }
 
 #[cfg(test)]
@@ -163,7 +168,8 @@ mod tests {
 
     #[test]
     fn a_page_fits_eighty_columns() {
-        let page = Style { colour: false }.page(&explain(LINE.as_bytes()), false);
+        let certificate = format!("2026-03-02T10:15:11Z 192.0.2.61 1 443 - - - - - {} Success", "5C".repeat(30));
+        let page = [LINE, &certificate].map(|line| Style { colour: false }.page(&explain(line.as_bytes()), false)).concat();
         for line in page.lines() {
             assert!(line.chars().count() <= COLUMNS, "{} columns: {line}", line.chars().count());
         }
@@ -175,6 +181,26 @@ mod tests {
         ] {
             assert!(page.contains(shown), "{shown:?} is not shown in\n{page}");
         }
+    }
+
+    #[test]
+    fn the_mark_stands_below_the_byte_whatever_comes_before() {
+        for line in [
+            &b"https 2026-03-02T10:15:04Z app/\xff\xfe\x1b/1 192.0.2.1:80 \"GET"[..],
+            "https 2026-03-02T10:15:04Z äö/1 192.0.2.1:80 \"GET".as_bytes(),
+        ] {
+            let page = Style { colour: false }.page(&explain(line), false);
+            let shown: Vec<&str> = page.lines().collect();
+            let mark = shown[2].chars().position(|character| character == '^');
+            assert_eq!(shown[1].chars().position(|character| character == '"'), mark, "{page}");
+            assert!(!page.contains('\x1b'), "a control character reaches the terminal");
+        }
+    }
+
+    #[test]
+    fn a_json_line_shows_the_members_that_it_has() {
+        let page = Style { colour: false }.page(&explain(br#"{"type":"h2","elb":"x"}"#), false);
+        assert!(page.contains("2 of the 34 fields"), "{page}");
     }
 
     #[test]

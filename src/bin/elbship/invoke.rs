@@ -10,7 +10,7 @@ use elb_log_shipper::stop::Stop;
 use elb_log_shipper::telemetry::{self, LogFormat};
 
 use crate::cli::InvokeArgs;
-use crate::run::{Exit, build, configure, has_audience, write_report, writes_to_stdout};
+use crate::run::{Exit, build, configure, has_audience, print, say, write_report, writes_to_stdout};
 
 /// Runs the command.
 pub async fn run(args: InvokeArgs) -> Exit {
@@ -24,7 +24,13 @@ async fn try_run(args: InvokeArgs) -> Result<(), Exit> {
     let InvokeArgs { event, objects, ship } = args;
     let config = configure(&ship, objects.map(|directory| format!("dir:{}", directory.display())))?;
     telemetry::init(if has_audience() { LogFormat::StderrText } else { LogFormat::StderrJson }, config.log_level);
-    let notification = read_event(&event)?;
+    let notification = match read_event(&event) {
+        Ok(notification) => notification,
+        Err(exit) => {
+            write_report(&ship, &nothing_known())?;
+            return Err(exit);
+        }
+    };
     let to_stderr = writes_to_stdout(&config, &ship);
     let shipper = build(config, &ship, true).await?;
     // Messages of an event in a file are in no queue that would have to be told.
@@ -35,7 +41,7 @@ async fn try_run(args: InvokeArgs) -> Result<(), Exit> {
             failures_of(&reply).map_or(Ok(()), |failures| Err(Exit::Failed(failures)))
         }
         Err(error) => {
-            let nothing = Report::default();
+            let nothing = nothing_known();
             let report = if let HandlerError::Failed { report, .. } = &error { report } else { &nothing };
             write_report(&ship, report)?;
             Err(Exit::Failed(error.to_string()))
@@ -53,6 +59,13 @@ fn failures_of(reply: &Reply) -> Option<String> {
     (failed > 0).then(|| format!("{failed} of the event's messages or tasks failed"))
 }
 
+/// The report where it is not even known which objects were meant.
+fn nothing_known() -> Report {
+    let mut report = Report::default();
+    report.totals.complete = false;
+    report
+}
+
 fn read_event(path: &str) -> Result<serde_json::Value, Exit> {
     let failed = |error: &dyn std::fmt::Display| Exit::Failed(format!("reading the event {path} failed: {error}"));
     let text = if path == "-" {
@@ -68,9 +81,8 @@ fn read_event(path: &str) -> Result<serde_json::Value, Exit> {
 fn print_response(reply: &Reply, to_stderr: bool) -> Result<(), Exit> {
     let json = serde_json::to_string_pretty(reply).map_err(|error| Exit::Failed(error.to_string()))?;
     if to_stderr {
-        eprintln!("{json}")
-    } else {
-        println!("{json}")
+        say(&json);
+        return Ok(());
     }
-    Ok(())
+    print(&json)
 }

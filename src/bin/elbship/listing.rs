@@ -8,7 +8,7 @@ use elb_log_shipper::ship::Shipper;
 use elb_log_shipper::sink::Destination;
 use jiff::Timestamp;
 use tokio::sync::mpsc::Sender;
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 use crate::cli::{TakenAs, split_s3};
 
@@ -21,21 +21,40 @@ pub struct Selection {
     pub until: Option<Timestamp>,
 }
 
+/// What a path of the command line led to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    /// Objects and failures handed on.
+    sent: usize,
+    /// Objects left out because of their time.
+    out_of_time: usize,
+}
+
 impl Selection {
     /// Sends a task for every object, in order. A path that is unreadable or matches nothing is a failed task of its own.
     pub async fn send_tasks(self, shipper: Arc<Shipper<Destination>>, tasks: Sender<Task>) {
+        let mut total = Found::default();
         for path in &self.paths {
-            let found = match split_s3(path) {
-                Some((bucket, prefix)) => self.list_bucket(&shipper, bucket, prefix, &tasks).await,
-                None => self.list_local(Path::new(path), path, &tasks).await,
+            let mut found = Found::default();
+            let listed = match split_s3(path) {
+                Some((bucket, prefix)) => self.list_bucket(&shipper, bucket, prefix, &tasks, &mut found).await,
+                None => self.list_local(Path::new(path), path, &tasks, &mut found).await,
             };
-            let error = match found {
-                Ok(0) => "nothing to ship: no object matches".to_owned(),
-                Ok(_) => continue,
-                Err(error) => error,
+            let error = match listed {
+                Ok(()) if found.sent + found.out_of_time == 0 => Some("nothing to ship: no object matches".to_owned()),
+                Ok(()) => None,
+                Err(error) => Some(error),
             };
-            // Nobody listens any more only where the run has been given up.
-            let _ = tasks.send(Task::Fail(name_of_path(path), error)).await;
+            if let Some(error) = error {
+                found.sent += 1;
+                // Nobody listens any more only where the run has been given up.
+                let _ = tasks.send(Task::Fail(name_of_path(path), error)).await;
+            }
+            total.sent += found.sent;
+        }
+        if total.sent == 0 {
+            let error = "nothing to ship: no object is of the time from --since to --until".to_owned();
+            let _ = tasks.send(Task::Fail(name_of_path(&self.paths.join(" ")), error)).await;
         }
     }
 
@@ -45,11 +64,12 @@ impl Selection {
         bucket: &str,
         prefix: &str,
         tasks: &Sender<Task>,
-    ) -> Result<usize, String> {
-        let mut found = 0;
+        found: &mut Found,
+    ) -> Result<(), String> {
         let send = |key: String| {
             let task = self.is_in_time(&key).then(|| object_task(bucket, key, prefix));
-            found += usize::from(task.is_some());
+            found.sent += usize::from(task.is_some());
+            found.out_of_time += usize::from(task.is_none());
             async move {
                 match task {
                     Some(task) => tasks.send(task).await.is_ok(),
@@ -58,39 +78,61 @@ impl Selection {
             }
         };
         let listed = shipper.store().list(bucket, prefix, send).await;
-        listed.map_err(|error| format!("listing s3://{bucket}/{prefix} failed: {error}"))?;
-        Ok(found)
+        listed.map_err(|error| format!("listing s3://{bucket}/{prefix} failed: {error}"))
     }
 
-    async fn list_local(&self, root: &Path, argument: &str, tasks: &Sender<Task>) -> Result<usize, String> {
+    async fn list_local(&self, root: &Path, argument: &str, tasks: &Sender<Task>, found: &mut Found) -> Result<(), String> {
         if !root.is_dir() {
-            // Asked for by its name, a file is read whatever it is called and whenever it is from; opening it says if it is there.
+            // Asked for by its name, a file is read whatever it is called; opening it says if it is there.
             let below = from_aws_logs(argument).or_else(|| root.file_name()?.to_str()).unwrap_or(argument);
-            let _ = tasks.send(Task::Ship(self.local_file(root, argument, below, true))).await;
-            return Ok(1);
+            let in_time = self.is_in_time(below);
+            if in_time {
+                let _ = tasks.send(Task::Ship(self.local_file(root, argument, below, true))).await;
+            }
+            found.sent += usize::from(in_time);
+            found.out_of_time += usize::from(!in_time);
+            return Ok(());
         }
-        let mut found = 0;
         for entry in WalkDir::new(root).follow_links(true).sort_by_file_name() {
-            let entry = entry.map_err(|error| format!("reading the directory failed: {error}"))?;
-            if entry.file_type().is_dir() {
-                continue;
-            }
-            let path = entry.path();
-            let below = path.strip_prefix(root).ok().and_then(key_of).unwrap_or_else(|| path.to_string_lossy().into_owned());
-            if !self.is_in_time(&below) {
-                continue;
-            }
-            found += 1;
-            let object = self.local_file(path, &path.to_string_lossy(), &below, false);
-            let task = match skip_reason(&object.name().key) {
-                Some(reason) => Task::Skip(object.name().clone(), reason),
-                None => Task::Ship(object),
+            let task = match entry {
+                Ok(entry) if entry.file_type().is_dir() => continue,
+                Ok(entry) => self.file_task(root, &entry),
+                // What follows is there all the same.
+                Err(error) => {
+                    let path = error.path().unwrap_or(root).to_string_lossy().into_owned();
+                    Some(Task::Fail(name_of_path(&path), format!("reading the directory failed: {error}")))
+                }
             };
-            if tasks.send(task).await.is_err() {
+            found.sent += usize::from(task.is_some());
+            found.out_of_time += usize::from(task.is_none());
+            if let Some(task) = task
+                && tasks.send(task).await.is_err()
+            {
                 break;
             }
         }
-        Ok(found)
+        Ok(())
+    }
+
+    /// None for a file that is not of the time.
+    fn file_task(&self, root: &Path, entry: &DirEntry) -> Option<Task> {
+        let path = entry.path();
+        let fail = |reason: &str| Some(Task::Fail(name_of_path(&path.to_string_lossy()), reason.to_owned()));
+        let (Some(shown), Some(below)) = (path.to_str(), path.strip_prefix(root).ok().and_then(key_of)) else {
+            // Two such names could become one key, and their lines one another's.
+            return fail("its name is not UTF-8, as a key has to be; rename it");
+        };
+        if !entry.file_type().is_file() {
+            return fail("it is neither a file nor a directory");
+        }
+        if !self.is_in_time(&below) {
+            return None;
+        }
+        let object = self.local_file(path, shown, &below, false);
+        Some(match skip_reason(&object.name().key) {
+            Some(reason) => Task::Skip(object.name().clone(), reason),
+            None => Task::Ship(object),
+        })
     }
 
     /// `shown` is the path as given, `below` what follows the prefix that local files are taken for.

@@ -1,5 +1,6 @@
 //! The command line: the same code as the function, on a person's machine or a batch host.
 
+mod check;
 mod cli;
 mod explain;
 mod invoke;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
-use crate::run::Exit;
+use crate::run::{Exit, say};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -23,15 +24,16 @@ async fn main() -> ExitCode {
         Command::Invoke(args) => invoke::run(args).await,
         Command::Receive(args) => receive::run(args).await,
         Command::Explain(args) => explain::run(args).await,
+        Command::Check(args) => check::run(args).await,
     };
     match exit {
         Exit::Delivered => ExitCode::SUCCESS,
         Exit::Failed(message) => {
-            eprintln!("elbship: {message}");
+            say(&format!("elbship: {message}"));
             ExitCode::from(1)
         }
         Exit::Usage(message) => {
-            eprintln!("elbship: {message}");
+            say(&format!("elbship: {message}"));
             ExitCode::from(2)
         }
     }

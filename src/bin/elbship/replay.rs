@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::cli::{ReplayArgs, split_s3};
 use crate::listing::Selection;
 use crate::progress;
-use crate::run::{Exit, build, configure, has_audience, summary, write_report};
+use crate::run::{Exit, build, configure, has_audience, say, summary, write_report};
 
 /// Tasks that are listed ahead of the reading.
 const LISTED_AHEAD: usize = 64;
@@ -37,14 +37,14 @@ async fn try_run(args: ReplayArgs) -> Result<(), Exit> {
     let report = shipper.ship(tasks, &Stop::at(None)).await;
     let listed = listing.await;
     bar.finish();
-    write_report(&ship, &report)?;
+    let written = write_report(&ship, &report);
     for failure in report.failures().filter(|_| has_audience()) {
-        eprintln!("{}: {}", failure.key, failure.error.as_deref().unwrap_or("incomplete"));
+        say(&format!("{}: {}", failure.key, failure.error.as_deref().unwrap_or("incomplete")));
     }
     listed.map_err(|error| Exit::Failed(format!("listing the objects failed: {error}")))?;
     if report.failures().next().is_some() {
         return Err(Exit::Failed(summary(&report)));
     }
-    eprintln!("{}", summary(&report));
-    Ok(())
+    say(&summary(&report));
+    written
 }

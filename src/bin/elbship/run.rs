@@ -28,6 +28,11 @@ pub enum Exit {
 
 /// Reads the configuration; a flag beats its variable.
 pub fn configure(args: &ShipArgs, object_store: Option<String>) -> Result<Config, Exit> {
+    if let Some(label) = args.labels.iter().find(|label| label.contains(',')) {
+        return Err(Exit::Usage(format!(
+            "--label {label:?} holds a comma, which separates labels in LABELS; give one label a flag"
+        )));
+    }
     let labels = (!args.labels.is_empty()).then(|| args.labels.join(","));
     let flags = [
         ("LOGSTASH_URL", args.to.clone()),
@@ -100,14 +105,24 @@ pub fn summary(report: &Report) -> String {
     format!("{} objects: {}", report.objects.len(), parts.join(", "))
 }
 
-/// A reader never sees half a report, and a device such as `/dev/null` stays one.
+/// A reader never sees half a report. What is no plain file, such as `/dev/stdout` or a link, is written through.
 fn replace_file(target: &str, json: &str) -> io::Result<()> {
     let path = Path::new(target);
-    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+    if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         return fs::write(path, json);
     }
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".unfinished");
     fs::write(&unfinished, json)?;
     fs::rename(&unfinished, path)
+}
+
+/// Prints on standard output. Nobody may read it any more.
+pub fn print(text: &str) -> Result<(), Exit> {
+    writeln!(io::stdout(), "{text}").map_err(|error| Exit::Failed(format!("writing to standard output failed: {error}")))
+}
+
+/// Says something on standard error. Where nobody listens, nothing can be said about that either.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }

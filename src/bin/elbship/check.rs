@@ -1,0 +1,149 @@
+//! `elbship check`: tries the configuration against the real Logstash, before anything is deployed.
+//!
+//! The probes make no events: the http input takes an empty JSON array for none. Only `--canary` sends one, and marks it.
+
+use std::io::Write as _;
+
+use elb_log_shipper::assemble::http_sink;
+use elb_log_shipper::batch::{Batch, BatchBuilder, BatchSettings, Framing};
+use elb_log_shipper::config::{Config, Target};
+use elb_log_shipper::sink::{Answer, Endpoint, Fault, HttpSink};
+use serde_json::json;
+
+use crate::cli::{CheckArgs, ShipArgs};
+use crate::run::{Exit, configure, print};
+
+/// Runs the command.
+pub async fn run(args: CheckArgs) -> Exit {
+    match try_run(args).await {
+        Ok(()) => Exit::Delivered,
+        Err(exit) => exit,
+    }
+}
+
+async fn try_run(args: CheckArgs) -> Result<(), Exit> {
+    let Config { target, ship, .. } = configure(&ShipArgs { to: args.to, ..ShipArgs::default() }, None)?;
+    let Target::Http(target) = target else {
+        return Err(Exit::Usage("there is nothing to check without a URL: give --to or LOGSTASH_URL".to_owned()));
+    };
+    // Bodies are those that the shipper would send.
+    let batch = BatchSettings { framing: Framing::JsonArray, ..ship.batch };
+    let endpoints = target.endpoints.clone();
+    let sink = http_sink(target, ship.concurrency, fastrand::u64(..)).map_err(Exit::Failed)?;
+    let mut failed = 0;
+    for endpoint in &endpoints {
+        print(&endpoint.to_string())?;
+        failed += usize::from(!check(&sink, endpoint, batch, args.canary).await);
+    }
+    match failed {
+        0 => Ok(()),
+        failed => Err(Exit::Failed(format!("{failed} of {} endpoints would not receive everything", endpoints.len()))),
+    }
+}
+
+/// Tries one endpoint. What a failure makes meaningless is not tried any more.
+async fn check(sink: &HttpSink, endpoint: &Endpoint, settings: BatchSettings, canary: bool) -> bool {
+    let empty = body(settings, |out| out.extend_from_slice(b""));
+    let reached = sink.probe(endpoint, &empty).await;
+    if !tell("an empty batch", &reached, explain_empty(&reached)) {
+        return false;
+    }
+    let large = body(settings, |out| out.resize(settings.bytes.saturating_sub(1), b' '));
+    let answer = sink.probe(endpoint, &large).await;
+    let mut good = tell(&format!("a batch of BATCH_BYTES ({} bytes)", settings.bytes), &answer, explain_large(&answer));
+    if good && canary {
+        let answer = sink.probe(endpoint, &body(settings, write_canary)).await;
+        good = tell("one event, tagged elbship-canary: look for it in Elasticsearch", &answer, explain_empty(&answer));
+    }
+    good
+}
+
+/// A body with what `write` appends between the brackets.
+fn body(settings: BatchSettings, write: impl FnOnce(&mut Vec<u8>)) -> Batch {
+    let mut builder = BatchBuilder::new(BatchSettings { events: 2, bytes: usize::MAX, ..settings });
+    builder.add(write);
+    // What was added is a batch, even if it is no event.
+    builder.finish().unwrap_or_else(|| Batch { body: Default::default(), compression: settings.compression, events: 0 })
+}
+
+fn write_canary(out: &mut Vec<u8>) {
+    let now = jiff::Timestamp::now();
+    let id = format!("elbship-canary-{}", now.as_nanosecond());
+    let event = json!({
+        "@timestamp": now.to_string(),
+        "@metadata": {"_id": id, "_ingest_document": {"id": id}},
+        "tags": ["elbship-canary"],
+    });
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{event}");
+}
+
+/// Prints what was tried and how it ended; none of `problem` is good.
+fn tell(tried: &str, answer: &Answer, problem: Option<String>) -> bool {
+    match &problem {
+        None => print_line(&format!("  ok    {tried}")),
+        Some(advice) => print_line(&format!("  FAIL  {tried}: {answer}\n        {advice}")),
+    }
+    problem.is_none()
+}
+
+/// The exit status says the same, should nobody read.
+fn print_line(line: &str) {
+    let _ = print(line);
+}
+
+fn explain_empty(answer: &Answer) -> Option<String> {
+    let advice = match answer {
+        Answer::Response { status: 200 | 201 | 202 | 204, .. } => return None,
+        Answer::Response { status: 401 | 403, .. } => {
+            "the input wants other credentials: set LOGSTASH_USER and LOGSTASH_PASSWORD to its user and password"
+        }
+        Answer::Response { status: 408 | 429 | 503, .. } => {
+            "Logstash is reached, and busy: its queue is full or its pipeline blocked; look at what is behind it, then try again"
+        }
+        Answer::Response { status: 300..=399, .. } => {
+            "something in between redirects: give the http input's own URL, redirects are not followed"
+        }
+        Answer::Response { status: 400 | 415 | 422, .. } => {
+            "the body was not accepted: leave the input's additional_codecs at its default, or try COMPRESSION=none if a proxy does not pass gzip on"
+        }
+        Answer::Response { status: 500.., .. } => "Logstash, or a proxy before it, fails: look at its log",
+        Answer::Response { .. } => "this is no Logstash http input: check host, port and path",
+        Answer::NoResponse(Fault::Connect(detail)) => return Some(explain_connect(detail)),
+        Answer::NoResponse(Fault::Broken(_)) => {
+            "the connection broke: is https spoken where http was given, is this the Beats port, or is Logstash blocked?"
+        }
+        Answer::NoResponse(Fault::Timeout) => {
+            "nothing answers: a firewall, or an input that is blocked; raise REQUEST_TIMEOUT only if it is slow by design"
+        }
+    };
+    Some(advice.to_owned())
+}
+
+fn explain_large(answer: &Answer) -> Option<String> {
+    match answer {
+        Answer::Response { status: 413, .. } => {
+            Some("batches are too large for it: lower BATCH_BYTES, or raise max_content_length of the input or the body limit of a proxy".to_owned())
+        }
+        other => explain_empty(other),
+    }
+}
+
+fn explain_connect(detail: &str) -> String {
+    let advice = if detail.contains("UnknownIssuer") || detail.contains("BadSignature") {
+        "its certificate is of an authority that is not trusted: set LOGSTASH_CA"
+    } else if detail.contains("Expired") || detail.contains("expired") {
+        "its certificate has expired: renew it"
+    } else if detail.contains("NotValidForName") || detail.contains("not valid for name") {
+        "its certificate is for another name: use a name that it holds in the URL"
+    } else if detail.contains("certificate") {
+        "TLS failed: check LOGSTASH_CA and LOGSTASH_CLIENT_IDENTITY"
+    } else if detail.contains("refused") {
+        "nobody listens there: check host and port, and that Logstash runs"
+    } else if detail.contains("dns") || detail.contains("lookup") {
+        "there is no such host: check the name, and the resolver of the network it is looked up from"
+    } else {
+        "no connection: check host, port, security groups and routes"
+    };
+    advice.to_owned()
+}
