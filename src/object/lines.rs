@@ -92,7 +92,7 @@ impl Lines {
     pub fn next_block(&mut self) -> Option<Block> {
         while let Some(found) = memchr(b'\n', &self.block.text[self.scanned..]) {
             let line_feed = self.scanned + found;
-            self.end_line(line_feed, line_feed + 1);
+            self.end_line(line_feed);
             if self.is_full() {
                 return Some(self.cut());
             }
@@ -105,8 +105,7 @@ impl Lines {
     /// The last block of a whole object. Its last line may lack its line feed.
     pub fn finish(mut self) -> Option<Block> {
         if self.start < self.block.text.len() {
-            let end = self.block.text.len();
-            self.push_span(end);
+            self.push_span(self.block.text.len() - self.start);
         }
         self.finish_broken()
     }
@@ -116,21 +115,33 @@ impl Lines {
         (!self.block.is_empty()).then_some(self.block)
     }
 
-    /// Ends the current line at `line_feed`; the next one starts at `next`.
-    fn end_line(&mut self, line_feed: usize, next: usize) {
+    /// Ends the current line at `line_feed`.
+    fn end_line(&mut self, line_feed: usize) {
+        let length = line_feed - self.start;
         let carriage_return = self.dropped == 0 && self.block.text[self.start..line_feed].last() == Some(&b'\r');
-        self.push_span(line_feed - usize::from(carriage_return));
-        self.offset += (next - self.start) as u64 + self.dropped;
+        self.push_span(length - usize::from(carriage_return));
+        self.offset += length as u64 + 1 + self.dropped;
         self.dropped = 0;
-        self.start = next;
-        self.scanned = next;
+        self.start += length + 1;
+        self.scanned = self.start;
     }
 
-    fn push_span(&mut self, end: usize) {
-        let kept = (end - self.start).min(self.limits.line_bytes);
+    /// Notes the current line, of which `length` bytes are there, unless it is blank.
+    fn push_span(&mut self, length: usize) {
+        let kept = length.min(self.limits.line_bytes);
         if kept > 0 || self.dropped > 0 {
-            let truncated = self.dropped > 0 || end - self.start > self.limits.line_bytes;
+            self.drop_blank_start();
+            let truncated = self.dropped > 0 || length > self.limits.line_bytes;
             self.block.spans.push(Span { start: self.start, end: self.start + kept, offset: self.offset, truncated });
+        }
+    }
+
+    /// Forgets the blank lines at the start of a block. They leave no span, so any number of them could pile up there.
+    fn drop_blank_start(&mut self) {
+        if self.block.is_empty() && self.start > 0 {
+            self.block.text.drain(..self.start);
+            self.scanned = self.scanned.saturating_sub(self.start);
+            self.start = 0;
         }
     }
 
@@ -160,12 +171,7 @@ impl Lines {
             self.block.text.truncate(keep);
             self.scanned = keep;
         }
-        // Blank lines leave no span, so a block of nothing else would never be full.
-        if self.block.is_empty() && self.start > 0 {
-            self.block.text.drain(..self.start);
-            self.scanned -= self.start;
-            self.start = 0;
-        }
+        self.drop_blank_start();
     }
 }
 

@@ -239,9 +239,7 @@ impl Store {
             (Place::Store, Store::LocalFiles) => Err(ObjectError::NotFound { name: object.name().clone() }),
         }
     }
-}
 
-impl Store {
     /// Hands every key below a prefix to `found`, in order, until that says to stop by returning false. A page of keys at a
     /// time, so that millions need no memory.
     ///

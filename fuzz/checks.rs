@@ -1,0 +1,300 @@
+//! What holds at each stage of the way from bytes to events, whatever the bytes are.
+//!
+//! One function a stage. The fuzz targets call it with inputs that libFuzzer makes up, `tests/regressions.rs` with those that
+//! are kept; so this file is compiled into both packages and needs nothing but what both depend on.
+
+use std::io::Write as _;
+use std::iter::from_fn;
+
+use elb_log_shipper::event::{EventSettings, EventWriter, IdPrefix, Schema, Scratch, Written};
+use elb_log_shipper::format::{self, LineError, Reading, Record, Token, Value as FieldValue, decode, is_time};
+use elb_log_shipper::object::{Block, Inflate, InflateError, Line, LineLimits, Lines, ObjectName, Origin, Progress};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+
+/// An object's bytes to lines: those of a naive split, however the bytes come, and in bounded memory.
+///
+/// Since hardly a mutation of gzip is still gzip, the bytes are also taken for text that was then compressed.
+pub fn lines(object: &[u8]) {
+    if let Some((text, end)) = inflate_at_once(object) {
+        if !object.starts_with(&[0x1f, 0x8b]) {
+            assert_eq!((&*text, &end), (object, &Ok(())), "what is no gzip passes unchanged");
+        }
+        check_lines(object, &text, &end);
+    }
+    let (first, second) = object.split_at(object.len() / 2);
+    check_lines(&[gzip(first), gzip(second)].concat(), object, &Ok(()));
+}
+
+/// A line to its fields: none is lost or made up, and each can be read.
+pub fn parse(line: &[u8]) {
+    let mut tokens = Vec::new();
+    let outcome = format::parse(line, &mut tokens);
+    match &outcome {
+        Ok(record) => check_record(line, record),
+        Err(error) => check_error(line, error),
+    }
+    let mut used = vec![Token { raw: b"of the line before", quoted: true, at: 0 }];
+    let again = format::parse(line, &mut used).map(|record| (record.kind, record.tokens));
+    assert_eq!(again, outcome.map(|record| (record.kind, record.tokens)), "a line does not depend on the one before");
+}
+
+/// A line to its event: one JSON object, on one line, that says what became of the line.
+pub fn event(line: &[u8]) {
+    let key = "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/2026/03/02/\
+               123456789012_elasticloadbalancing_eu-west-1_app.web.50dc6c495c0c9188_20260302T1020Z_203.0.113.7_3x8q0pzt.log.gz";
+    let stored = Origin::Bucket(ObjectName { bucket: "logs".to_owned(), key: key.to_owned() });
+    let local = Origin::LocalFile(ObjectName { bucket: String::new(), key: "a \"log\"\\\n.log".to_owned() });
+    for settings in all_settings() {
+        check_event(&settings, &stored, &Line { text: line, offset: 7, truncated: false });
+        check_event(&settings, &local, &Line { text: line, offset: u64::MAX, truncated: false });
+    }
+    check_event(&EventSettings::default(), &stored, &Line { text: line, offset: 7, truncated: true });
+}
+
+/// What can be set about events.
+fn all_settings() -> [EventSettings; 4] {
+    let labels = || vec![("env".to_owned(), "a\"b".to_owned()), ("team".to_owned(), String::new())];
+    [Schema::Native, Schema::Ecs]
+        .map(|schema| {
+            [false, true].map(|all| EventSettings {
+                schema,
+                include_original: all,
+                labels: if all { labels() } else { Vec::new() },
+            })
+        })
+        .concat()
+        .try_into()
+        .expect("two settings of each schema")
+}
+
+/// Limits that nearly every input meets, and such that let a usual line through.
+const LIMITS: [LineLimits; 2] = [
+    LineLimits { line_bytes: 8, block_lines: 3, block_bytes: 16 },
+    LineLimits { line_bytes: 400, block_lines: 5, block_bytes: 1_000 },
+];
+
+/// How bytes come and how much text is made of them at once.
+const PIECES: [Pieces; 3] = [Pieces { chunk: 1, room: 1 }, Pieces { chunk: 7, room: 100 }, Pieces { chunk: 300, room: 3 }];
+
+/// More text than this costs time and shows nothing new.
+const LONGEST_TEXT: usize = 64 * 1024;
+
+#[derive(Clone, Copy, Debug)]
+struct Pieces {
+    /// Compressed bytes that come together.
+    chunk: usize,
+    /// The buffer has at least this much room for text.
+    room: usize,
+}
+
+/// A line as it was found.
+#[derive(Clone, Debug, PartialEq)]
+struct Found {
+    offset: u64,
+    text: Vec<u8>,
+    truncated: bool,
+}
+
+/// The text of an object and how it ends; none if it is too long to be of use.
+fn inflate_at_once(object: &[u8]) -> Option<(Vec<u8>, Result<(), InflateError>)> {
+    let (mut inflate, mut input, mut text) = (Inflate::default(), object, Vec::with_capacity(LONGEST_TEXT));
+    let end = match inflate.step(&mut input, &mut text) {
+        Ok(Progress::OutputFull) => return None,
+        Ok(Progress::NeedInput) => inflate.finish(&mut text),
+        Err(error) => Err(error),
+    };
+    Some((text, end))
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text).expect("compressing into memory");
+    encoder.finish().expect("compressing into memory")
+}
+
+/// Checks what is read from `object`, which inflates to `text` and ends in `end`.
+fn check_lines(object: &[u8], text: &[u8], end: &Result<(), InflateError>) {
+    for limits in LIMITS {
+        let at_once = Pieces { chunk: object.len().max(1), room: text.len() + 1 };
+        let (blocks, found_end) = read(object, limits, at_once);
+        assert_eq!(&found_end, end, "the end of the object");
+        assert_eq!(blocks.concat(), naive_lines(text, limits, end.is_ok()), "each line is there once, where it stands");
+        for pieces in PIECES {
+            assert_eq!(read(object, limits, pieces), (blocks.clone(), end.clone()), "{pieces:?} of an object with {limits:?}");
+        }
+    }
+}
+
+/// Blocks of lines, read as [`elb_log_shipper::object::ObjectReader`] reads them, and how the object ended.
+fn read(object: &[u8], limits: LineLimits, pieces: Pieces) -> (Vec<Vec<Found>>, Result<(), InflateError>) {
+    let (mut inflate, mut lines, mut blocks) = (Inflate::default(), Lines::new(limits), Vec::new());
+    let (mut chunks, mut input) = (object.chunks(pieces.chunk), [].as_slice());
+    let end = loop {
+        let buffer = lines.buffer();
+        buffer.reserve(pieces.room);
+        let capacity = buffer.capacity();
+        let progress = inflate.step(&mut input, buffer);
+        assert_eq!(buffer.capacity(), capacity, "text goes to the room that there is");
+        blocks.extend(from_fn(|| lines.next_block()).map(|block| found(&block)));
+        check_memory(lines.buffer(), limits, pieces);
+        match progress {
+            Ok(Progress::OutputFull) => {}
+            Ok(Progress::NeedInput) => match chunks.next() {
+                Some(chunk) => input = chunk,
+                None => break inflate.finish(lines.buffer()),
+            },
+            Err(error) => break Err(error),
+        }
+    };
+    blocks.extend(from_fn(|| lines.next_block()).map(|block| found(&block)));
+    let last = if end.is_ok() { lines.finish() } else { lines.finish_broken() };
+    blocks.extend(last.map(|block| found(&block)));
+    (blocks, end)
+}
+
+/// The buffer holds a block, a line that has begun, and what came last; its room doubles when it is used up.
+fn check_memory(buffer: &Vec<u8>, limits: LineLimits, pieces: Pieces) {
+    let bound = 4 * (limits.block_bytes + limits.line_bytes + pieces.room);
+    assert!(buffer.capacity() <= bound, "a buffer of {} bytes for {limits:?} and {pieces:?}", buffer.capacity());
+}
+
+fn found(block: &Block) -> Vec<Found> {
+    assert!(!block.is_empty(), "no block is empty");
+    block.lines().map(|Line { text, offset, truncated }| Found { offset, text: text.to_vec(), truncated }).collect()
+}
+
+/// The lines of a text. What stands behind the last line feed of a broken object is none.
+fn naive_lines(text: &[u8], limits: LineLimits, whole: bool) -> Vec<Found> {
+    let mut lines = Vec::new();
+    let mut offset = 0;
+    for piece in text.split_inclusive(|&byte| byte == b'\n') {
+        let ended = piece.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let line = ended.unwrap_or(if whole { piece } else { b"" });
+        if !line.is_empty() {
+            let kept = &line[..line.len().min(limits.line_bytes)];
+            lines.push(Found { offset, text: kept.to_vec(), truncated: kept.len() < line.len() });
+        }
+        offset += piece.len() as u64;
+    }
+    lines
+}
+
+fn check_record(line: &[u8], record: &Record<'_, '_>) {
+    let mut end = 0;
+    let spaces = |from: usize, to: usize| line[from..to].iter().all(|&byte| byte == b' ');
+    for token in record.tokens {
+        assert!(token.at >= end && spaces(end, token.at), "{token:?} follows the one before");
+        let quote = usize::from(token.quoted);
+        end = token.at + quote + token.raw.len() + quote;
+        assert_eq!(&line[token.at + quote..end - quote], token.raw, "{token:?} stands where it says");
+        assert!(!token.quoted || (line[token.at] == b'"' && line[end - 1] == b'"'), "{token:?} has quotes around it");
+    }
+    assert!(spaces(end, line.len()), "the last field ends the line");
+
+    for (field, token) in record.fields() {
+        let reading = field.ty.read(token);
+        assert!(!token.is_absent() || reading == Reading::Absent, "{field:?} is {token:?}, which is absent");
+        if let Reading::Value(FieldValue::Time(time)) = reading {
+            assert!(is_time(time), "{field:?} is {token:?}, which is no time");
+        }
+        assert!(decode(token.raw).len() <= 4 * token.raw.len(), "{token:?} grows beyond an escape a byte");
+    }
+    assert!(record.extras().len() <= record.tokens.len().saturating_sub(record.format.fields.len()), "extras are extra");
+}
+
+fn check_error(line: &[u8], error: &LineError) {
+    let at = match *error {
+        LineError::NoKind { at, .. } => at,
+        LineError::UnclosedQuote { at, .. } => {
+            assert_eq!(line.get(at), Some(&b'"'), "{error}");
+            at
+        }
+        LineError::ControlLine | LineError::HeaderLine | LineError::Json => 0,
+        LineError::TooLong { .. } => panic!("parsing cuts nothing off"),
+    };
+    assert!(at <= line.len(), "{error}, in a line of {} bytes", line.len());
+    assert!(error.to_string().contains(&format!("byte {at}")), "{error}");
+}
+
+fn check_event(settings: &EventSettings, origin: &Origin, line: &Line<'_>) {
+    let writer = EventWriter::new(settings, origin, Default::default());
+    let (mut out, mut scratch) = (b"before".to_vec(), Scratch::default());
+    let written = writer.write(&mut out, line, &mut scratch);
+    let text = str::from_utf8(&out).unwrap_or_else(|error| panic!("{error} in {}", out.escape_ascii()));
+    let text = text.strip_prefix("before").expect("what was written before stays");
+    assert!(!text.bytes().any(|byte| byte < b' '), "{text:?} is one line");
+    let event: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"));
+    assert_eq!(members(&event), members_as_written(text), "no member comes twice in {text}");
+    check_envelope(&event, settings, origin, line, written);
+    check_parsed_part(&event, settings.schema, written);
+
+    let mut again = Vec::new();
+    assert_eq!(writer.write(&mut again, line, &mut scratch), written, "a line does not depend on the one before");
+    assert!(again == text.as_bytes(), "{} was {text} before", again.escape_ascii());
+}
+
+/// How many members the objects in a value have.
+fn members(value: &Value) -> usize {
+    match value {
+        Value::Object(object) => object.len() + object.values().map(members).sum::<usize>(),
+        Value::Array(items) => items.iter().map(members).sum(),
+        _ => 0,
+    }
+}
+
+/// How many members a JSON text has, repeated ones included: serde_json lets them pass, Elasticsearch refuses them.
+fn members_as_written(text: &str) -> usize {
+    let (mut count, mut bytes, mut in_string) = (0, text.bytes(), false);
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => drop(bytes.next()),
+            b'"' => in_string = !in_string,
+            b':' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
+fn check_envelope(event: &Value, settings: &EventSettings, origin: &Origin, line: &Line<'_>, written: Written) {
+    let id = format!("{}-{:012}", IdPrefix::of(origin.name()).as_str(), line.offset);
+    assert_eq!(event["@metadata"], json!({"_id": id, "_ingest_document": {"id": id}}), "{event}");
+    assert_eq!(event["log"]["offset"], line.offset, "{event}");
+    let time = event["@timestamp"].as_str().unwrap_or_default();
+    assert!(is_time(time.as_bytes()) && time.ends_with('Z'), "the time of {event}");
+    assert_eq!(event.get("labels").is_some(), !settings.labels.is_empty(), "{event}");
+
+    let parsed = written.kind.is_some();
+    assert!(!(parsed && line.truncated), "a line that is cut off is not parsed");
+    assert_eq!(event["event"]["original"].is_string(), !parsed || settings.include_original, "{event}");
+    if let (Some(original), Ok(text)) = (event["event"]["original"].as_str(), str::from_utf8(line.text)) {
+        assert_eq!(original, text);
+    }
+    assert_eq!(event["error"]["message"].is_string(), !parsed, "{event}");
+    let tags = [
+        (!parsed, "_elbparsefailure"),
+        (line.truncated, "_elbtruncated"),
+        (written.invalid_fields > 0, "_elbfieldfailure"),
+        (written.short, "_elbshortline"),
+    ];
+    let tags: Vec<&str> = tags.into_iter().filter_map(|(applies, tag)| applies.then_some(tag)).collect();
+    assert_eq!(event.get("tags"), (!tags.is_empty()).then(|| json!(tags)).as_ref(), "{event}");
+}
+
+fn check_parsed_part(event: &Value, schema: Schema, written: Written) {
+    let elb = match schema {
+        Schema::Native => &event["elb"],
+        Schema::Ecs => &event["aws"]["elb"],
+    };
+    if schema == Schema::Native {
+        assert_eq!(elb["kind"].as_str(), written.kind.map(|kind| kind.name()), "{event}");
+    }
+    assert_eq!(event["ecs"].is_object(), schema == Schema::Ecs && written.kind.is_some(), "{event}");
+    assert!(elb.is_null() || written.kind.is_some(), "{event}");
+    let invalid = elb["invalid"].as_object().map_or(0, |fields| fields.len());
+    assert_eq!(invalid, written.invalid_fields as usize, "{event}");
+    let extra = elb["extra"].as_array().map_or(0, |items| items.iter().filter(|item| !item.is_null()).count());
+    assert_eq!(extra, written.extra_fields as usize, "{event}");
+}

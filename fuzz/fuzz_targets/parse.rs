@@ -1,0 +1,5 @@
+//! The second stage: a line to its fields. An input is a line without its line feed.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|line: &[u8]| elb_log_shipper_fuzz::parse(line));
