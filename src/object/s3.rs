@@ -62,6 +62,7 @@ impl S3Store {
             length,
             stream: object.body,
             at: 0,
+            broken: None,
             broken_at: 0,
             resumes: 0,
         };
@@ -81,6 +82,8 @@ pub struct S3Body {
     stream: ByteStream,
     /// Bytes received.
     at: u64,
+    /// Why it broke, until it goes on. Kept here because whoever waits for a chunk may stop waiting.
+    broken: Option<String>,
     /// Where it broke last.
     broken_at: u64,
     /// Times it broke without much progress in between.
@@ -94,16 +97,19 @@ impl S3Body {
     /// A body that broke, or ended before its length, too often in the same region; or one that has become another.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, ObjectError> {
         loop {
-            let broken = match self.stream.try_next().await {
+            if let Some(broken) = self.broken.clone() {
+                self.resume(broken).await?;
+                self.broken = None;
+            }
+            self.broken = match self.stream.try_next().await {
                 Ok(Some(chunk)) => {
                     self.at += chunk.len() as u64;
                     return Ok(Some(chunk));
                 }
                 Ok(None) if self.length.is_none_or(|length| self.at >= length) => return Ok(None),
-                Ok(None) => "the body ended early".to_owned(),
-                Err(error) => detail(&error),
+                Ok(None) => Some("the body ended early".to_owned()),
+                Err(error) => Some(detail(&error)),
             };
-            self.resume(broken).await?;
         }
     }
 
