@@ -213,7 +213,7 @@ impl<S: Sink> Shipper<S> {
             self.progress.lines.fetch_add(block.len() as u64, Ordering::Relaxed);
             let pending = sending.ledger.read(block.len() as u64);
             let Some(permit) = self.permit(sending).await else { return Err(stopped(stop)) };
-            let task = Arc::clone(self).ship_block(block, pending, Arc::clone(writer), permit, stop.clone());
+            let task = Arc::clone(self).ship_block(block, pending, Arc::clone(writer), permit, sending.ends());
             sending.tasks.spawn(task);
         }
     }
@@ -238,7 +238,7 @@ impl<S: Sink> Shipper<S> {
         mut pending: Pending,
         writer: Arc<EventWriter>,
         _permit: OwnedSemaphorePermit,
-        stop: Stop,
+        ends: Ends,
     ) -> Shipped {
         let mut shipped = Shipped::default();
         let mut builder = BatchBuilder::new(self.settings.batch);
@@ -247,20 +247,20 @@ impl<S: Sink> Shipper<S> {
             let (written, full) = builder.add(|out| writer.write(out, &line, &mut scratch));
             shipped.tally.line(written);
             if let Some(batch) = full
-                && !self.ship_batch(batch, &mut pending, &mut shipped, &stop).await
+                && !self.ship_batch(batch, &mut pending, &mut shipped, &ends).await
             {
                 return shipped;
             }
         }
         if let Some(batch) = builder.finish() {
-            self.ship_batch(batch, &mut pending, &mut shipped, &stop).await;
+            self.ship_batch(batch, &mut pending, &mut shipped, &ends).await;
         }
         shipped
     }
 
     /// Whether the block's next batch is to be sent as well.
-    async fn ship_batch(&self, batch: Batch, pending: &mut Pending, shipped: &mut Shipped, stop: &Stop) -> bool {
-        let delivery = self.sink.deliver(&batch, stop).await;
+    async fn ship_batch(&self, batch: Batch, pending: &mut Pending, shipped: &mut Shipped, ends: &Ends) -> bool {
+        let delivery = self.sink.deliver(&batch, &ends.object).await;
         shipped.tally.batches += 1;
         shipped.tally.requests += delivery.requests;
         shipped.tally.retries += delivery.requests.saturating_sub(1);
@@ -272,6 +272,7 @@ impl<S: Sink> Shipper<S> {
                 true
             }
             Err(failure) if failure.stops_object() => {
+                ends.end(&failure);
                 shipped.error = Some(failure);
                 false
             }
@@ -318,7 +319,27 @@ struct Sending<'a> {
     error: Option<ShipError>,
 }
 
+/// What a failure ends.
+struct Ends {
+    run: Stop,
+    object: Stop,
+}
+
+impl Ends {
+    /// Ends what the failure ends. Called before the failed task gives up its place, or the next one would still send.
+    fn end(&self, failure: &SendError) {
+        if failure.ends_run() {
+            self.run.stop(&failure.to_string());
+        }
+        self.object.stop(&failure.to_string());
+    }
+}
+
 impl Sending<'_> {
+    fn ends(&self) -> Ends {
+        Ends { run: self.run.clone(), object: self.stop.clone() }
+    }
+
     /// Waits for all and books them. Requests already sent are awaited after a failure too: they may have been accepted.
     async fn finish(&mut self) {
         while let Some(ended) = self.tasks.join_next().await {
@@ -338,11 +359,6 @@ impl Sending<'_> {
             Err(failure) => Some(ShipError::Task(failure.to_string())),
         };
         let Some(error) = error else { return };
-        if let ShipError::Send(failure) = &error
-            && failure.ends_run()
-        {
-            self.run.stop(&error.to_string());
-        }
         if error.stops_object() {
             self.stop.stop(&error.to_string());
         }
