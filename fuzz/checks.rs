@@ -3,11 +3,14 @@
 //! One function a stage. The fuzz targets call it with inputs that libFuzzer makes up, `tests/regressions.rs` with those that
 //! are kept; so this file is compiled into both packages and needs nothing but what both depend on.
 
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::iter::from_fn;
+use std::net::IpAddr;
+use std::sync::LazyLock;
 
-use elb_log_shipper::event::{EventSettings, EventWriter, IdPrefix, Schema, Scratch, Written};
-use elb_log_shipper::format::{self, LineError, Reading, Record, Token, Value as FieldValue, decode, is_time};
+use elb_log_shipper::event::{EventSettings, EventWriter, IdPrefix, Schema, Scratch, Shape, Written, names};
+use elb_log_shipper::format::{self, Kind, LineError, Reading, Record, Token, Value as FieldValue, decode, is_time};
 use elb_log_shipper::object::{Block, Inflate, InflateError, Line, LineLimits, Lines, ObjectName, Origin, Progress};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -40,34 +43,24 @@ pub fn parse(line: &[u8]) {
     assert_eq!(again, outcome.map(|record| (record.kind, record.tokens)), "a line does not depend on the one before");
 }
 
-/// A line to its event: one JSON object, on one line, that says what became of the line.
+/// A line to its event: one JSON object, on one line, that says what became of the line and holds what its schema knows.
 pub fn event(line: &[u8]) {
     let key = "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/2026/03/02/\
                123456789012_elasticloadbalancing_eu-west-1_app.web.50dc6c495c0c9188_20260302T1020Z_203.0.113.7_3x8q0pzt.log.gz";
     let stored = Origin::Bucket(ObjectName { bucket: "logs".to_owned(), key: key.to_owned() });
     let local = Origin::LocalFile(ObjectName { bucket: String::new(), key: "a \"log\"\\\n.log".to_owned() });
-    for settings in all_settings() {
-        check_event(&settings, &stored, &Line { text: line, offset: 7, truncated: false });
-        check_event(&settings, &local, &Line { text: line, offset: u64::MAX, truncated: false });
+    for schema in SCHEMAS {
+        let plain = EventSettings { schema, ..EventSettings::default() };
+        check_event(&plain, &stored, &Line { text: line, offset: 7, truncated: false });
+        let labels = vec![("env".to_owned(), "a\"b".to_owned()), ("team".to_owned(), String::new())];
+        let full = EventSettings { schema, include_original: true, labels };
+        check_event(&full, &local, &Line { text: line, offset: u64::MAX, truncated: false });
     }
     check_event(&EventSettings::default(), &stored, &Line { text: line, offset: 7, truncated: true });
 }
 
-/// What can be set about events.
-fn all_settings() -> [EventSettings; 4] {
-    let labels = || vec![("env".to_owned(), "a\"b".to_owned()), ("team".to_owned(), String::new())];
-    [Schema::Native, Schema::Ecs]
-        .map(|schema| {
-            [false, true].map(|all| EventSettings {
-                schema,
-                include_original: all,
-                labels: if all { labels() } else { Vec::new() },
-            })
-        })
-        .concat()
-        .try_into()
-        .expect("two settings of each schema")
-}
+/// A schema more is one more of these, and what is its own in [`check_parsed_part`].
+const SCHEMAS: [Schema; 2] = [Schema::Native, Schema::Ecs];
 
 /// Limits that nearly every input meets, and such that let a usual line through.
 const LIMITS: [LineLimits; 2] = [
@@ -297,4 +290,59 @@ fn check_parsed_part(event: &Value, schema: Schema, written: Written) {
     assert_eq!(invalid, written.invalid_fields as usize, "{event}");
     let extra = elb["extra"].as_array().map_or(0, |items| items.iter().filter(|item| !item.is_null()).count());
     assert_eq!(extra, written.extra_fields as usize, "{event}");
+
+    let (.., shapes) = SHAPES.iter().find(|(known, kind, _)| (*known, *kind) == (schema, written.kind)).expect("all are there");
+    for (name, value) in event.as_object().expect("an object") {
+        check_shape(name, value, shapes);
+    }
+}
+
+type Shapes = HashMap<String, Shape>;
+
+/// What the events of a schema hold for lines of a kind, or for unparsed ones: what index templates are made of.
+static SHAPES: LazyLock<Vec<(Schema, Option<Kind>, Shapes)>> = LazyLock::new(|| {
+    let kinds = || Kind::ALL.into_iter().map(Some).chain([None]);
+    let pairs = SCHEMAS.into_iter().flat_map(|schema| kinds().map(move |kind| (schema, kind)));
+    pairs.map(|(schema, kind)| (schema, kind, shapes(schema, kind))).collect()
+});
+
+fn shapes(schema: Schema, kind: Option<Kind>) -> Shapes {
+    let envelope = [
+        ("@timestamp", Shape::Time),
+        ("@metadata", Shape::Object),
+        ("aws.s3", Shape::Object),
+        ("log", Shape::Object),
+        ("cloud", Shape::Object),
+        ("labels", Shape::Object),
+        ("event.original", Shape::Text),
+        ("tags", Shape::Text),
+        ("error.message", Shape::Text),
+    ];
+    let names = kind.map(|kind| names(schema, kind)).unwrap_or_default();
+    let envelope = envelope.into_iter().map(|(name, shape)| (name.to_owned(), shape));
+    envelope.chain(names.into_iter().map(|name| (name.name, name.shape))).collect()
+}
+
+/// Checks a member and those below it. A name that index templates lack, or a value that does not fit its mapping, loses an event.
+fn check_shape(name: &str, value: &Value, shapes: &Shapes) {
+    match (shapes.get(name), value) {
+        (Some(shape), value) => assert!(fits(value, *shape), "{name} is {value}, no {shape:?}"),
+        (None, Value::Object(members)) => {
+            members.iter().for_each(|(part, value)| check_shape(&format!("{name}.{part}"), value, shapes));
+        }
+        (None, value) => panic!("{name}, which is {value}, is no name of the schema"),
+    }
+}
+
+fn fits(value: &Value, shape: Shape) -> bool {
+    match (shape, value) {
+        (Shape::Text | Shape::Integer, Value::Array(items)) => items.iter().all(|item| item.is_null() || fits(item, shape)),
+        (Shape::Text, value) => value.is_string(),
+        // serde_json reads -0 as a float.
+        (Shape::Integer, value) => value.is_i64() || value.as_f64() == Some(0.0),
+        (Shape::Decimal, value) => value.is_number(),
+        (Shape::Ip, value) => value.as_str().is_some_and(|text| text.parse::<IpAddr>().is_ok()),
+        (Shape::Time, value) => value.as_str().is_some_and(|text| is_time(text.as_bytes()) && text.ends_with('Z')),
+        (Shape::Object, value) => value.is_object(),
+    }
 }

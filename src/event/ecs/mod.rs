@@ -185,7 +185,9 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
 
     fn write_duration(&self, out: &mut Vec<u8>) -> bool {
         let duration = self.start.and_then(nanoseconds).zip(self.parsed.own_time().and_then(nanoseconds));
-        let duration = duration.and_then(|(start, end)| u64::try_from(end - start).ok());
+        // An index holds it as a signed 64-bit number, and would refuse the event for one that is larger.
+        let duration = duration.and_then(|(start, end)| i64::try_from(end - start).ok());
+        let duration = duration.and_then(|nanoseconds| u64::try_from(nanoseconds).ok());
         if let Some(duration) = duration {
             json::integer(out, duration);
         }
