@@ -1,7 +1,7 @@
 //! A stand-in for Logstash's http input: it decodes requests as that plugin does, and says 200 where that says 200.
 //!
 //! What is imitated is logstash-input-http 4.1 with its default settings, up to the event; the fields that the plugin adds about
-//! the request itself are not. See `docs` of the plugin and its `json` codec.
+//! the request itself are not.
 
 use std::future::Future;
 use std::io::Read as _;

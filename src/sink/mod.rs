@@ -11,7 +11,7 @@ use crate::batch::Batch;
 use crate::ledger::Fate;
 use crate::stop::Stop;
 
-/// Takes batches. The one trait of the program: tests put receivers of their own behind it.
+/// Takes batches. Whoever ships knows no more of where they go.
 pub trait Sink: Send + Sync + 'static {
     /// Delivers one batch, or says why not. Ends soon after `stop` does.
     fn deliver(&self, batch: &Batch, stop: &Stop) -> impl Future<Output = Delivery> + Send;
