@@ -1,10 +1,8 @@
 //! The configuration: variables to typed settings, every mistake reported at once.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use reqwest::{Certificate, Identity};
 use secrecy::SecretString;
 use tracing::level_filters::LevelFilter;
@@ -13,9 +11,10 @@ use crate::batch::{BatchSettings, Compression, Framing};
 use crate::event::{EventSettings, Schema};
 use crate::ship::ShipSettings;
 use crate::sink::Endpoint;
+use crate::vars::{ConfigErrors, Variable, Vars, boolean, duration, log_level, pem, size, timeout, url, whole_number};
 
 /// Every variable that is read, with its default and what is allowed; the README's table is checked against it.
-pub const VARIABLES: &[(&str, &str, &str)] = &[
+pub const VARIABLES: &[Variable] = &[
     (
         "LOGSTASH_URL",
         "",
@@ -57,9 +56,6 @@ const NOT_SUPPORTED: &[&str] = &[
 
 /// Variables whose values are never shown.
 const SECRETS: &[&str] = &["LOGSTASH_PASSWORD", "LOGSTASH_CLIENT_IDENTITY"];
-
-/// No invocation lasts longer than a quarter of an hour, and nobody waits a day for one request.
-const LONGEST_DURATION: Duration = Duration::from_hours(24);
 
 /// The default gzip level. Deflate is most of all CPU, but bytes on the way cost more than CPU does.
 const DEFAULT_GZIP_LEVEL: u32 = 6;
@@ -128,71 +124,29 @@ pub enum StoreConfig {
     Dir(PathBuf),
 }
 
-/// All mistakes of a configuration.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ConfigErrors(Vec<ConfigError>);
-
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-enum ConfigError {
-    #[error("{name}={value:?} {problem}; allowed: {allowed}")]
-    Value { name: &'static str, value: String, problem: String, allowed: &'static str },
-    #[error("{name} is empty; unset it, or set it to {allowed}")]
-    Empty { name: &'static str, allowed: &'static str },
-    #[error("{name} is missing; set it to {allowed}")]
-    Missing { name: &'static str, allowed: &'static str },
-    #[error("{name} is set, and this version does not support it; unset it, so that nobody relies on it")]
-    NotSupported { name: &'static str },
-}
-
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_slice() {
-            [only] => write!(f, "wrong configuration: {only}"),
-            all => {
-                write!(f, "wrong configuration, {} mistakes:", all.len())?;
-                all.iter().try_for_each(|error| write!(f, "\n  {error}"))
-            }
-        }
-    }
-}
-
-impl std::error::Error for ConfigErrors {}
-
 impl Config {
     /// Reads the configuration through `lookup`, which gives a variable's value if it is set.
     ///
     /// # Errors
     /// Every mistake in it at once, each with the variable's name, its value unless it is a secret, and what is allowed.
     pub fn from_vars(program: Program, lookup: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
-        let mut vars = Vars { lookup, errors: Vec::new() };
-        vars.refuse_not_supported();
-        let target = vars.target(program);
-        let framing = if matches!(target, Some(Target::Output)) { Framing::Lines } else { Framing::JsonArray };
-        let ship = vars.ship_settings(framing);
-        let store = vars.store();
-        let deadline_reserve = vars.read("DEADLINE_RESERVE", duration);
-        let log_level = vars.read("LOG_LEVEL", log_level);
-        match (target, ship, store, deadline_reserve, log_level) {
-            (Some(target), Some(ship), Some(store), Some(deadline_reserve), Some(log_level)) if vars.errors.is_empty() => {
-                Ok(Config { target, ship, store, deadline_reserve, log_level })
-            }
-            _ => Err(ConfigErrors(vars.errors)),
-        }
+        let mut vars = Vars::new(VARIABLES, SECRETS, lookup);
+        vars.refuse(NOT_SUPPORTED);
+        let config = vars.config(program);
+        vars.finish(config)
     }
 }
 
-struct Vars<L> {
-    lookup: L,
-    errors: Vec<ConfigError>,
-}
-
 impl<L: Fn(&str) -> Option<String>> Vars<L> {
-    fn refuse_not_supported(&mut self) {
-        for name in NOT_SUPPORTED {
-            if (self.lookup)(name).is_some() {
-                self.errors.push(ConfigError::NotSupported { name });
-            }
-        }
+    /// None after a mistake.
+    fn config(&mut self, program: Program) -> Option<Config> {
+        let target = self.target(program);
+        let framing = if matches!(target, Some(Target::Output)) { Framing::Lines } else { Framing::JsonArray };
+        let ship = self.ship_settings(framing);
+        let store = self.store();
+        let deadline_reserve = self.read("DEADLINE_RESERVE", duration);
+        let log_level = self.read("LOG_LEVEL", log_level);
+        Some(Config { target: target?, ship: ship?, store: store?, deadline_reserve: deadline_reserve?, log_level: log_level? })
     }
 
     fn target(&mut self, program: Program) -> Option<Target> {
@@ -214,7 +168,7 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
                 retry_budget: retry_budget?,
             })),
             None if program == Program::Function => {
-                self.errors.push(ConfigError::Missing { name: "LOGSTASH_URL", allowed: variable("LOGSTASH_URL").2 });
+                self.missing("LOGSTASH_URL");
                 None
             }
             Some(_) | None => Some(Target::Output),
@@ -230,8 +184,7 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
             (Some(user), Some(password)) => Some(Some((user, password))),
             (None, None) => Some(None),
             (user, _) => {
-                let name = if user.is_some() { "LOGSTASH_PASSWORD" } else { "LOGSTASH_USER" };
-                self.errors.push(ConfigError::Missing { name, allowed: variable(name).2 });
+                self.missing(if user.is_some() { "LOGSTASH_PASSWORD" } else { "LOGSTASH_USER" });
                 None
             }
         }
@@ -241,10 +194,7 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
         let schema = self.read("EVENT_SCHEMA", schema);
         let include_original = self.read("INCLUDE_ORIGINAL", boolean);
         // Empty labels are no mistake: a template can pass them on as they are.
-        let labels = match (self.lookup)("LABELS").as_deref() {
-            None | Some("") => Some(Vec::new()),
-            Some(_) => self.read("LABELS", labels),
-        };
+        let labels = if self.is_blank("LABELS") { Some(None) } else { self.optional("LABELS", labels) };
         let batch_events = self.read("BATCH_EVENTS", |text| whole_number(text, 1, 100_000));
         let batch_bytes = self.read("BATCH_BYTES", |text| size(text, 1 << 10, 64 << 20));
         let concurrency = self.read("SEND_CONCURRENCY", |text| whole_number(text, 1, 256));
@@ -252,7 +202,7 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
         let max_line_bytes = self.read("MAX_LINE_BYTES", |text| size(text, 1 << 10, 16 << 20));
         let to_output = framing == Framing::Lines;
         Some(ShipSettings {
-            events: EventSettings { schema: schema?, include_original: include_original?, labels: labels? },
+            events: EventSettings { schema: schema?, include_original: include_original?, labels: labels?.unwrap_or_default() },
             batch: BatchSettings {
                 events: batch_events?,
                 bytes: batch_bytes?,
@@ -275,48 +225,6 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
             _ => Err("is no store".to_owned()),
         })
     }
-
-    /// A variable that has a default. None after a mistake, which is noted.
-    fn read<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        let (name, default, allowed) = variable(name);
-        let text = (self.lookup)(name).unwrap_or_else(|| default.to_owned());
-        self.parse(name, allowed, &text, parse)
-    }
-
-    /// A variable that may be missing. None after a mistake, which is noted.
-    #[expect(clippy::option_option, reason = "a mistake, or a value that is there or not")]
-    fn optional<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<Option<T>> {
-        let (name, _, allowed) = variable(name);
-        match (self.lookup)(name) {
-            None => Some(None),
-            Some(text) => self.parse(name, allowed, &text, parse).map(Some),
-        }
-    }
-
-    fn parse<T>(
-        &mut self,
-        name: &'static str,
-        allowed: &'static str,
-        text: &str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        if text.is_empty() {
-            self.errors.push(ConfigError::Empty { name, allowed });
-            return None;
-        }
-        match parse(text) {
-            Ok(value) => Some(value),
-            Err(problem) => {
-                let value = if SECRETS.contains(&name) { "…".to_owned() } else { without_secrets(text) };
-                self.errors.push(ConfigError::Value { name, value, problem, allowed });
-                None
-            }
-        }
-    }
-}
-
-fn variable(name: &str) -> (&'static str, &'static str, &'static str) {
-    *VARIABLES.iter().find(|(known, _, _)| *known == name).unwrap_or(&("", "", ""))
 }
 
 /// Empty for standard output.
@@ -336,47 +244,12 @@ fn identity(text: &str) -> Result<Identity, String> {
     Identity::from_pem(&pem(text)?).map_err(|_| "does not hold a certificate and its key".to_owned())
 }
 
-/// PEM text, given itself or by the path of its file.
-fn pem(text: &str) -> Result<Vec<u8>, String> {
-    if text.contains("-----BEGIN") {
-        return Ok(text.as_bytes().to_vec());
-    }
-    std::fs::read(text).map_err(|error| format!("is neither PEM text nor a readable file ({error})"))
-}
-
 fn schema(text: &str) -> Result<Schema, String> {
     match text {
         "native" => Ok(Schema::Native),
         "ecs" => Ok(Schema::Ecs),
         _ => Err("is no schema".to_owned()),
     }
-}
-
-fn boolean(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| "is neither true nor false".to_owned())
-}
-
-fn whole_number(text: &str, least: usize, most: usize) -> Result<usize, String> {
-    let number: usize = text.parse().map_err(|_| "is no whole number".to_owned())?;
-    in_range(number, least, most)
-}
-
-fn size(text: &str, least: usize, most: usize) -> Result<usize, String> {
-    let size: ByteSize = text.parse().map_err(|_| "is no size".to_owned())?;
-    in_range(usize::try_from(size.as_u64()).unwrap_or(usize::MAX), least, most)
-}
-
-fn in_range(number: usize, least: usize, most: usize) -> Result<usize, String> {
-    if (least..=most).contains(&number) { Ok(number) } else { Err("is out of range".to_owned()) }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| format!("is no duration ({error})"))?;
-    if duration <= LONGEST_DURATION { Ok(duration) } else { Err("is longer than a day".to_owned()) }
-}
-
-fn timeout(text: &str) -> Result<Duration, String> {
-    duration(text).and_then(|time| if time.is_zero() { Err("is no time at all".to_owned()) } else { Ok(time) })
 }
 
 fn compression(text: &str) -> Result<Compression, String> {
@@ -406,21 +279,6 @@ fn labels(text: &str) -> Result<Vec<(String, String)>, String> {
     Ok(labels)
 }
 
-fn log_level(text: &str) -> Result<LevelFilter, String> {
-    match text {
-        "error" => Ok(LevelFilter::ERROR),
-        "warn" => Ok(LevelFilter::WARN),
-        "info" => Ok(LevelFilter::INFO),
-        "debug" => Ok(LevelFilter::DEBUG),
-        "trace" => Ok(LevelFilter::TRACE),
-        _ => Err("is no level".to_owned()),
-    }
-}
-
-fn url(text: &str) -> Result<url::Url, String> {
-    url::Url::parse(text).map_err(|error| format!("is no URL ({error})"))
-}
-
 /// A bucket cannot be put before an address, and rarely before `localhost`.
 fn needs_path_style(url: &url::Url) -> bool {
     match url.host() {
@@ -428,18 +286,6 @@ fn needs_path_style(url: &url::Url) -> bool {
         Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         None => false,
     }
-}
-
-/// A value as it may be shown: without the user information and the query of URLs in it.
-fn without_secrets(text: &str) -> String {
-    let shown = |part: &str| {
-        let part = part.split(['?', '#']).next().unwrap_or(part);
-        match (part.find("://"), part.rfind('@')) {
-            (Some(scheme), Some(at)) if scheme < at => format!("{}…{}", &part[..scheme + 3], &part[at..]),
-            _ => part.to_owned(),
-        }
-    };
-    text.split(',').map(shown).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

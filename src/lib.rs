@@ -16,7 +16,7 @@
 //!
 //! * [`ship`] ties these together for one object and for many; [`stop`] ends them.
 //! * [`handler`] is one invocation of the Lambda function; [`queue`] is where its messages come from.
-//! * [`config`] is everything the program can be told; [`assemble`] makes a shipper of it;
+//! * [`config`] is everything the program can be told, read by means of [`vars`]; [`assemble`] makes a shipper of it;
 //!   [`telemetry`] is what it says while it works,
 //!   and [`metrics`] what CloudWatch makes of that.
 //! * [`reference`] makes the field reference and the index templates from the field tables.
@@ -45,3 +45,4 @@ pub mod ship;
 pub mod sink;
 pub mod stop;
 pub mod telemetry;
+pub mod vars;
