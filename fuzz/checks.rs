@@ -53,7 +53,7 @@ pub fn event(line: &[u8]) {
         let plain = EventSettings { schema, ..EventSettings::default() };
         check_event(&plain, &stored, &Line { text: line, offset: 7, truncated: false });
         let labels = vec![("env".to_owned(), "a\"b".to_owned()), ("team".to_owned(), String::new())];
-        let full = EventSettings { schema, include_original: true, labels };
+        let full = EventSettings { schema, include_original: true, labels, resend: false };
         check_event(&full, &local, &Line { text: line, offset: u64::MAX, truncated: false });
     }
     check_event(&EventSettings::default(), &stored, &Line { text: line, offset: 7, truncated: true });

@@ -2,59 +2,81 @@
 
 use std::sync::Arc;
 
-use aws_config::SdkConfig;
+use jiff::Timestamp;
 
-use crate::config::{Config, HttpTarget, StoreConfig, Target};
+use crate::aws::Aws;
+use crate::config::{Config, CredentialsConfig, DeadLetterConfig, HttpTarget, StoreConfig, Target};
+use crate::dead_letter::DeadLetter;
 use crate::object::{DirStore, S3Store, Store};
 use crate::ship::Shipper;
-use crate::sink::{Destination, HttpSettings, HttpSink, OutputSink};
+use crate::sink::{Credentials, HttpSettings, HttpTransport, Logstash, LogstashSettings, OutputSink, Sink};
 use crate::telemetry::Journal;
 
 /// What the binaries know and the configuration does not.
 #[derive(Debug)]
 pub struct Surroundings {
-    /// Region and credentials; needed where the store is S3.
-    pub aws: Option<SdkConfig>,
+    /// Region and credentials.
+    pub aws: Aws,
+    /// All objects are files named on the command line.
+    pub local_files: bool,
     /// Make the events and send none of them.
     pub dry_run: bool,
     /// Where the summary line of each object goes.
     pub journal: Journal,
     /// Where the randomness of the back-off begins.
     pub seed: u64,
+    /// The wall clock.
+    pub now: fn() -> Timestamp,
 }
 
 /// Builds the store, the sink and the shipper between them. Nothing is connected yet.
 ///
 /// # Errors
 /// The certificates cannot be used.
-pub fn assemble(config: Config, surroundings: Surroundings) -> Result<Arc<Shipper<Destination>>, String> {
-    let store = match (config.store, &surroundings.aws) {
-        (StoreConfig::Dir(root), _) => Store::Dir(DirStore::new(root)),
-        (StoreConfig::S3 { path_style }, Some(aws)) => Store::S3(S3Store::new(aws, path_style)),
-        (StoreConfig::S3 { .. }, None) => Store::LocalFiles,
+pub fn assemble(config: Config, surroundings: Surroundings) -> Result<Arc<Shipper>, String> {
+    let aws = &surroundings.aws;
+    let store = match config.store {
+        StoreConfig::Dir(root) => Store::Dir(DirStore::new(root)),
+        StoreConfig::S3 { .. } if surroundings.local_files => Store::LocalFiles,
+        StoreConfig::S3 { path_style } => Store::S3(S3Store::new(aws.clone(), path_style)),
     };
+    let dead_letter = config.dead_letter.map(|place| match place {
+        DeadLetterConfig::Dir(directory) => DeadLetter::Dir(directory),
+        DeadLetterConfig::S3 { bucket, prefix, path_style } => {
+            DeadLetter::S3 { store: S3Store::new(aws.clone(), path_style), bucket, prefix }
+        }
+    });
     let sink = match config.target {
-        _ if surroundings.dry_run => Destination::Nowhere,
-        Target::Output => Destination::Output(OutputSink::stdout()),
-        Target::Http(target) => Destination::Http(http_sink(target, config.ship.concurrency, surroundings.seed)?),
+        _ if surroundings.dry_run => Sink::Nowhere,
+        Target::Output => Sink::Output(OutputSink::stdout()),
+        Target::Http(target) => Sink::Logstash(Arc::new(logstash(*target, config.ship.concurrency, &surroundings)?)),
     };
-    Ok(Arc::new(Shipper::new(store, sink, config.ship, surroundings.journal)))
+    Ok(Arc::new(Shipper::new(store, sink, dead_letter, config.ship, surroundings.journal)))
 }
 
-/// Builds the sink for Logstash. Nothing is connected yet.
+/// Builds the sink for Logstash, with `concurrency` connections at most. Nothing is connected yet.
 ///
 /// # Errors
 /// The certificates cannot be used.
-pub fn http_sink(target: HttpTarget, concurrency: usize, seed: u64) -> Result<HttpSink, String> {
-    HttpSink::new(HttpSettings {
-        endpoints: target.endpoints,
-        credentials: target.credentials,
+pub fn logstash(target: HttpTarget, concurrency: usize, surroundings: &Surroundings) -> Result<Logstash<HttpTransport>, String> {
+    let transport = HttpTransport::new(HttpSettings {
         authorities: target.authorities,
         identity: target.identity,
         concurrency,
         connect_timeout: target.connect_timeout,
+        now: surroundings.now,
+    })?;
+    let credentials = match target.credentials {
+        CredentialsConfig::None => Credentials::None,
+        CredentialsConfig::Basic(user, password) => Credentials::basic(&user, &password),
+        CredentialsConfig::Secret(arn) => Credentials::secret(surroundings.aws.clone(), arn),
+    };
+    let settings = LogstashSettings {
+        endpoints: target.endpoints,
+        credentials,
         request_timeout: target.request_timeout,
         retry_budget: target.retry_budget,
-        seed,
-    })
+        seed: surroundings.seed,
+    };
+    Ok(Logstash::new(transport, settings))
 }

@@ -1,9 +1,11 @@
 //! Events to batches: bodies of requests, compressed while they are filled.
 
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
+use std::ops::Range;
 
 use bytes::Bytes;
 use flate2::Compression as Level;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
 /// How much is collected before it is compressed. It fits a processor's cache, so a batch never has to exist uncompressed.
@@ -40,15 +42,30 @@ pub struct BatchSettings {
     pub compression: Compression,
 }
 
+/// The body of a request. Clones share its bytes.
+#[derive(Clone, Debug)]
+pub struct Body {
+    /// Compressed if `compression` says so.
+    pub bytes: Bytes,
+    /// How it is compressed.
+    pub compression: Compression,
+}
+
 /// Events ready to be sent together.
 #[derive(Debug)]
 pub struct Batch {
-    /// The body, compressed if `compression` says so.
-    pub body: Bytes,
-    /// How it is compressed.
-    pub compression: Compression,
-    /// How many events it holds, at least one.
-    pub events: u64,
+    /// All of them.
+    pub body: Body,
+    /// Where each event ends in the uncompressed body.
+    ends: Vec<u32>,
+}
+
+/// A batch that was refused, inflated, so that it can be taken apart. It is a JSON array.
+#[derive(Debug)]
+pub struct Unpacked {
+    text: Bytes,
+    ends: Vec<u32>,
+    compression: Compression,
 }
 
 /// Fills batches, one after the other.
@@ -58,7 +75,7 @@ pub struct BatchBuilder {
     /// What is not compressed yet.
     piece: Vec<u8>,
     encoder: Encoder,
-    events: usize,
+    ends: Vec<u32>,
     /// Uncompressed bytes of the batch, `piece` included.
     bytes: usize,
 }
@@ -76,7 +93,7 @@ impl BatchBuilder {
             settings,
             piece: Vec::with_capacity(PIECE_BYTES),
             encoder: Encoder::new(settings.compression),
-            events: 0,
+            ends: Vec::new(),
             bytes: 0,
         }
     }
@@ -90,7 +107,7 @@ impl BatchBuilder {
         let written = write(&mut self.piece);
         self.close_event();
         let mut batch = None;
-        if self.events > 0 && self.bytes + (self.piece.len() - start) + self.tail() > self.settings.bytes {
+        if !self.ends.is_empty() && self.bytes + (self.piece.len() - start) + self.tail() > self.settings.bytes {
             let late = self.piece.split_off(event);
             self.piece.truncate(start);
             batch = self.finish();
@@ -100,8 +117,9 @@ impl BatchBuilder {
         } else {
             self.bytes += self.piece.len() - start;
         }
-        self.events += 1;
-        if self.events == self.settings.events {
+        // Lines are cut off at 16 MiB, so a body never comes near the limit of the type.
+        self.ends.push(u32::try_from(self.bytes).unwrap_or(u32::MAX));
+        if self.ends.len() == self.settings.events {
             batch = self.finish();
         } else if self.piece.len() >= PIECE_BYTES {
             self.compress_piece();
@@ -111,7 +129,7 @@ impl BatchBuilder {
 
     /// Ends the batch; none if it is empty.
     pub fn finish(&mut self) -> Option<Batch> {
-        if self.events == 0 {
+        if self.ends.is_empty() {
             return None;
         }
         if self.settings.framing == Framing::JsonArray {
@@ -120,14 +138,13 @@ impl BatchBuilder {
         self.compress_piece();
         let compression = self.settings.compression;
         let body = std::mem::replace(&mut self.encoder, Encoder::new(compression)).finish();
-        let events = std::mem::take(&mut self.events) as u64;
         self.bytes = 0;
-        Some(Batch { body: body.into(), compression, events })
+        Some(Batch { body: Body { bytes: body.into(), compression }, ends: std::mem::take(&mut self.ends) })
     }
 
     fn open_event(&mut self) {
         match self.settings.framing {
-            Framing::JsonArray => self.piece.push(if self.events == 0 { b'[' } else { b',' }),
+            Framing::JsonArray => self.piece.push(if self.ends.is_empty() { b'[' } else { b',' }),
             Framing::Lines => {}
         }
     }
@@ -150,6 +167,55 @@ impl BatchBuilder {
     fn compress_piece(&mut self) {
         self.encoder.write(&self.piece);
         self.piece.clear();
+    }
+}
+
+impl Batch {
+    /// How many events it holds, at least one.
+    pub fn events(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Inflates it.
+    pub fn unpack(&self) -> Unpacked {
+        let Body { bytes, compression } = self.body.clone();
+        let text = match compression {
+            Compression::None => bytes,
+            Compression::Gzip(_) => {
+                let mut text = Vec::new();
+                into_memory(GzDecoder::new(&bytes[..]).read_to_end(&mut text));
+                text.into()
+            }
+        };
+        Unpacked { text, ends: self.ends.clone(), compression }
+    }
+}
+
+impl Unpacked {
+    /// The whole batch, uncompressed.
+    pub fn whole(&self) -> Body {
+        Body { bytes: self.text.clone(), compression: Compression::None }
+    }
+
+    /// Some of its events, compressed as the batch was.
+    pub fn part(&self, events: Range<usize>) -> Body {
+        let (start, end) = (self.span(events.start).start, self.span(events.end - 1).end);
+        let mut encoder = Encoder::new(self.compression);
+        for piece in [b"[", &self.text[start..end], b"]"] {
+            encoder.write(piece);
+        }
+        Body { bytes: encoder.finish().into(), compression: self.compression }
+    }
+
+    /// The JSON of one event.
+    pub fn event(&self, index: usize) -> Bytes {
+        self.text.slice(self.span(index))
+    }
+
+    /// Between two events stands a comma, and before the first one the bracket.
+    fn span(&self, index: usize) -> Range<usize> {
+        let before = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        before + 1..self.ends[index] as usize
     }
 }
 
@@ -184,8 +250,6 @@ fn into_memory<T: Default>(result: io::Result<T>) -> T {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -194,23 +258,23 @@ mod tests {
         BatchSettings { events, bytes, framing, compression }
     }
 
-    fn text(batch: &Batch) -> String {
+    fn text(body: &Body) -> String {
         let mut text = String::new();
-        match batch.compression {
-            Compression::None => (&batch.body[..]).read_to_string(&mut text).unwrap(),
-            Compression::Gzip(_) => flate2::read::GzDecoder::new(&batch.body[..]).read_to_string(&mut text).unwrap(),
+        match body.compression {
+            Compression::None => (&body.bytes[..]).read_to_string(&mut text).unwrap(),
+            Compression::Gzip(_) => GzDecoder::new(&body.bytes[..]).read_to_string(&mut text).unwrap(),
         };
         text
     }
 
-    fn batches(settings: BatchSettings, events: &[String]) -> Vec<(u64, String)> {
+    fn batches(settings: BatchSettings, events: &[String]) -> Vec<(usize, String)> {
         let mut builder = BatchBuilder::new(settings);
         let mut batches = Vec::new();
         for event in events {
             batches.extend(builder.add(|out| out.extend_from_slice(event.as_bytes())).1);
         }
         batches.extend(builder.finish());
-        batches.iter().map(|batch| (batch.events, text(batch))).collect()
+        batches.iter().map(|batch| (batch.events(), text(&batch.body))).collect()
     }
 
     #[test]
@@ -235,6 +299,37 @@ mod tests {
         assert_eq!(batches(settings(2, 100, Framing::JsonArray, Compression::Gzip(1)), &[]), []);
     }
 
+    #[test]
+    fn a_batch_comes_apart_into_its_events() {
+        for compression in [Compression::None, Compression::Gzip(6)] {
+            // One of them does not fit into a piece.
+            let events = ["{}".to_owned(), format!("\"{}\"", "x".repeat(2 * PIECE_BYTES)), "3".to_owned()];
+            let mut builder = BatchBuilder::new(settings(10, 1 << 20, Framing::JsonArray, compression));
+            for event in &events {
+                assert!(builder.add(|out| out.extend_from_slice(event.as_bytes())).1.is_none());
+            }
+            let batch = builder.finish().unwrap();
+            let unpacked = batch.unpack();
+            assert_eq!(text(&unpacked.whole()), text(&batch.body));
+            assert_eq!(unpacked.whole().compression, Compression::None);
+            for (index, event) in events.iter().enumerate() {
+                assert_eq!(unpacked.event(index), event.as_bytes());
+            }
+            assert_eq!(text(&unpacked.part(1..3)), format!("[{},{}]", events[1], events[2]));
+            assert_eq!((text(&unpacked.part(0..1)), unpacked.part(0..1).compression), ("[{}]".to_owned(), compression));
+        }
+    }
+
+    #[test]
+    fn an_event_that_did_not_fit_any_more_begins_the_next_batch() {
+        let mut builder = BatchBuilder::new(settings(10, 7, Framing::JsonArray, Compression::None));
+        assert!(builder.add(|out| out.extend_from_slice(b"1111")).1.is_none());
+        assert_eq!(builder.add(|out| out.extend_from_slice(b"222")).1.unwrap().unpack().event(0), "1111");
+        assert!(builder.add(|out| out.extend_from_slice(b"3")).1.is_none());
+        let last = builder.finish().unwrap().unpack();
+        assert_eq!((last.event(0), last.event(1)), (Bytes::from("222"), Bytes::from("3")));
+    }
+
     proptest! {
         #[test]
         fn rejoined_batches_are_the_events_and_keep_the_limits(
@@ -249,7 +344,7 @@ mod tests {
             let mut rejoined = Vec::new();
             for (count, text) in &batches {
                 let inside: Vec<&str> = text.strip_prefix('[').unwrap().strip_suffix(']').unwrap().split(',').collect();
-                prop_assert_eq!(*count, inside.len() as u64);
+                prop_assert_eq!(*count, inside.len());
                 prop_assert!(inside.len() <= events);
                 prop_assert!(text.len() <= bytes || inside.len() == 1, "{} bytes in a batch of {}", text.len(), inside.len());
                 rejoined.extend(inside.into_iter().map(str::to_owned));

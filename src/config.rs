@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use reqwest::{Certificate, Identity};
 use secrecy::SecretString;
 use tracing::level_filters::LevelFilter;
@@ -10,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use crate::batch::{BatchSettings, Compression, Framing};
 use crate::event::{EventSettings, Schema};
 use crate::ship::ShipSettings;
-use crate::sink::Endpoint;
+use crate::sink::{Endpoint, EndpointTemplate, Endpoints, Registry};
 use crate::vars::{ConfigErrors, Variable, Vars, boolean, duration, log_level, pem, size, timeout, url, whole_number};
 
 /// Every variable that is read, with its default and what is allowed; the README's table is checked against it.
@@ -20,8 +21,24 @@ pub const VARIABLES: &[Variable] = &[
         "",
         "one URL or several separated by commas, http:// or https://; the command line also takes - for standard output",
     ),
+    (
+        "REGISTRY_URL",
+        "",
+        "the registry's look-up URL, such as http://10.0.0.5:8081/logstash-ip?dcid=eu1&region=eu-west-1, instead of LOGSTASH_URL",
+    ),
+    (
+        "REGISTRY_ENDPOINT",
+        "http://{ip}:{port}/",
+        "a URL with {ip} and {port}; without {ip} its host is the name that certificates are checked against",
+    ),
+    (
+        "REGISTRY_ALLOWED_CIDRS",
+        "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7",
+        "address ranges separated by commas, such as 10.20.0.0/16",
+    ),
     ("LOGSTASH_USER", "", "a user name for basic authentication, together with LOGSTASH_PASSWORD"),
     ("LOGSTASH_PASSWORD", "", "the password of LOGSTASH_USER"),
+    ("LOGSTASH_SECRET_ARN", "", "the ARN of a Secrets Manager secret with username and password, instead of LOGSTASH_USER"),
     ("LOGSTASH_CA", "", "certificates of the authorities to trust instead of the system's: PEM text, or the path of a PEM file"),
     ("LOGSTASH_CLIENT_IDENTITY", "", "a client certificate and its key: PEM text, or the path of a PEM file"),
     ("EVENT_SCHEMA", "native", "native or ecs"),
@@ -34,24 +51,15 @@ pub const VARIABLES: &[Variable] = &[
     ("CONNECT_TIMEOUT", "5s", "a duration above 0s, such as 5s or 500ms"),
     ("REQUEST_TIMEOUT", "30s", "a duration above 0s, such as 30s or 1m"),
     ("RETRY_BUDGET", "2m", "a duration, such as 2m or 90s"),
+    ("POISON_LIMIT", "100", "a whole number from 0 to 100000"),
     ("DEADLINE_RESERVE", "10s", "a duration, such as 10s"),
+    ("DEAD_LETTER_URL", "", "s3://BUCKET/PREFIX, or dir:PATH"),
+    ("DEAD_LETTER_QUEUE_URL", "", "the URL of an SQS queue"),
     ("OBJECT_STORE", "s3", "s3, or dir:PATH for a directory whose sub-directories are buckets"),
     ("MAX_LINE_BYTES", "1MiB", "a size from 1KiB to 16MiB, such as 1MiB"),
     ("LOG_LEVEL", "info", "error, warn, info, debug or trace"),
     ("AWS_ENDPOINT_URL_S3", "", "the URL of a server that speaks the S3 protocol"),
     ("AWS_ENDPOINT_URL", "", "as AWS_ENDPOINT_URL_S3, which it yields to"),
-];
-
-/// Variables that belong to the program's design and that this version does not act on. Setting one is a mistake: the operator
-/// believes in a safety that is not there.
-const NOT_SUPPORTED: &[&str] = &[
-    "REGISTRY_URL",
-    "REGISTRY_ENDPOINT",
-    "REGISTRY_ALLOWED_CIDRS",
-    "POISON_LIMIT",
-    "LOGSTASH_SECRET_ARN",
-    "DEAD_LETTER_URL",
-    "DEAD_LETTER_QUEUE_URL",
 ];
 
 /// Variables whose values are never shown.
@@ -78,6 +86,10 @@ pub struct Config {
     pub ship: ShipSettings,
     /// Where objects are.
     pub store: StoreConfig,
+    /// Where poison events go; see `DEAD_LETTER_URL`.
+    pub dead_letter: Option<DeadLetterConfig>,
+    /// See `DEAD_LETTER_QUEUE_URL`.
+    pub dead_letter_queue_url: Option<String>,
     /// See `DEADLINE_RESERVE`.
     pub deadline_reserve: Duration,
     /// See `LOG_LEVEL`.
@@ -90,16 +102,16 @@ pub enum Target {
     /// Standard output, one event a line.
     Output,
     /// Logstash.
-    Http(HttpTarget),
+    Http(Box<HttpTarget>),
 }
 
 /// How Logstash is reached.
 #[derive(Debug)]
 pub struct HttpTarget {
-    /// At least one.
-    pub endpoints: Vec<Endpoint>,
-    /// User and password.
-    pub credentials: Option<(String, SecretString)>,
+    /// Where to send.
+    pub endpoints: Endpoints,
+    /// What to show.
+    pub credentials: CredentialsConfig,
     /// Authorities to trust instead of the system's; none for those.
     pub authorities: Vec<Certificate>,
     /// What the client shows.
@@ -110,6 +122,33 @@ pub struct HttpTarget {
     pub request_timeout: Duration,
     /// See `RETRY_BUDGET`.
     pub retry_budget: Duration,
+}
+
+/// Where user and password come from.
+#[derive(Debug)]
+pub enum CredentialsConfig {
+    /// There are none.
+    None,
+    /// `LOGSTASH_USER` and `LOGSTASH_PASSWORD`.
+    Basic(String, SecretString),
+    /// `LOGSTASH_SECRET_ARN`
+    Secret(String),
+}
+
+/// Where poison events go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeadLetterConfig {
+    /// Below a prefix in a bucket.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// Without a slash at its end.
+        prefix: String,
+        /// As in [`StoreConfig::S3`].
+        path_style: bool,
+    },
+    /// In a directory.
+    Dir(PathBuf),
 }
 
 /// Where objects are.
@@ -131,7 +170,6 @@ impl Config {
     /// Every mistake in it at once, each with the variable's name, its value unless it is a secret, and what is allowed.
     pub fn from_vars(program: Program, lookup: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
         let mut vars = Vars::new(VARIABLES, SECRETS, lookup);
-        vars.refuse(NOT_SUPPORTED);
         let config = vars.config(program);
         vars.finish(config)
     }
@@ -143,14 +181,25 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
         let target = self.target(program);
         let framing = if matches!(target, Some(Target::Output)) { Framing::Lines } else { Framing::JsonArray };
         let ship = self.ship_settings(framing);
-        let store = self.store();
+        let path_style = self.path_style();
+        let store = self.store(path_style);
+        let dead_letter = self.optional("DEAD_LETTER_URL", |text| dead_letter(text, path_style.unwrap_or_default()));
+        let dead_letter_queue_url = self.optional("DEAD_LETTER_QUEUE_URL", |text| url(text).map(String::from));
         let deadline_reserve = self.read("DEADLINE_RESERVE", duration);
         let log_level = self.read("LOG_LEVEL", log_level);
-        Some(Config { target: target?, ship: ship?, store: store?, deadline_reserve: deadline_reserve?, log_level: log_level? })
+        Some(Config {
+            target: target?,
+            ship: ship?,
+            store: store?,
+            dead_letter: dead_letter?,
+            dead_letter_queue_url: dead_letter_queue_url?,
+            deadline_reserve: deadline_reserve?,
+            log_level: log_level?,
+        })
     }
 
     fn target(&mut self, program: Program) -> Option<Target> {
-        let endpoints = self.optional("LOGSTASH_URL", |text| target_endpoints(program, text));
+        let endpoints = self.endpoints(program);
         let credentials = self.credentials();
         let authorities = self.optional("LOGSTASH_CA", authorities);
         let identity = self.optional("LOGSTASH_CLIENT_IDENTITY", identity);
@@ -158,7 +207,7 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
         let request_timeout = self.read("REQUEST_TIMEOUT", timeout);
         let retry_budget = self.read("RETRY_BUDGET", duration);
         match endpoints? {
-            Some(endpoints) if !endpoints.is_empty() => Some(Target::Http(HttpTarget {
+            Some(endpoints) => Some(Target::Http(Box::new(HttpTarget {
                 endpoints,
                 credentials: credentials?,
                 authorities: authorities?.unwrap_or_default(),
@@ -166,24 +215,47 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
                 connect_timeout: connect_timeout?,
                 request_timeout: request_timeout?,
                 retry_budget: retry_budget?,
-            })),
-            None if program == Program::Function => {
+            }))),
+            None => Some(Target::Output),
+        }
+    }
+
+    /// None within for standard output; none after a mistake.
+    #[expect(clippy::option_option, reason = "a mistake, or endpoints that are there or not")]
+    fn endpoints(&mut self, program: Program) -> Option<Option<Endpoints>> {
+        let fixed = self.optional("LOGSTASH_URL", |text| target_endpoints(program, text));
+        let registry = self.optional("REGISTRY_URL", registry_url);
+        let template = self.read("REGISTRY_ENDPOINT", EndpointTemplate::parse);
+        let allowed = self.read("REGISTRY_ALLOWED_CIDRS", ranges);
+        match (fixed?, registry?) {
+            (Some(_), Some(_)) => {
+                self.conflict("REGISTRY_URL", "LOGSTASH_URL");
+                None
+            }
+            (None, Some(url)) => Some(Some(Endpoints::Registry(Registry { url, template: template?, allowed: allowed? }))),
+            (Some(endpoints), None) if !endpoints.is_empty() => Some(Some(Endpoints::Fixed(endpoints))),
+            (None, None) if program == Program::Function => {
                 self.missing("LOGSTASH_URL");
                 None
             }
-            Some(_) | None => Some(Target::Output),
+            (Some(_) | None, None) => Some(None),
         }
     }
 
     /// None after a mistake.
-    #[expect(clippy::option_option, reason = "a mistake, or credentials that are there or not")]
-    fn credentials(&mut self) -> Option<Option<(String, SecretString)>> {
+    fn credentials(&mut self) -> Option<CredentialsConfig> {
         let user = self.optional("LOGSTASH_USER", |text| Ok(text.to_owned()))?;
         let password = self.optional("LOGSTASH_PASSWORD", |text| Ok(SecretString::from(text)))?;
-        match (user, password) {
-            (Some(user), Some(password)) => Some(Some((user, password))),
-            (None, None) => Some(None),
-            (user, _) => {
+        let secret = self.optional("LOGSTASH_SECRET_ARN", secret_arn)?;
+        match (user, password, secret) {
+            (None, None, None) => Some(CredentialsConfig::None),
+            (Some(user), Some(password), None) => Some(CredentialsConfig::Basic(user, password)),
+            (None, None, Some(arn)) => Some(CredentialsConfig::Secret(arn)),
+            (user, _, Some(_)) => {
+                self.conflict("LOGSTASH_SECRET_ARN", if user.is_some() { "LOGSTASH_USER" } else { "LOGSTASH_PASSWORD" });
+                None
+            }
+            (user, _, None) => {
                 self.missing(if user.is_some() { "LOGSTASH_PASSWORD" } else { "LOGSTASH_USER" });
                 None
             }
@@ -199,10 +271,16 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
         let batch_bytes = self.read("BATCH_BYTES", |text| size(text, 1 << 10, 64 << 20));
         let concurrency = self.read("SEND_CONCURRENCY", |text| whole_number(text, 1, 256));
         let compression = self.read("COMPRESSION", compression);
+        let poison_limit = self.read("POISON_LIMIT", |text| whole_number(text, 0, 100_000));
         let max_line_bytes = self.read("MAX_LINE_BYTES", |text| size(text, 1 << 10, 16 << 20));
         let to_output = framing == Framing::Lines;
         Some(ShipSettings {
-            events: EventSettings { schema: schema?, include_original: include_original?, labels: labels?.unwrap_or_default() },
+            events: EventSettings {
+                schema: schema?,
+                include_original: include_original?,
+                labels: labels?.unwrap_or_default(),
+                resend: false,
+            },
             batch: BatchSettings {
                 events: batch_events?,
                 bytes: batch_bytes?,
@@ -212,13 +290,19 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
             // One at a time, so that events stand in the order of their lines.
             concurrency: if to_output { 1 } else { concurrency? },
             max_line_bytes: max_line_bytes?,
+            poison_limit: poison_limit?,
         })
     }
 
-    fn store(&mut self) -> Option<StoreConfig> {
+    /// None after a mistake.
+    fn path_style(&mut self) -> Option<bool> {
         let specific = self.optional("AWS_ENDPOINT_URL_S3", url)?;
         let general = self.optional("AWS_ENDPOINT_URL", url)?;
-        let path_style = specific.or(general).is_some_and(|url| needs_path_style(&url));
+        Some(specific.or(general).is_some_and(|url| needs_path_style(&url)))
+    }
+
+    fn store(&mut self, path_style: Option<bool>) -> Option<StoreConfig> {
+        let path_style = path_style?;
         self.read("OBJECT_STORE", |text| match text.strip_prefix("dir:") {
             None if text == "s3" => Ok(StoreConfig::S3 { path_style }),
             Some(path) if !path.is_empty() => Ok(StoreConfig::Dir(PathBuf::from(path))),
@@ -233,6 +317,33 @@ fn target_endpoints(program: Program, text: &str) -> Result<Vec<Endpoint>, Strin
         return Ok(Vec::new());
     }
     text.split(',').map(|url| Endpoint::parse(url.trim()).map_err(|error| error.to_string())).collect()
+}
+
+fn registry_url(text: &str) -> Result<reqwest::Url, String> {
+    Endpoint::parse(text).map(|endpoint| endpoint.url().clone()).map_err(|error| error.to_string())
+}
+
+fn ranges(text: &str) -> Result<Vec<IpNet>, String> {
+    text.split(',').map(|range| range.trim().parse().map_err(|_| format!("has the part {range:?}, which is no range"))).collect()
+}
+
+fn secret_arn(text: &str) -> Result<String, String> {
+    let is_secret = text.starts_with("arn:") && text.split(':').nth(2) == Some("secretsmanager");
+    if is_secret { Ok(text.to_owned()) } else { Err("is no ARN of a secret".to_owned()) }
+}
+
+/// Without a prefix, every object of the bucket would be taken for a dead letter.
+fn dead_letter(text: &str, path_style: bool) -> Result<DeadLetterConfig, String> {
+    if let Some(path) = text.strip_prefix("dir:").filter(|path| !path.is_empty()) {
+        return Ok(DeadLetterConfig::Dir(PathBuf::from(path)));
+    }
+    let rest = text.strip_prefix("s3://").ok_or("is neither in S3 nor a directory")?;
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let prefix = prefix.trim_end_matches('/');
+    if bucket.is_empty() || prefix.is_empty() {
+        return Err("lacks a bucket or a prefix".to_owned());
+    }
+    Ok(DeadLetterConfig::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned(), path_style })
 }
 
 fn authorities(text: &str) -> Result<Vec<Certificate>, String> {
@@ -326,10 +437,13 @@ mod tests {
             ("EVENT_SCHEMA", "otel"),
             ("OBJECT_STORE", "gs"),
             ("LOG_LEVEL", ""),
-            ("DEAD_LETTER_URL", "s3://logs/dead"),
+            ("DEAD_LETTER_URL", "s3://logs/"),
+            ("REGISTRY_ENDPOINT", "http://{ip}/"),
+            ("REGISTRY_ALLOWED_CIDRS", "10.0.0.0/8,ten"),
+            ("DEAD_LETTER_QUEUE_URL", "dead"),
         ];
         let errors = read(Program::Function, &vars).unwrap_err();
-        assert!(errors.starts_with("wrong configuration, 14 mistakes:\n"), "{errors}");
+        assert!(errors.starts_with("wrong configuration, 17 mistakes:\n"), "{errors}");
         for (name, _) in vars {
             let name = if name == "LOGSTASH_USER" { "LOGSTASH_PASSWORD is missing" } else { name };
             assert!(errors.lines().any(|line| line.trim_start().starts_with(name)), "{name} is not reported:\n{errors}");
@@ -391,6 +505,35 @@ mod tests {
         assert_eq!((config.ship.batch.bytes, config.ship.max_line_bytes), (1 << 20, 64 << 10));
         assert_eq!(config.ship.batch.compression, Compression::Gzip(1));
         let Target::Http(target) = config.target else { panic!("URLs are an http target") };
-        assert_eq!(target.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(), ["http://a:1/", "http://b:2/x"]);
+        let Endpoints::Fixed(endpoints) = target.endpoints else { panic!("URLs are fixed endpoints") };
+        assert_eq!(endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(), ["http://a:1/", "http://b:2/x"]);
+    }
+
+    #[test]
+    fn there_is_one_way_to_the_endpoints_and_one_to_the_credentials() {
+        let registry = ("REGISTRY_URL", "http://10.0.0.5:8081/logstash-ip?dcid=eu1&region=eu-west-1");
+        let secret = ("LOGSTASH_SECRET_ARN", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:logstash-AbCdEf");
+        let config = read(Program::Function, &[registry, secret]).unwrap();
+        let Target::Http(target) = config.target else { panic!("a registry is an http target") };
+        let Endpoints::Registry(found) = &target.endpoints else { panic!("the registry names the endpoints") };
+        assert_eq!((found.url.as_str(), found.allowed.len()), (registry.1, 4));
+        assert!(matches!(&target.credentials, CredentialsConfig::Secret(arn) if arn == secret.1));
+
+        let error = read(Program::Function, &[registry, ("LOGSTASH_URL", "http://a:1/")]).unwrap_err();
+        assert_eq!(error, "wrong configuration: REGISTRY_URL is set as well as LOGSTASH_URL; unset one of the two");
+        let error = read(Program::Function, &[registry, secret, ("LOGSTASH_USER", "shipper")]).unwrap_err();
+        assert_eq!(error, "wrong configuration: LOGSTASH_SECRET_ARN is set as well as LOGSTASH_USER; unset one of the two");
+        assert!(read(Program::Function, &[registry, ("LOGSTASH_SECRET_ARN", "hunter2")]).is_err());
+    }
+
+    #[test]
+    fn dead_letters_have_a_place_of_their_own() {
+        let place = |url: &str| read(Program::CommandLine, &[("DEAD_LETTER_URL", url)]).map(|config| config.dead_letter);
+        let s3 = DeadLetterConfig::S3 { bucket: "logs".to_owned(), prefix: "dead/elb".to_owned(), path_style: false };
+        assert_eq!(place("s3://logs/dead/elb/"), Ok(Some(s3)));
+        assert_eq!(place("dir:dead"), Ok(Some(DeadLetterConfig::Dir("dead".into()))));
+        for wrong in ["s3://logs", "s3:///dead", "dir:", "dead", "https://logs/dead"] {
+            assert!(place(wrong).is_err(), "{wrong} is no place");
+        }
     }
 }

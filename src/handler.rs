@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -15,7 +16,7 @@ use crate::notification::{
 use crate::object::{ObjectName, Task};
 use crate::queue::Queue;
 use crate::ship::Shipper;
-use crate::sink::Sink;
+use crate::sink::Transport;
 use crate::stop::Stop;
 
 /// An invocation that did not fail.
@@ -44,13 +45,14 @@ pub enum HandlerError {
 }
 
 /// Ships what an event asks for. `queue` is told of failed messages; without it they come again after the queue's time-out.
+/// A message whose object can never be read is done once the dead-letter queue has it.
 ///
 /// # Errors
 /// An event that cannot be understood, or any object of which something is missing at the receiver. A queue's event fails only if
 /// every one of its messages did, because only then Lambda's error metric and the poller's back-off see an outage. A job's
 /// tasks never fail the invocation.
-pub async fn handle<S: Sink>(
-    shipper: &Arc<Shipper<S>>,
+pub async fn handle<T: Transport>(
+    shipper: &Arc<Shipper<T>>,
     queue: Option<&Queue>,
     event: &Value,
     stop: &Stop,
@@ -86,8 +88,8 @@ pub fn invocation_end(remaining: Option<Duration>, reserve: Duration) -> Stop {
     Stop::at(remaining.map(|remaining| Instant::now() + remaining - reserve.min(remaining / 2)))
 }
 
-async fn handle_messages<S: Sink>(
-    shipper: &Arc<Shipper<S>>,
+async fn handle_messages<T: Transport>(
+    shipper: &Arc<Shipper<T>>,
     queue: Option<&Queue>,
     messages: Vec<Message>,
     stop: &Stop,
@@ -105,18 +107,10 @@ async fn handle_messages<S: Sink>(
     let mut failures = BatchItemFailures::default();
     let mut not_understood = Vec::new();
     let all = outcomes.len();
-    for (message, objects) in outcomes {
-        let shipped = report.objects[objects].iter().all(ObjectReport::is_success);
-        if let Err(error) = &message.tasks {
-            tracing::error!(message_id = message.id, error, "message not understood; it stays in the queue");
-            not_understood.push(format!("message {}: {error}", message.id));
-        } else if shipped {
-            continue;
-        }
-        if let (Some(queue), Some(receipt)) = (queue, &message.receipt) {
-            queue.come_again(receipt).await;
-        }
-        failures.batch_item_failures.push(ItemFailure { item_identifier: message.id });
+    let ended = outcomes.into_iter().map(|(message, objects)| end_message(queue, message, &report.objects[objects]));
+    for failed in join_all(ended).await.into_iter().flatten() {
+        not_understood.extend(failed.not_understood);
+        failures.batch_item_failures.push(failed.item);
     }
     if failures.batch_item_failures.len() == all {
         return Err(failed(report, not_understood));
@@ -124,11 +118,39 @@ async fn handle_messages<S: Sink>(
     Ok(Handled { reply: Reply::Queue(failures), report })
 }
 
-async fn ship<S: Sink>(shipper: &Arc<Shipper<S>>, tasks: Vec<Task>, stop: &Stop) -> Report {
+/// A message that is to come again.
+struct FailedMessage {
+    item: ItemFailure,
+    not_understood: Option<String>,
+}
+
+/// None if the message is done: all of its objects are shipped, or can never be and the message is in the dead-letter queue.
+async fn end_message(queue: Option<&Queue>, message: Message, objects: &[ObjectReport]) -> Option<FailedMessage> {
+    let mut not_understood = None;
+    if let Err(error) = &message.tasks {
+        tracing::error!(message_id = message.id, error, "message not understood; it stays in the queue");
+        not_understood = Some(format!("message {}: {error}", message.id));
+    } else {
+        let mut failures = objects.iter().filter(|object| !object.is_success()).peekable();
+        failures.peek()?;
+        if let Some(queue) = queue
+            && failures.all(|object| object.permanent)
+            && queue.give_up(&message.body).await
+        {
+            return None;
+        }
+    }
+    if let (Some(queue), Some(receipt)) = (queue, &message.receipt) {
+        queue.come_again(receipt).await;
+    }
+    Some(FailedMessage { item: ItemFailure { item_identifier: message.id }, not_understood })
+}
+
+async fn ship<T: Transport>(shipper: &Arc<Shipper<T>>, tasks: Vec<Task>, stop: &Stop) -> Report {
     let (sender, receiver) = mpsc::channel(tasks.len().max(1));
     for task in tasks {
         // There is room for all of them, so this neither waits nor fails.
-        let _ = sender.try_send(task);
+        let _ = sender.try_send(shipper.notified(task));
     }
     drop(sender);
     shipper.ship(receiver, stop).await

@@ -214,10 +214,10 @@ impl Pending {
 impl Tally {
     /// Counts one line.
     pub fn line(&mut self, written: Written) {
-        match written.kind {
-            Some(kind) => self.kinds[kind as usize] += 1,
-            None => self.unparsed += 1,
+        if let Some(kind) = written.kind {
+            self.kinds[kind as usize] += 1;
         }
+        self.unparsed += u64::from(written.unparsed);
         self.short_lines += u64::from(written.short);
         self.invalid_fields += u64::from(written.invalid_fields);
         self.extra_fields += u64::from(written.extra_fields);

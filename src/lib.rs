@@ -10,11 +10,13 @@
 //! * [`event`]: a record to the JSON of its event, and the id that makes a retry harmless.
 //! * [`batch`]: events to request bodies.
 //! * [`sink`]: batches to Logstash, again and again if need be.
+//! * [`dead_letter`]: the events that Logstash will never take.
 //! * [`ledger`]: what became of every line.
 //!
 //! Around it:
 //!
 //! * [`ship`] ties these together for one object and for many; [`stop`] ends them.
+//! * [`aws`] is what the clients of AWS's services share.
 //! * [`handler`] is one invocation of the Lambda function; [`queue`] is where its messages come from.
 //! * [`config`] is everything the program can be told, read by means of [`vars`]; [`assemble`] makes a shipper of it;
 //!   [`telemetry`] is what it says while it works,
@@ -29,8 +31,10 @@
 #![warn(missing_docs)]
 
 pub mod assemble;
+pub mod aws;
 pub mod batch;
 pub mod config;
+pub mod dead_letter;
 pub mod event;
 pub mod format;
 pub mod handler;

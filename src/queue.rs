@@ -1,12 +1,14 @@
-//! The queue that notifications come from: a message that failed is to come again soon, and then ever later.
+//! The queues of notifications: a message that failed is to come again soon, and then ever later, unless its object can never be
+//! read.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 
-use aws_config::SdkConfig;
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::timeout::TimeoutConfig;
+use aws_sdk_sqs::error::DisplayErrorContext;
 use tokio::sync::OnceCell;
 
+use crate::aws::Aws;
 use crate::notification::Receipt;
 
 /// After the first failure a message comes again after this.
@@ -15,37 +17,63 @@ const FIRST_DELAY: Duration = Duration::from_secs(30);
 /// And never later than this.
 const LONGEST_DELAY: Duration = Duration::from_mins(15);
 
-/// Looks up region and credentials. It is called for the first message that fails, since most processes never see one.
-pub type LoadConfig = fn() -> Pin<Box<dyn Future<Output = SdkConfig> + Send>>;
+/// A call takes no longer, retries included: it is made in the time that is kept for the invocation's report.
+const CALL_TIME: Duration = Duration::from_secs(4);
 
-/// Amazon SQS.
+/// Amazon SQS: the queue that messages come from, and the one for messages whose object can never be read.
 #[derive(Debug)]
 pub struct Queue {
-    load_config: LoadConfig,
-    client: OnceCell<aws_sdk_sqs::Client>,
+    aws: Aws,
+    dead_letter_url: Option<String>,
+    client: OnceCell<Client>,
 }
 
 impl Queue {
-    /// A queue client that is made when it is needed.
-    pub fn new(load_config: LoadConfig) -> Self {
-        Queue { load_config, client: OnceCell::new() }
+    /// A client that is made for the first message that fails, since most processes never see one. `dead_letter_url` is
+    /// `DEAD_LETTER_QUEUE_URL`.
+    pub fn new(aws: Aws, dead_letter_url: Option<String>) -> Self {
+        Queue { aws, dead_letter_url, client: OnceCell::new() }
+    }
+
+    /// Puts a message whose object can never be read into the dead-letter queue, unchanged. Whether it is there now.
+    pub async fn give_up(&self, body: &str) -> bool {
+        let Some(url) = &self.dead_letter_url else { return false };
+        let sent = self.client().await.send_message().queue_url(url).message_body(body).send().await;
+        if let Err(error) = &sent {
+            let error = DisplayErrorContext(error).to_string();
+            tracing::error!(
+                queue = url,
+                error,
+                "a message whose object can never be read stays in its queue; allow sqs:SendMessage on DEAD_LETTER_QUEUE_URL"
+            );
+        }
+        sent.is_ok()
     }
 
     /// Makes a failed message come again after a delay that grows with the number of times it has been received. Without this it
     /// would stay hidden for the queue's whole visibility time-out. If it cannot be done, that is what happens, and nothing is
     /// lost.
     pub async fn come_again(&self, receipt: &Receipt) {
-        let client = self.client.get_or_init(|| async { aws_sdk_sqs::Client::new(&(self.load_config)().await) }).await;
         let delay_s = i32::try_from(delay(receipt.receive_count).as_secs()).unwrap_or(i32::MAX);
+        let client = self.client().await;
         let request = client.change_message_visibility().queue_url(&receipt.queue_url).receipt_handle(&receipt.handle);
         if let Err(error) = request.visibility_timeout(delay_s).send().await {
-            let error = aws_sdk_sqs::error::DisplayErrorContext(error).to_string();
+            let error = DisplayErrorContext(error).to_string();
             tracing::warn!(
                 queue = receipt.queue_url,
                 error,
                 "a failed message comes again only after the visibility time-out; allow sqs:ChangeMessageVisibility"
             );
         }
+    }
+
+    async fn client(&self) -> &Client {
+        self.client.get_or_init(|| async { self.make_client().await }).await
+    }
+
+    async fn make_client(&self) -> Client {
+        let time = TimeoutConfig::builder().operation_timeout(CALL_TIME).build();
+        Client::from_conf(aws_sdk_sqs::config::Builder::from(self.aws.config().await).timeout_config(time).build())
     }
 }
 

@@ -4,24 +4,29 @@
 //! and compresses their events, and sends them. There are never more such tasks than `SEND_CONCURRENCY` in the whole process,
 //! and reading waits for them, so a slow receiver slows the reading and memory stays bounded.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::batch::{Batch, BatchBuilder, BatchSettings};
+use crate::dead_letter::DeadLetter;
 use crate::event::{EventSettings, EventWriter, Scratch};
 use crate::format::Kind;
 use crate::ledger::{Fate, Ledger, ObjectReport, Pending, Report, Tally};
 use crate::object::{Block, LineLimits, ObjectError, ObjectReader, ObjectRef, Skip, Store, Task};
-use crate::sink::{SendError, Sink};
+use crate::sink::{Evidence, HttpTransport, Rejected, SendError, Sink, Transport};
 use crate::stop::Stop;
 use crate::telemetry::Journal;
 
 /// Objects read at the same time, at most. Each holds a block of lines while it waits for its turn to send.
 const OBJECTS_AT_ONCE: usize = 4;
+
+/// Writing the dead letter of a batch takes no longer.
+const DEAD_LETTER_TIME: Duration = Duration::from_secs(30);
 
 /// Events are some two to three times as long as their lines, so a block of a third of a batch's bytes mostly makes one batch.
 const BLOCK_SHARE_OF_BATCH: usize = 3;
@@ -37,13 +42,16 @@ pub struct ShipSettings {
     pub concurrency: usize,
     /// See `MAX_LINE_BYTES`.
     pub max_line_bytes: usize,
+    /// See `POISON_LIMIT`.
+    pub poison_limit: usize,
 }
 
 /// Ships objects from a store to a sink.
 #[derive(Debug)]
-pub struct Shipper<S> {
+pub struct Shipper<T = HttpTransport> {
     store: Store,
-    sink: S,
+    sink: Sink<T>,
+    dead_letter: Option<DeadLetter>,
     settings: ShipSettings,
     journal: Journal,
     in_flight: Arc<Semaphore>,
@@ -89,11 +97,21 @@ struct Shipped {
     error: Option<SendError>,
 }
 
-impl<S: Sink> Shipper<S> {
-    /// A shipper from `store` to `sink`.
-    pub fn new(store: Store, sink: S, settings: ShipSettings, journal: Journal) -> Self {
+impl<T: Transport> Shipper<T> {
+    /// A shipper from `store` to `sink`. Without a dead letter, poison events fail their object.
+    pub fn new(store: Store, sink: Sink<T>, dead_letter: Option<DeadLetter>, settings: ShipSettings, journal: Journal) -> Self {
         let in_flight = Arc::new(Semaphore::new(settings.concurrency));
-        Shipper { store, sink, settings, journal, in_flight, progress: Progress::default() }
+        Shipper { store, sink, dead_letter, settings, journal, in_flight, progress: Progress::default() }
+    }
+
+    /// The task that a notification is to become: a dead letter is not shipped again, or it would go in circles.
+    pub fn notified(&self, task: Task) -> Task {
+        match (task, &self.dead_letter) {
+            (Task::Ship(object), Some(dead_letter)) if dead_letter.holds(object.name(), self.store.path(object.name())) => {
+                Task::Skip(object.name().clone(), Skip::DeadLetter)
+            }
+            (task, _) => task,
+        }
     }
 
     /// Where objects come from.
@@ -169,14 +187,16 @@ impl<S: Sink> Shipper<S> {
         report: &mut ObjectReport,
     ) -> Result<(), ShipError> {
         let opened = tokio::select! {
+            biased;
             opened = self.store.open(object) => opened?,
             () = run.stopped() => return Err(stopped(run)),
         };
         report.etag.clone_from(&opened.etag);
         let writer = Arc::new(EventWriter::new(&self.settings.events, &object.origin, opened.modified));
-        let mut reader = ObjectReader::new(object.name().clone(), opened, self.line_limits());
+        let mut reader = ObjectReader::new(object.name().clone(), opened, self.line_limits(), self.letter_bytes());
         let stop = run.child();
-        let mut sending = Sending { tasks: JoinSet::new(), ledger, run, stop: &stop, error: None };
+        let evidence = Arc::new(Mutex::new(Evidence::new(self.settings.poison_limit)));
+        let mut sending = Sending { tasks: JoinSet::new(), ledger, run, stop: &stop, evidence, error: None };
         let read = self.read_blocks(&mut reader, &writer, &mut sending).await;
         sending.finish().await;
         let sent = sending.error.take();
@@ -213,7 +233,7 @@ impl<S: Sink> Shipper<S> {
             self.progress.lines.fetch_add(block.len() as u64, Ordering::Relaxed);
             let pending = sending.ledger.read(block.len() as u64);
             let Some(permit) = self.permit(sending).await else { return Err(stopped(stop)) };
-            let task = Arc::clone(self).ship_block(block, pending, Arc::clone(writer), permit, sending.ends());
+            let task = Arc::clone(self).ship_block(block, pending, Arc::clone(writer), permit, sending.of_object());
             sending.tasks.spawn(task);
         }
     }
@@ -238,7 +258,7 @@ impl<S: Sink> Shipper<S> {
         mut pending: Pending,
         writer: Arc<EventWriter>,
         _permit: OwnedSemaphorePermit,
-        ends: Ends,
+        object: OfObject,
     ) -> Shipped {
         let mut shipped = Shipped::default();
         let mut builder = BatchBuilder::new(self.settings.batch);
@@ -247,40 +267,58 @@ impl<S: Sink> Shipper<S> {
             let (written, full) = builder.add(|out| writer.write(out, &line, &mut scratch));
             shipped.tally.line(written);
             if let Some(batch) = full
-                && !self.ship_batch(batch, &mut pending, &mut shipped, &ends).await
+                && !self.ship_batch(batch, &mut pending, &mut shipped, &object).await
             {
                 return shipped;
             }
         }
         if let Some(batch) = builder.finish() {
-            self.ship_batch(batch, &mut pending, &mut shipped, &ends).await;
+            self.ship_batch(batch, &mut pending, &mut shipped, &object).await;
         }
         shipped
     }
 
     /// Whether the block's next batch is to be sent as well.
-    async fn ship_batch(&self, batch: Batch, pending: &mut Pending, shipped: &mut Shipped, ends: &Ends) -> bool {
-        let delivery = self.sink.deliver(&batch, &ends.object).await;
+    async fn ship_batch(&self, batch: Batch, pending: &mut Pending, shipped: &mut Shipped, object: &OfObject) -> bool {
+        let delivery = self.sink.deliver(&batch, &object.evidence, &object.stop).await;
         shipped.tally.batches += 1;
         shipped.tally.requests += delivery.requests;
         shipped.tally.retries += delivery.requests.saturating_sub(1);
         // Each batch has its own share of what is pending, whether it is settled or not.
-        let share = pending.take(batch.events);
-        match delivery.result {
-            Ok(fate) => {
-                shipped.settled.push((share, fate));
-                true
+        let mut share = pending.take(batch.events() as u64);
+        shipped.settled.push((share.take(delivery.delivered as u64), Fate::Delivered));
+        shipped.settled.push((share.take(delivery.filtered as u64), Fate::Filtered));
+        let buried = self.bury(&delivery.poison, object).await;
+        if buried.is_ok() {
+            shipped.settled.push((share.take(delivery.poison.len() as u64), Fate::DeadLettered));
+        }
+        let Some(failure) = delivery.error.or(buried.err()) else { return true };
+        let stops = failure.stops_object();
+        if stops {
+            object.end(&failure);
+            shipped.error = Some(failure);
+        } else {
+            shipped.error.get_or_insert(failure);
+        }
+        !stops
+    }
+
+    /// Brings poison events to a safe place.
+    async fn bury(&self, poison: &[Rejected], object: &OfObject) -> Result<(), SendError> {
+        let Some(first) = poison.first() else { return Ok(()) };
+        match &self.dead_letter {
+            Some(dead_letter) => {
+                dead_letter.write(poison, object.stop.cap(DEAD_LETTER_TIME)).await.map_err(SendError::DeadLetter)
             }
-            Err(failure) if failure.stops_object() => {
-                ends.end(&failure);
-                shipped.error = Some(failure);
-                false
-            }
-            Err(failure) => {
-                shipped.error.get_or_insert(failure);
-                true
+            None => {
+                Err(SendError::Poison { endpoint: first.endpoint.clone(), events: poison.len(), answer: first.answer.clone() })
             }
         }
+    }
+
+    /// Where dead letters are sent again, the longest line of one: its event has each character twice at most, six times as long.
+    fn letter_bytes(&self) -> Option<usize> {
+        self.settings.events.resend.then_some(16 * self.settings.max_line_bytes)
     }
 
     fn line_limits(&self) -> LineLimits {
@@ -315,29 +353,31 @@ struct Sending<'a> {
     ledger: &'a mut Ledger,
     run: &'a Stop,
     stop: &'a Stop,
+    evidence: Arc<Mutex<Evidence>>,
     /// The first failure.
     error: Option<ShipError>,
 }
 
-/// What a failure ends.
-struct Ends {
+/// What the blocks of an object share.
+struct OfObject {
     run: Stop,
-    object: Stop,
+    stop: Stop,
+    evidence: Arc<Mutex<Evidence>>,
 }
 
-impl Ends {
+impl OfObject {
     /// Ends what the failure ends. Called before the failed task gives up its place, or the next one would still send.
     fn end(&self, failure: &SendError) {
         if failure.ends_run() {
             self.run.stop(&failure.to_string());
         }
-        self.object.stop(&failure.to_string());
+        self.stop.stop(&failure.to_string());
     }
 }
 
 impl Sending<'_> {
-    fn ends(&self) -> Ends {
-        Ends { run: self.run.clone(), object: self.stop.clone() }
+    fn of_object(&self) -> OfObject {
+        OfObject { run: self.run.clone(), stop: self.stop.clone(), evidence: Arc::clone(&self.evidence) }
     }
 
     /// Waits for all and books them. Requests already sent are awaited after a failure too: they may have been accepted.

@@ -35,8 +35,6 @@ enum ConfigError {
     Missing { name: &'static str, allowed: &'static str },
     #[error("{name} is set as well as {other}; unset one of the two")]
     Conflict { name: &'static str, other: &'static str },
-    #[error("{name} is set, and this version does not support it; unset it, so that nobody relies on it")]
-    NotSupported { name: &'static str },
 }
 
 impl fmt::Display for ConfigErrors {
@@ -89,15 +87,6 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
     /// Notes that only one of two variables can be set.
     pub fn conflict(&mut self, name: &'static str, other: &'static str) {
         self.errors.push(ConfigError::Conflict { name, other });
-    }
-
-    /// Notes every one of `names` that is set.
-    pub fn refuse(&mut self, names: &'static [&'static str]) {
-        for name in names {
-            if self.is_set(name) {
-                self.errors.push(ConfigError::NotSupported { name });
-            }
-        }
     }
 
     /// A variable that has a default. None after a mistake, which is noted.

@@ -81,8 +81,12 @@ fn a_local_file_has_a_path_instead_of_a_bucket() {
 
 #[test]
 fn labels_and_the_original_are_added_on_request() {
-    let settings =
-        EventSettings { schema: Schema::Native, include_original: true, labels: vec![("env".to_owned(), "pr\"od".to_owned())] };
+    let settings = EventSettings {
+        schema: Schema::Native,
+        include_original: true,
+        labels: vec![("env".to_owned(), "pr\"od".to_owned())],
+        ..EventSettings::default()
+    };
     let text = alb_line(1);
     let (event, _) = write_with(&settings, &bucket_origin(), &Line { text: text.as_bytes(), offset: 0, truncated: false });
     assert_eq!(event["labels"], json!({"env": "pr\"od"}));
@@ -237,7 +241,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_become_one_valid_event(text in prop::collection::vec(any::<u8>(), 1..400), truncated: bool, include_original: bool, schema in schema()) {
-        let settings = EventSettings { schema, include_original, labels: Vec::new() };
+        let settings = EventSettings { schema, include_original, ..EventSettings::default() };
         let (event, written) = write_with(&settings, &bucket_origin(), &Line { text: &text, offset: 1, truncated });
         prop_assert_eq!(written.kind.is_some(), parsed_part(&event, schema).is_some());
         prop_assert_eq!(written.kind.is_none() || include_original, event["event"]["original"].is_string());
@@ -247,7 +251,7 @@ proptest! {
     fn arbitrary_fields_become_one_valid_event(fields in prop::collection::vec(field(), 0..40), include_original: bool, schema in schema()) {
         let mut text = b"https 2026-03-02T10:15:04.123456Z app/web/1 198.51.100.9:41822 ".to_vec();
         text.extend(fields.join(&b' '));
-        let settings = EventSettings { schema, include_original, labels: Vec::new() };
+        let settings = EventSettings { schema, include_original, ..EventSettings::default() };
         let (event, written) = write_with(&settings, &bucket_origin(), &Line { text: &text, offset: 1, truncated: false });
         if let Some(invalid) = parsed_part(&event, schema).and_then(|elb| elb.get("invalid")) {
             prop_assert_eq!(invalid.as_object().expect("an object").len() as u64, u64::from(written.invalid_fields));
@@ -260,7 +264,7 @@ proptest! {
     #[test]
     fn an_original_is_the_line_where_that_is_utf8(text in "\\PC{1,200}") {
         let (event, _) = write_with(
-            &EventSettings { schema: Schema::Native, include_original: true, labels: Vec::new() },
+            &EventSettings { include_original: true, ..EventSettings::default() },
             &bucket_origin(),
             &Line { text: text.as_bytes(), offset: 1, truncated: false },
         );

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::BehaviorVersion;
 use elb_log_shipper::assemble::{Surroundings, assemble};
-use elb_log_shipper::config::{Config, Program, StoreConfig};
+use elb_log_shipper::aws::Aws;
+use elb_log_shipper::config::{Config, Program};
 use elb_log_shipper::handler::{HandlerError, handle, invocation_end};
 use elb_log_shipper::notification::Reply;
 use elb_log_shipper::queue::Queue;
 use elb_log_shipper::ship::Shipper;
-use elb_log_shipper::sink::Destination;
 use elb_log_shipper::telemetry::{self, Journal, LogFormat};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
@@ -40,13 +40,18 @@ async fn main() -> ExitCode {
 
 /// Builds the clients once and then serves one invocation after the other.
 async fn run(config: Config) -> Result<(), String> {
-    let aws = match config.store {
-        StoreConfig::S3 { .. } => Some(load_aws_config().await),
-        StoreConfig::Dir(_) => None,
-    };
+    let aws = Aws::new(|| Box::pin(aws_config::load_defaults(BehaviorVersion::latest())));
     let reserve = config.deadline_reserve;
-    let shipper = assemble(config, Surroundings { aws, dry_run: false, journal: journal(), seed: fastrand::u64(..) })?;
-    let queue = Arc::new(Queue::new(|| Box::pin(load_aws_config())));
+    let queue = Arc::new(Queue::new(aws.clone(), config.dead_letter_queue_url.clone()));
+    let surroundings = Surroundings {
+        aws,
+        local_files: false,
+        dry_run: false,
+        journal: journal(),
+        seed: fastrand::u64(..),
+        now: jiff::Timestamp::now,
+    };
+    let shipper = assemble(config, surroundings)?;
     let handler = |event: LambdaEvent<Value>| invoke(Arc::clone(&shipper), Arc::clone(&queue), event, reserve);
     lambda_runtime::run(service_fn(handler)).await.map_err(|error| error.to_string())
 }
@@ -59,12 +64,8 @@ fn journal() -> Journal {
     }
 }
 
-async fn load_aws_config() -> SdkConfig {
-    aws_config::load_defaults(BehaviorVersion::latest()).await
-}
-
 async fn invoke(
-    shipper: Arc<Shipper<Destination>>,
+    shipper: Arc<Shipper>,
     queue: Arc<Queue>,
     event: LambdaEvent<Value>,
     reserve: Duration,

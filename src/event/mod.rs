@@ -5,12 +5,14 @@ mod envelope;
 mod id;
 mod json;
 mod native;
+mod resend;
 mod vended;
 
 pub mod explain;
 
 use self::envelope::Envelope;
 pub use self::id::IdPrefix;
+pub use self::resend::{DEAD_LETTER_START, event_of};
 use crate::format::{Endpoint, Field, Kind, LineError, Name, Port, Reading, Record, Token, Type, Value, parse, show_invalid};
 use crate::object::{Line, Origin};
 
@@ -33,6 +35,8 @@ pub struct EventSettings {
     pub include_original: bool,
     /// Constant members of `labels`.
     pub labels: Vec<(String, String)>,
+    /// Send the events of dead letters again. Otherwise their lines are as unknown as any other.
+    pub resend: bool,
 }
 
 /// A name that lines of some kind can have in an event, dotted.
@@ -88,8 +92,10 @@ impl Shape {
 /// What one line became.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// The line's kind; none if it was not parsed.
+    /// The line's kind; none if it was not parsed, or held an event that was made before.
     pub kind: Option<Kind>,
+    /// Whether the event has the raw text only.
+    pub unparsed: bool,
     /// Whether it has fewer fields than its kind ever had.
     pub short: bool,
     /// Fields that were not of their type.
@@ -103,6 +109,7 @@ pub struct Written {
 pub struct EventWriter {
     schema: Schema,
     include_original: bool,
+    resend: bool,
     envelope: Envelope,
 }
 
@@ -141,8 +148,8 @@ impl EventWriter {
     /// A writer for the lines of one object. `modified` stands in for the time of lines that have none of their own where the
     /// key names none.
     pub fn new(settings: &EventSettings, origin: &Origin, modified: jiff::Timestamp) -> Self {
-        let EventSettings { schema, include_original, .. } = *settings;
-        EventWriter { schema, include_original, envelope: Envelope::new(settings, origin, modified) }
+        let EventSettings { schema, include_original, resend, .. } = *settings;
+        EventWriter { schema, include_original, resend, envelope: Envelope::new(settings, origin, modified) }
     }
 
     /// Appends the event of one line: parsed, or unparsed with its raw text. There is no line without an event.
@@ -151,6 +158,7 @@ impl EventWriter {
         let parsed = if line.truncated { Err(LineError::TooLong { at: line.text.len() }) } else { parse(line.text, tokens) };
         match parsed {
             Ok(record) => self.write_parsed(out, line, &record, fields),
+            Err(LineError::Json) if self.resend && line.text.starts_with(DEAD_LETTER_START) => self.write_again(out, line),
             Err(LineError::Json) => self.write_vended(out, line),
             Err(error) => self.write_unparsed(out, line, &error.to_string()),
         }
@@ -165,6 +173,7 @@ impl EventWriter {
         }
         Written {
             kind: Some(record.kind),
+            unparsed: false,
             short: record.is_short(),
             invalid_fields: count(fields.invalid.len()),
             extra_fields: count(record.extras().iter().filter(|token| !token.is_absent()).count()),
@@ -182,6 +191,17 @@ impl EventWriter {
         }
     }
 
+    /// The event of a dead letter keeps its id, and every digit.
+    fn write_again(&self, out: &mut Vec<u8>, line: &Line<'_>) -> Written {
+        match event_of(line.text) {
+            Some(event) => {
+                out.extend_from_slice(event.get().as_bytes());
+                Written::default()
+            }
+            None => self.write_unparsed(out, line, "a damaged line of a dead letter"),
+        }
+    }
+
     /// Unparsed events are the same in both schemas.
     fn write_unparsed(&self, out: &mut Vec<u8>, line: &Line<'_>, reason: &str) -> Written {
         self.envelope.write_head(out, line.offset, self.envelope.fallback_time.as_bytes());
@@ -194,7 +214,7 @@ impl EventWriter {
         out.extend_from_slice(br#"],"error":{"message":"#);
         json::string(out, reason);
         out.extend_from_slice(b"}}");
-        Written::default()
+        Written { unparsed: true, ..Written::default() }
     }
 }
 

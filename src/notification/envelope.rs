@@ -32,9 +32,9 @@ pub(super) fn queue_records(event: &Value) -> Option<&Vec<Value>> {
 pub(super) fn message(record: &Value) -> Result<Message, NotificationError> {
     let sqs = SqsRecord::deserialize(record).map_err(|error| NotificationError::malformed(error, record))?;
     let receipt = sqs.receipt();
-    let body: Value = serde_json::from_str(&sqs.body).unwrap_or(Value::String(sqs.body));
-    let tasks = tasks_of(&body).map_err(|error| error.to_string());
-    Ok(Message { id: sqs.message_id, receipt, tasks })
+    let event: Value = serde_json::from_str(&sqs.body).unwrap_or_else(|_| Value::from(sqs.body.as_str()));
+    let tasks = tasks_of(&event).map_err(|error| error.to_string());
+    Ok(Message { id: sqs.message_id, receipt, body: sqs.body, tasks })
 }
 
 fn open(event: &Value, tasks: &mut Vec<Task>, depth: usize) -> Result<(), NotificationError> {

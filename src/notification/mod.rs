@@ -35,6 +35,8 @@ pub struct Message {
     pub id: String,
     /// By which its visibility is changed; none where the event does not say.
     pub receipt: Option<Receipt>,
+    /// As it was sent.
+    pub body: String,
     /// What it asks for, or why it cannot be understood.
     pub tasks: Result<Vec<Task>, String>,
 }

@@ -49,7 +49,7 @@ impl DirStore {
     }
 
     /// Keys come from notifications, so one that leads out of its bucket is refused.
-    fn path(&self, name: &ObjectName) -> Result<PathBuf, ObjectError> {
+    pub(super) fn path(&self, name: &ObjectName) -> Result<PathBuf, ObjectError> {
         let stays_inside = |text: &str| {
             let mut components = Path::new(text).components();
             !text.is_empty() && components.all(|component| matches!(component, Component::Normal(_)))

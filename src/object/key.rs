@@ -39,6 +39,9 @@ pub enum Skip {
     /// A body of no bytes.
     #[error("an empty object")]
     Empty,
+    /// An object below `DEAD_LETTER_URL`.
+    #[error("a dead letter; replay sends its events again")]
+    DeadLetter,
     /// `s3:TestEvent`.
     #[error("the test event that S3 sends when notifications are switched on")]
     TestEvent,

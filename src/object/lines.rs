@@ -83,6 +83,11 @@ impl Lines {
         Lines { limits, block: Block::default(), scanned: 0, start: 0, offset: 0, dropped: 0 }
     }
 
+    /// Cuts lines off only at this length.
+    pub fn allow_lines_of(&mut self, bytes: usize) {
+        self.limits.line_bytes = bytes;
+    }
+
     /// The buffer to append text to.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.block.text

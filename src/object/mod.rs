@@ -240,6 +240,14 @@ impl Store {
         }
     }
 
+    /// The file of an object, where the store is a directory.
+    pub fn path(&self, name: &ObjectName) -> Option<PathBuf> {
+        match self {
+            Store::Dir(store) => store.path(name).ok(),
+            Store::S3(_) | Store::LocalFiles => None,
+        }
+    }
+
     /// Hands every key below a prefix to `found`, in order, until that says to stop by returning false. A page of keys at a
     /// time, so that millions need no memory.
     ///
@@ -253,7 +261,7 @@ impl Store {
     ) -> Result<(), String> {
         match self {
             Store::S3(store) => {
-                let mut pages = store.list(bucket, prefix);
+                let mut pages = store.list(bucket, prefix).await;
                 while let Some(page) = pages.next().await {
                     for object in page.map_err(|error| s3::detail(&error))?.contents.unwrap_or_default() {
                         if let Some(key) = object.key

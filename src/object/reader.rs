@@ -3,6 +3,7 @@
 use bytes::{Buf as _, Bytes};
 
 use super::{Block, Body, Inflate, InflateError, LineLimits, Lines, ObjectError, ObjectName, Opened, Progress};
+use crate::event::DEAD_LETTER_START;
 
 /// How much text is made from compressed bytes at once.
 const STEP_BYTES: usize = 64 * 1024;
@@ -17,7 +18,9 @@ pub struct ObjectReader {
     inflate: Inflate,
     /// None once the last block is handed out.
     lines: Option<Lines>,
-    /// Whether enough has come to know that the object is not refused.
+    /// How long the lines of a dead letter may be; none where it is read like any other object.
+    letter_bytes: Option<usize>,
+    /// Whether enough has come to know what the object is.
     begun: bool,
     /// How the body ended, once it has. What broke it off is handed out behind the lines that came before.
     end: Option<Result<(), ObjectError>>,
@@ -34,12 +37,14 @@ struct Source {
 }
 
 impl ObjectReader {
-    /// Reads what was opened under `name`.
-    pub fn new(name: ObjectName, opened: Opened, limits: LineLimits) -> Self {
+    /// Reads what was opened under `name`. A dead letter may have lines of `letter_bytes`, if that is not none: an event is longer
+    /// than the line that it was made of.
+    pub fn new(name: ObjectName, opened: Opened, limits: LineLimits, letter_bytes: Option<usize>) -> Self {
         ObjectReader {
             source: Source { name, body: opened.body, length: opened.length, received: 0, chunk: Bytes::new() },
             inflate: Inflate::default(),
             lines: Some(Lines::new(limits)),
+            letter_bytes,
             begun: false,
             end: None,
         }
@@ -75,13 +80,22 @@ impl ObjectReader {
         }
     }
 
-    /// Whether the object can no longer turn out to be one that is refused.
+    /// Whether it is known what the object is: one that is refused, a dead letter, or any other.
     fn begins_as_lines(&mut self) -> Result<bool, ObjectError> {
         let Some(lines) = &mut self.lines else { return Ok(true) };
         let text = lines.buffer();
         if let Some((_, format)) = REFUSED.iter().find(|(start, _)| text.starts_with(start)) {
             self.lines = None;
             return Err(ObjectError::Format { name: self.source.name.clone(), format });
+        }
+        if let Some(bytes) = self.letter_bytes {
+            if DEAD_LETTER_START.starts_with(text) && text.len() < DEAD_LETTER_START.len() {
+                return Ok(false);
+            }
+            if text.starts_with(DEAD_LETTER_START) {
+                lines.allow_lines_of(bytes);
+                return Ok(true);
+            }
         }
         Ok(!REFUSED.iter().any(|(start, _)| start.starts_with(text)))
     }

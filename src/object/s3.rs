@@ -1,17 +1,21 @@
 //! Objects in S3.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::ResponseChecksumValidation;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::list_objects_v2::{ListObjectsV2Error, ListObjectsV2Output};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_async::future::pagination_stream::PaginationStream;
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 
 use super::{Body, ObjectError, ObjectName, Opened};
+use crate::aws::Aws;
 
 /// How often a body is read on from where it broke before the object fails, unless it makes progress in between.
 const RESUMES: u32 = 5;
@@ -22,41 +26,63 @@ const MUCH_PROGRESS: u64 = 1024 * 1024;
 /// The wait before the first of these; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
+/// Writing an object takes no longer, retries included.
+const WRITE_TIME: Duration = Duration::from_secs(30);
+
 /// Amazon S3, or a server that speaks its protocol.
 #[derive(Clone, Debug)]
 pub struct S3Store {
-    client: Client,
+    aws: Aws,
+    path_style: bool,
+    client: Arc<OnceCell<Client>>,
 }
 
 impl S3Store {
-    /// A store with the region, credentials and endpoint of `shared`. `path_style` puts the bucket in the path instead of the
-    /// host name, which a server on an address needs.
-    pub fn new(shared: &aws_config::SdkConfig, path_style: bool) -> Self {
-        let config = aws_sdk_s3::config::Builder::from(shared)
-            .force_path_style(path_style)
-            // gzip has a checksum of its own, and a second one over a stream that is read slowly costs more than it finds.
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .build();
-        S3Store { client: Client::from_conf(config) }
+    /// A store with the region, credentials and endpoint of `aws`. `path_style` puts the bucket in the path instead of the host
+    /// name, which a server on an address needs.
+    pub fn new(aws: Aws, path_style: bool) -> Self {
+        S3Store { aws, path_style, client: Arc::default() }
     }
 
     /// The objects below a prefix, a page at a time.
-    pub(super) fn list(
+    pub(super) async fn list(
         &self,
         bucket: &str,
         prefix: &str,
     ) -> PaginationStream<Result<ListObjectsV2Output, SdkError<ListObjectsV2Error>>> {
-        self.client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send()
+        self.client().await.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send()
+    }
+
+    /// Writes an object.
+    pub(crate) async fn put(&self, bucket: &str, key: &str, body: ByteStream) -> Result<(), String> {
+        let request = self.client().await.put_object().bucket(bucket).key(key).content_type("application/gzip").body(body);
+        let time = TimeoutConfig::builder().operation_timeout(WRITE_TIME).build();
+        let limited = request.customize().config_override(aws_sdk_s3::config::Config::builder().timeout_config(time));
+        limited.send().await.map(drop).map_err(|error| format!("{}; allow s3:PutObject on it", detail(&error)))
+    }
+
+    async fn client(&self) -> &Client {
+        self.client.get_or_init(|| async { self.make_client().await }).await
+    }
+
+    async fn make_client(&self) -> Client {
+        let config = aws_sdk_s3::config::Builder::from(self.aws.config().await)
+            .force_path_style(self.path_style)
+            // gzip has a checksum of its own, and a second one over a stream that is read slowly costs more than it finds.
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .build();
+        Client::from_conf(config)
     }
 
     /// The first request is unconditional and names no version: events of one object may come in any order.
     pub(super) async fn open(&self, name: &ObjectName) -> Result<Opened, ObjectError> {
-        let request = self.client.get_object().bucket(&name.bucket).key(&name.key);
+        let client = self.client().await;
+        let request = client.get_object().bucket(&name.bucket).key(&name.key);
         let object = request.send().await.map_err(|error| open_error(name, &error))?;
         let modified = object.last_modified.and_then(|time| jiff::Timestamp::new(time.secs(), 0).ok()).unwrap_or_default();
         let length = object.content_length.and_then(|length| u64::try_from(length).ok());
         let body = S3Body {
-            client: self.client.clone(),
+            client: client.clone(),
             name: name.clone(),
             etag: object.e_tag.clone(),
             length,

@@ -1,50 +1,110 @@
 //! Where batches go.
 
-mod http;
+mod answer;
+mod course;
+mod credentials;
+mod endpoint;
+mod logstash;
 mod output;
-mod retry;
+mod pool;
+mod registry;
+mod transport;
 
-pub use self::http::{Endpoint, EndpointError, HttpSettings, HttpSink};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+pub use self::answer::{Answer, Fault, Response, Verdict};
+pub use self::course::{Course, Evidence, Failure, Form, Moment, Part, Poison, Step};
+pub use self::credentials::Credentials;
+pub use self::endpoint::{Endpoint, EndpointError, EndpointTemplate};
+pub use self::logstash::{Endpoints, Logstash, LogstashSettings};
 pub use self::output::OutputSink;
-pub use self::retry::{Answer, Fault, Refusal, Step, next_step};
+pub use self::pool::EndpointId;
+pub use self::registry::{List, Registry};
+pub use self::transport::{HttpSettings, HttpTransport, Transport};
 use crate::batch::Batch;
-use crate::ledger::Fate;
 use crate::stop::Stop;
 
 /// Takes batches. Whoever ships knows no more of where they go.
-pub trait Sink: Send + Sync + 'static {
-    /// Delivers one batch, or says why not. Ends soon after `stop` does.
-    fn deliver(&self, batch: &Batch, stop: &Stop) -> impl Future<Output = Delivery> + Send;
+#[derive(Debug)]
+pub enum Sink<T = HttpTransport> {
+    /// Logstash's http input.
+    Logstash(Arc<Logstash<T>>),
+    /// Standard output, one event a line.
+    Output(OutputSink),
+    /// Nowhere: a dry run.
+    Nowhere,
 }
 
-/// What became of a batch.
-#[derive(Debug)]
+/// What became of a batch. Events that are in none of the numbers are undelivered.
+#[derive(Debug, Default)]
 pub struct Delivery {
-    /// How its events ended.
-    pub result: Result<Fate, SendError>,
+    /// Events that were accepted.
+    pub delivered: usize,
+    /// Events that, by intent, were not sent.
+    pub filtered: usize,
+    /// Events that nobody will ever take.
+    pub poison: Vec<Rejected>,
     /// Requests begun.
     pub requests: u64,
+    /// Why events are undelivered, if any are.
+    pub error: Option<SendError>,
 }
 
-/// Why a batch was not delivered.
+/// An event that nobody will ever take.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    /// Its JSON.
+    pub event: Bytes,
+    /// Who refused it, without secrets.
+    pub endpoint: String,
+    /// With what answer.
+    pub answer: Answer,
+}
+
+/// Why events were not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// The endpoint answered in a way that no retry will change and every other batch would meet too.
-    #[error("{endpoint} answered {refusal}")]
+    #[error("{endpoint} answered {answer}")]
     Misconfigured {
         /// The URL without secrets.
         endpoint: String,
         /// What it answered.
-        refusal: Refusal,
+        answer: Answer,
     },
-    /// The endpoint does not accept this body.
-    #[error("{endpoint} refused the batch: {refusal}")]
-    Refused {
+    /// The endpoint refused a batch down to a single event, and has accepted no other body of the object.
+    #[error(
+        "{endpoint} refused a batch down to a single event and has accepted nothing else of the object, so that the endpoint may be at fault: {answer}"
+    )]
+    NoWitness {
         /// The URL without secrets.
         endpoint: String,
         /// What it answered.
-        refusal: Refusal,
+        answer: Answer,
     },
+    /// The endpoint refuses more events than can be by accident.
+    #[error("{endpoint} refused more events of the object than POISON_LIMIT allows; the last one: {answer}")]
+    PoisonLimit {
+        /// The URL without secrets.
+        endpoint: String,
+        /// What it answered.
+        answer: Answer,
+    },
+    /// Events were refused for good, and there is no place for them.
+    #[error("{endpoint} refuses {events} events of the object for good, and DEAD_LETTER_URL names no place for them: {answer}")]
+    Poison {
+        /// The URL without secrets.
+        endpoint: String,
+        /// How many of the batch.
+        events: usize,
+        /// What it answered to the first.
+        answer: Answer,
+    },
+    /// The place for such events did not take them.
+    #[error("{0}")]
+    DeadLetter(String),
     /// It was tried until the retry budget was spent.
     #[error(
         "gave up after {requests} requests, because RETRY_BUDGET ({budget_s} s) leaves no time for another; the last one to {endpoint}: {last}"
@@ -57,7 +117,7 @@ pub enum SendError {
         /// The budget in seconds.
         budget_s: u64,
         /// What happened to the last one.
-        last: String,
+        last: Answer,
     },
     /// The run ended before it was delivered.
     #[error("the run ended before the batch was delivered{}", .last.as_ref().map(|last| format!("; the last request: {last}")).unwrap_or_default())]
@@ -65,44 +125,45 @@ pub enum SendError {
         /// What happened to the last request, if there was one.
         last: Option<String>,
     },
+    /// There are no credentials.
+    #[error("{0}")]
+    Credentials(String),
     /// The output could not be written.
     #[error("writing the events failed: {0}")]
     Output(String),
 }
 
 impl SendError {
-    /// Whether nothing more of the object is to be sent. A batch that was refused fails the object, and the rest of it is
+    /// Whether nothing more of the object is to be sent. Poison without a place fails the object, and the rest of it is
     /// delivered all the same.
     pub fn stops_object(&self) -> bool {
-        !matches!(self, SendError::Refused { .. })
+        !matches!(self, SendError::Poison { .. } | SendError::DeadLetter(_))
     }
 
     /// Whether every other object of the run would fail in the same way.
     pub fn ends_run(&self) -> bool {
         match self {
-            SendError::Misconfigured { .. } | SendError::BudgetSpent { .. } | SendError::Output(_) => true,
-            SendError::Refused { .. } | SendError::Stopped { .. } => false,
+            SendError::Misconfigured { .. }
+            | SendError::BudgetSpent { .. }
+            | SendError::Credentials(_)
+            | SendError::Output(_) => true,
+            SendError::NoWitness { .. }
+            | SendError::PoisonLimit { .. }
+            | SendError::Poison { .. }
+            | SendError::DeadLetter(_)
+            | SendError::Stopped { .. } => false,
         }
     }
 }
 
-/// The places that the program itself sends to.
-#[derive(Debug)]
-pub enum Destination {
-    /// Logstash's http input.
-    Http(HttpSink),
-    /// Standard output, one event a line.
-    Output(OutputSink),
-    /// Nowhere: a dry run.
-    Nowhere,
-}
-
-impl Sink for Destination {
-    async fn deliver(&self, batch: &Batch, stop: &Stop) -> Delivery {
+impl<T: Transport> Sink<T> {
+    /// Delivers one batch, or says what of it not and why. `evidence` is what the batches of one object share. Ends soon after
+    /// `stop` does.
+    pub async fn deliver(&self, batch: &Batch, evidence: &Mutex<Evidence>, stop: &Stop) -> Delivery {
         match self {
-            Destination::Http(sink) => sink.deliver(batch, stop).await,
-            Destination::Output(sink) => sink.deliver(batch, stop).await,
-            Destination::Nowhere => Delivery { result: Ok(Fate::Filtered), requests: 0 },
+            Sink::Logstash(logstash) => logstash.deliver(batch, evidence, stop).await,
+            Sink::Output(output) => output.deliver(batch).await,
+            Sink::Nowhere => Delivery { filtered: batch.events(), ..Delivery::default() },
         }
     }
 }

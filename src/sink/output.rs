@@ -3,10 +3,8 @@
 use tokio::io::{AsyncWriteExt as _, Stdout};
 use tokio::sync::Mutex;
 
-use super::{Delivery, SendError, Sink};
+use super::{Delivery, SendError};
 use crate::batch::Batch;
-use crate::ledger::Fate;
-use crate::stop::Stop;
 
 /// Writes batches of lines to standard output.
 #[derive(Debug)]
@@ -19,16 +17,17 @@ impl OutputSink {
     pub fn stdout() -> Self {
         OutputSink { stdout: Mutex::new(tokio::io::stdout()) }
     }
-}
 
-impl Sink for OutputSink {
-    async fn deliver(&self, batch: &Batch, _stop: &Stop) -> Delivery {
+    /// Writes a batch.
+    pub async fn deliver(&self, batch: &Batch) -> Delivery {
         let mut stdout = self.stdout.lock().await;
         let written = async {
-            stdout.write_all(&batch.body).await?;
+            stdout.write_all(&batch.body.bytes).await?;
             stdout.flush().await
         };
-        let result = written.await.map(|()| Fate::Delivered).map_err(|error| SendError::Output(error.to_string()));
-        Delivery { result, requests: 0 }
+        match written.await {
+            Ok(()) => Delivery { delivered: batch.events(), ..Delivery::default() },
+            Err(error) => Delivery { error: Some(SendError::Output(error.to_string())), ..Delivery::default() },
+        }
     }
 }

@@ -237,7 +237,9 @@ pub struct Seen {
 
 impl Seen {
     pub fn events(&self) -> Vec<Value> {
-        serde_json::from_slice(&gunzip(&self.body)).expect("a gzipped JSON array")
+        let gzipped = self.headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip");
+        let text = if gzipped { gunzip(&self.body) } else { self.body.clone() };
+        serde_json::from_slice(&text).expect("a JSON array")
     }
 }
 

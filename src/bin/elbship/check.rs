@@ -4,14 +4,14 @@
 
 use std::io::Write as _;
 
-use elb_log_shipper::assemble::http_sink;
-use elb_log_shipper::batch::{Batch, BatchBuilder, BatchSettings, Framing};
+use elb_log_shipper::assemble::logstash;
+use elb_log_shipper::batch::{BatchBuilder, BatchSettings, Body, Framing};
 use elb_log_shipper::config::{Config, Target};
-use elb_log_shipper::sink::{Answer, Endpoint, Fault, HttpSink};
+use elb_log_shipper::sink::{Answer, Endpoint, Fault, HttpTransport, Logstash, Response};
 use serde_json::json;
 
 use crate::cli::{CheckArgs, ShipArgs};
-use crate::run::{Exit, configure, print};
+use crate::run::{Exit, configure, print, surroundings};
 
 /// Runs the command.
 pub async fn run(args: CheckArgs) -> Exit {
@@ -28,12 +28,12 @@ async fn try_run(args: CheckArgs) -> Result<(), Exit> {
     };
     // Bodies are those that the shipper would send.
     let batch = BatchSettings { framing: Framing::JsonArray, ..ship.batch };
-    let endpoints = target.endpoints.clone();
-    let sink = http_sink(target, ship.concurrency, fastrand::u64(..)).map_err(Exit::Failed)?;
+    let sink = logstash(*target, ship.concurrency, &surroundings(true, false)).map_err(Exit::Failed)?;
+    let endpoints = sink.endpoints().await.map_err(Exit::Failed)?;
     let mut failed = 0;
     for endpoint in &endpoints {
         print(&endpoint.to_string())?;
-        failed += usize::from(!check(&sink, endpoint, batch, args.canary).await);
+        failed += usize::from(!check(&sink, endpoint, batch, args.canary).await.map_err(Exit::Failed)?);
     }
     match failed {
         0 => Ok(()),
@@ -42,28 +42,33 @@ async fn try_run(args: CheckArgs) -> Result<(), Exit> {
 }
 
 /// Tries one endpoint. What a failure makes meaningless is not tried any more.
-async fn check(sink: &HttpSink, endpoint: &Endpoint, settings: BatchSettings, canary: bool) -> bool {
-    let empty = body(settings, |out| out.extend_from_slice(b""));
-    let reached = sink.probe(endpoint, &empty).await;
+async fn check(
+    sink: &Logstash<HttpTransport>,
+    endpoint: &Endpoint,
+    settings: BatchSettings,
+    canary: bool,
+) -> Result<bool, String> {
+    let reached = sink.try_once(endpoint, &body(settings, |_| {})).await?;
     if !tell("an empty batch", &reached, explain_empty(&reached)) {
-        return false;
+        return Ok(false);
     }
     let large = body(settings, |out| out.resize(settings.bytes.saturating_sub(1), b' '));
-    let answer = sink.probe(endpoint, &large).await;
+    let answer = sink.try_once(endpoint, &large).await?;
     let mut good = tell(&format!("a batch of BATCH_BYTES ({} bytes)", settings.bytes), &answer, explain_large(&answer));
     if good && canary {
-        let answer = sink.probe(endpoint, &body(settings, write_canary)).await;
+        let answer = sink.try_once(endpoint, &body(settings, write_canary)).await?;
         good = tell("one event, tagged elbship-canary: look for it in Elasticsearch", &answer, explain_empty(&answer));
     }
-    good
+    Ok(good)
 }
 
 /// A body with what `write` appends between the brackets.
-fn body(settings: BatchSettings, write: impl FnOnce(&mut Vec<u8>)) -> Batch {
+fn body(settings: BatchSettings, write: impl FnOnce(&mut Vec<u8>)) -> Body {
     let mut builder = BatchBuilder::new(BatchSettings { events: 2, bytes: usize::MAX, ..settings });
     builder.add(write);
     // What was added is a batch, even if it is no event.
-    builder.finish().unwrap_or_else(|| Batch { body: Default::default(), compression: settings.compression, events: 0 })
+    let batch = builder.finish();
+    batch.map_or_else(|| Body { bytes: Default::default(), compression: settings.compression }, |batch| batch.body)
 }
 
 fn write_canary(out: &mut Vec<u8>) {
@@ -94,22 +99,25 @@ fn print_line(line: &str) {
 
 fn explain_empty(answer: &Answer) -> Option<String> {
     let advice = match answer {
-        Answer::Response { status: 200 | 201 | 202 | 204, .. } => return None,
-        Answer::Response { status: 401 | 403, .. } => {
-            "the input wants other credentials: set LOGSTASH_USER and LOGSTASH_PASSWORD to its user and password"
+        Answer::Response(Response { status: 200 | 201 | 202 | 204, .. }) => return None,
+        Answer::Response(Response { status: 401 | 403, .. }) => {
+            "the input wants other credentials: set LOGSTASH_USER and LOGSTASH_PASSWORD, or the secret, to its user and password"
         }
-        Answer::Response { status: 408 | 429 | 503, .. } => {
+        Answer::Response(Response { status: 408 | 429 | 503, .. }) => {
             "Logstash is reached, and busy: its queue is full or its pipeline blocked; look at what is behind it, then try again"
         }
-        Answer::Response { status: 300..=399, .. } => {
+        Answer::Response(Response { status: 300..=399, .. }) => {
             "something in between redirects: give the http input's own URL, redirects are not followed"
         }
-        Answer::Response { status: 400 | 415 | 422, .. } => {
+        Answer::Response(Response { status: 400 | 415 | 422, .. }) => {
             "the body was not accepted: leave the input's additional_codecs at its default, or try COMPRESSION=none if a proxy does not pass gzip on"
         }
-        Answer::Response { status: 500.., .. } => "Logstash, or a proxy before it, fails: look at its log",
-        Answer::Response { .. } => "this is no Logstash http input: check host, port and path",
+        Answer::Response(Response { status: 500.., .. }) => "Logstash, or a proxy before it, fails: look at its log",
+        Answer::Response(_) => "this is no Logstash http input: check host, port and path",
         Answer::NoResponse(Fault::Connect(detail)) => return Some(explain_connect(detail)),
+        Answer::NoResponse(Fault::NotHttp(_)) => {
+            "what answers speaks no HTTP: give the port of an http input, not that of a beats or tcp input; or https is spoken where http was given"
+        }
         Answer::NoResponse(Fault::Broken(_)) => {
             "the connection broke: is https spoken where http was given, is this the Beats port, or is Logstash blocked?"
         }
@@ -122,7 +130,7 @@ fn explain_empty(answer: &Answer) -> Option<String> {
 
 fn explain_large(answer: &Answer) -> Option<String> {
     match answer {
-        Answer::Response { status: 413, .. } => {
+        Answer::Response(Response { status: 413, .. }) => {
             Some("batches are too large for it: lower BATCH_BYTES, or raise max_content_length of the input or the body limit of a proxy".to_owned())
         }
         other => explain_empty(other),

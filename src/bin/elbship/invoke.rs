@@ -32,7 +32,7 @@ async fn try_run(args: InvokeArgs) -> Result<(), Exit> {
         }
     };
     let to_stderr = writes_to_stdout(&config, &ship);
-    let shipper = build(config, &ship, true).await?;
+    let shipper = build(config, &ship, true)?;
     // Messages of an event in a file are in no queue that would have to be told.
     match handle(&shipper, None, &notification, &Stop::at(None)).await {
         Ok(Handled { reply, report }) => {

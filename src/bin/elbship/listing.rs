@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use elb_log_shipper::object::{KeyFacts, ObjectName, ObjectRef, Origin, Place, Task, from_aws_logs, key_of, skip_reason};
 use elb_log_shipper::ship::Shipper;
-use elb_log_shipper::sink::Destination;
 use jiff::Timestamp;
 use tokio::sync::mpsc::Sender;
 use walkdir::{DirEntry, WalkDir};
@@ -32,7 +31,7 @@ struct Found {
 
 impl Selection {
     /// Sends a task for every object, in order. A path that is unreadable or matches nothing is a failed task of its own.
-    pub async fn send_tasks(self, shipper: Arc<Shipper<Destination>>, tasks: Sender<Task>) {
+    pub async fn send_tasks(self, shipper: Arc<Shipper>, tasks: Sender<Task>) {
         let mut total = Found::default();
         for path in &self.paths {
             let mut found = Found::default();
@@ -60,7 +59,7 @@ impl Selection {
 
     async fn list_bucket(
         &self,
-        shipper: &Shipper<Destination>,
+        shipper: &Shipper,
         bucket: &str,
         prefix: &str,
         tasks: &Sender<Task>,

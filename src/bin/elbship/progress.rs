@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use elb_log_shipper::ship::Shipper;
-use elb_log_shipper::sink::Destination;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use tokio::task::JoinHandle;
 
@@ -18,7 +17,7 @@ pub struct Bar {
 }
 
 /// Draws a run's progress on standard error. Where that is no terminal, nothing is drawn.
-pub fn watch(shipper: Arc<Shipper<Destination>>) -> Bar {
+pub fn watch(shipper: Arc<Shipper>) -> Bar {
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
         bar.set_style(style);

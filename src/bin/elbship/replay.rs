@@ -26,11 +26,12 @@ async fn try_run(args: ReplayArgs) -> Result<(), Exit> {
     if s3_needed && taken_as.is_some() {
         return Err(Exit::Usage("--as is for local files; objects in S3 have their own names".to_owned()));
     }
-    let config = configure(&ship, None)?;
+    let mut config = configure(&ship, None)?;
+    config.ship.events.resend = true;
     if !has_audience() {
         telemetry::init(LogFormat::StderrJson, config.log_level);
     }
-    let shipper = build(config, &ship, s3_needed).await?;
+    let shipper = build(config, &ship, s3_needed)?;
     let (sender, tasks) = mpsc::channel(LISTED_AHEAD);
     let listing = tokio::spawn(Selection { paths, taken_as, since, until }.send_tasks(shipper.clone(), sender));
     let bar = progress::watch(shipper.clone());

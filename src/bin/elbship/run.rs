@@ -6,11 +6,12 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
+use aws_config::BehaviorVersion;
 use elb_log_shipper::assemble::{Surroundings, assemble};
-use elb_log_shipper::config::{Config, Program, StoreConfig, Target};
+use elb_log_shipper::aws::Aws;
+use elb_log_shipper::config::{Config, Program, Target};
 use elb_log_shipper::ledger::Report;
 use elb_log_shipper::ship::Shipper;
-use elb_log_shipper::sink::Destination;
 use elb_log_shipper::telemetry::Journal;
 
 use crate::cli::ShipArgs;
@@ -43,6 +44,10 @@ pub fn configure(args: &ShipArgs, object_store: Option<String>) -> Result<Config
         ("OBJECT_STORE", object_store),
     ];
     let lookup = |name: &str| {
+        // A flag beats its variable, and the variable that stands for the same.
+        if name == "REGISTRY_URL" && args.to.is_some() {
+            return None;
+        }
         let flag = flags.iter().find(|(known, _)| *known == name).and_then(|(_, value)| value.clone());
         flag.or_else(|| Some(env::var_os(name)?.to_string_lossy().into_owned()))
     };
@@ -54,14 +59,21 @@ pub fn writes_to_stdout(config: &Config, args: &ShipArgs) -> bool {
     matches!(config.target, Target::Output) && !args.dry_run
 }
 
-/// Builds the shipper. Region and credentials are looked up only where S3 is `needed`.
-pub async fn build(config: Config, args: &ShipArgs, s3_needed: bool) -> Result<Arc<Shipper<Destination>>, Exit> {
-    let aws = match config.store {
-        StoreConfig::S3 { .. } if s3_needed => Some(aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await),
-        StoreConfig::S3 { .. } | StoreConfig::Dir(_) => None,
-    };
-    assemble(config, Surroundings { aws, dry_run: args.dry_run, journal: Journal::Log, seed: fastrand::u64(..) })
-        .map_err(Exit::Failed)
+/// Builds the shipper. Without `store_needed` all objects are local files.
+pub fn build(config: Config, args: &ShipArgs, store_needed: bool) -> Result<Arc<Shipper>, Exit> {
+    assemble(config, surroundings(!store_needed, args.dry_run)).map_err(Exit::Failed)
+}
+
+/// What a person's machine adds to the configuration.
+pub fn surroundings(local_files: bool, dry_run: bool) -> Surroundings {
+    Surroundings {
+        aws: Aws::new(|| Box::pin(aws_config::load_defaults(BehaviorVersion::latest()))),
+        local_files,
+        dry_run,
+        journal: Journal::Log,
+        seed: fastrand::u64(..),
+        now: jiff::Timestamp::now,
+    }
 }
 
 /// Whether a person watches.
@@ -90,6 +102,9 @@ pub fn summary(report: &Report) -> String {
     }
     if counts.unparsed > 0 {
         parts.push(format!("{} unparsed", counts.unparsed));
+    }
+    if counts.dead_lettered > 0 {
+        parts.push(format!("{} in the dead letter", counts.dead_lettered));
     }
     if counts.undelivered > 0 {
         parts.push(format!("{} UNDELIVERED", counts.undelivered));

@@ -1,0 +1,144 @@
+//! Where to send: URLs, and what an entry of the registry's list becomes.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use reqwest::Url;
+
+/// A URL to send to.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    url: Url,
+    /// Where to connect to, if that is not what the URL's host name resolves to.
+    address: Option<SocketAddr>,
+}
+
+/// Why a text is no endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// It is no URL.
+    #[error("is no URL ({0}); write http://host:port/ or https://host:port/path")]
+    NotAUrl(String),
+    /// It has another scheme.
+    #[error("has the scheme {0:?}; only http and https are spoken")]
+    Scheme(String),
+    /// It holds a user or a password.
+    #[error("holds credentials; put them in LOGSTASH_USER and LOGSTASH_PASSWORD, where they are kept out of logs")]
+    Credentials,
+}
+
+/// What an address of the registry's list becomes; `REGISTRY_ENDPOINT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointTemplate(String);
+
+impl Endpoint {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// Anything but an http or https URL without user and password.
+    pub fn parse(text: &str) -> Result<Self, EndpointError> {
+        let url = Url::parse(text).map_err(|error| EndpointError::NotAUrl(error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(EndpointError::Scheme(url.scheme().to_owned()));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(EndpointError::Credentials);
+        }
+        Ok(Endpoint { url, address: None })
+    }
+
+    /// The URL to send to.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The address to connect to instead of what the URL's host name resolves to.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+}
+
+impl EndpointTemplate {
+    /// Reads a URL with the place holders `{ip}` and `{port}`. Without `{ip}` its host is the name that the server's certificate
+    /// is checked against.
+    ///
+    /// # Errors
+    /// What makes no endpoint of an address.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let template = EndpointTemplate(text.to_owned());
+        if !text.contains("{port}") {
+            return Err("does not say where the port goes: {port}".to_owned());
+        }
+        template.endpoint(SocketAddr::from(([10, 0, 0, 1], 1))).map_err(|error| error.to_string())?;
+        Ok(template)
+    }
+
+    /// The endpoint at an address.
+    ///
+    /// # Errors
+    /// None for a template that has been read.
+    pub fn endpoint(&self, address: SocketAddr) -> Result<Endpoint, EndpointError> {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        let endpoint = Endpoint::parse(&self.0.replace("{ip}", &ip).replace("{port}", &address.port().to_string()))?;
+        let address = (!self.0.contains("{ip}")).then_some(address);
+        Ok(Endpoint { address, ..endpoint })
+    }
+}
+
+/// The URL without its query, which may hold a token.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = self.url.clone();
+        shown.set_query(None);
+        shown.set_fragment(None);
+        f.write_str(shown.as_str())?;
+        match self.address {
+            Some(address) => write!(f, " at {address}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_http_urls_and_are_shown_without_their_query() {
+        let parse = |text: &str| Endpoint::parse(text).map(|endpoint| endpoint.to_string()).map_err(|error| error.to_string());
+        assert_eq!(parse("http://127.0.0.1:8080"), Ok("http://127.0.0.1:8080/".to_owned()));
+        assert_eq!(parse("https://logs.example/in?token=secret#x"), Ok("https://logs.example/in".to_owned()));
+        let error = |text: &str| parse(text).unwrap_err();
+        assert!(error("logs.example:8080").starts_with("has the scheme \"logs.example\""), "{}", error("logs.example:8080"));
+        assert!(error("8080").starts_with("is no URL"), "{}", error("8080"));
+        assert!(error("https://user:secret@logs.example/").starts_with("holds credentials"));
+        assert!(!error("https://user:secret@logs.example/").contains("secret"));
+        assert!(!format!("{:?}", Endpoint::parse("http://h/?token=secret")).contains("secret"));
+    }
+
+    #[test]
+    fn an_address_of_the_registry_becomes_an_endpoint() {
+        let endpoint = |template: &str, address: &str| {
+            let template = EndpointTemplate::parse(template).unwrap();
+            template.endpoint(address.parse().unwrap()).unwrap().to_string()
+        };
+        assert_eq!(endpoint("http://{ip}:{port}/", "10.0.0.5:8080"), "http://10.0.0.5:8080/");
+        assert_eq!(endpoint("http://{ip}:{port}/in", "[fd00::5]:8080"), "http://[fd00::5]:8080/in");
+        assert_eq!(
+            endpoint("https://logstash.internal:{port}/", "10.0.0.5:8443"),
+            "https://logstash.internal:8443/ at 10.0.0.5:8443"
+        );
+        for wrong in ["http://{ip}/", "ftp://{ip}:{port}/", "{ip}:{port}", "http://user:secret@{ip}:{port}/"] {
+            assert!(EndpointTemplate::parse(wrong).is_err(), "{wrong} makes no endpoint");
+        }
+    }
+}
