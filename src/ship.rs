@@ -159,7 +159,7 @@ impl<T: Transport> Shipper<T> {
         let started = Instant::now();
         let mut report = ObjectReport::unread(object.name());
         if run.is_stopped() {
-            report.error = Some(format!("not begun: {}", why_stopped(run)));
+            report.error = Some(format!("not begun: {}", run.why()));
         } else {
             let mut ledger = Ledger::default();
             let result = self.read_and_send(object, run, &mut ledger, &mut report).await;
@@ -423,12 +423,5 @@ async fn finish_one(running: &mut JoinSet<(usize, ObjectReport)>, reports: &mut 
 }
 
 fn stopped(stop: &Stop) -> ShipError {
-    ShipError::Stopped(format!("stopped before the object's end: {}", why_stopped(stop)))
-}
-
-fn why_stopped(stop: &Stop) -> String {
-    stop.reason().map_or_else(
-        || "the time for the run is used up (DEADLINE_RESERVE)".to_owned(),
-        |reason| format!("the run ended, because {reason}"),
-    )
+    ShipError::Stopped(format!("stopped before the object's end: {}", stop.why()))
 }

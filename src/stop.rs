@@ -40,6 +40,14 @@ impl Stop {
         self.reason.get().or_else(|| self.parent_reason.get()).map(String::as_str)
     }
 
+    /// Why it has ended, as a sentence's end.
+    pub fn why(&self) -> String {
+        self.reason().map_or_else(
+            || "the time for the run is used up (DEADLINE_RESERVE)".to_owned(),
+            |reason| format!("the run ended, because {reason}"),
+        )
+    }
+
     /// Whether nothing new is to be begun.
     pub fn is_stopped(&self) -> bool {
         self.token.is_cancelled() || self.deadline.is_some_and(|deadline| deadline <= Instant::now())

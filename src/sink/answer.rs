@@ -76,16 +76,7 @@ impl Answer {
         match self {
             Answer::NoResponse(Fault::Connect(_) | Fault::NotHttp(_)) => Verdict::Down,
             Answer::NoResponse(Fault::Broken(_) | Fault::Timeout) => Verdict::Busy,
-            Answer::Response(response) => match response.status {
-                200 | 201 | 202 | 204 => Verdict::Accepted,
-                500 => Verdict::Failing,
-                501 | 505 => Verdict::Misconfigured,
-                408 | 429 | 502..=599 => Verdict::Busy,
-                413 => Verdict::TooLarge,
-                400 | 415 | 422 => Verdict::Refused,
-                401 | 403 => Verdict::Denied,
-                _ => Verdict::Misconfigured,
-            },
+            Answer::Response(response) => response.verdict(),
         }
     }
 
@@ -102,6 +93,21 @@ impl Answer {
         match self {
             Answer::Response(response) => Some(response.status),
             Answer::NoResponse(_) => None,
+        }
+    }
+}
+
+impl Response {
+    fn verdict(&self) -> Verdict {
+        match self.status {
+            200 | 201 | 202 | 204 => Verdict::Accepted,
+            500 => Verdict::Failing,
+            501 | 505 => Verdict::Misconfigured,
+            408 | 429 | 502..=599 => Verdict::Busy,
+            413 => Verdict::TooLarge,
+            400 | 415 | 422 => Verdict::Refused,
+            401 | 403 => Verdict::Denied,
+            _ => Verdict::Misconfigured,
         }
     }
 }
@@ -129,14 +135,11 @@ impl fmt::Display for Response {
         if !self.text.is_empty() {
             write!(f, ", {:?}", self.text)?;
         }
-        match self.status {
-            401 | 403 => f.write_str("; check LOGSTASH_USER and LOGSTASH_PASSWORD, or the secret"),
-            413 => f.write_str("; lower BATCH_BYTES or raise the input's max_content_length"),
-            400 | 415 | 422 => Ok(()),
-            status if status < 500 || matches!(status, 501 | 505) => {
-                f.write_str("; is LOGSTASH_URL that of a Logstash http input?")
-            }
-            _ => Ok(()),
+        match self.verdict() {
+            Verdict::Denied => f.write_str("; check LOGSTASH_USER and LOGSTASH_PASSWORD, or the secret"),
+            Verdict::TooLarge => f.write_str("; lower BATCH_BYTES or raise the input's max_content_length"),
+            Verdict::Misconfigured => f.write_str("; is LOGSTASH_URL that of a Logstash http input?"),
+            Verdict::Accepted | Verdict::Busy | Verdict::Failing | Verdict::Down | Verdict::Refused => Ok(()),
         }
     }
 }

@@ -158,7 +158,7 @@ impl<T: Transport> Logstash<T> {
     ) -> Result<(), SendError> {
         while let Some(part) = sending.course.part().cloned() {
             if stop.is_stopped() {
-                return Err(SendError::Stopped { last: sending.last.take() });
+                return Err(SendError::Stopped { why: stop.why(), last: sending.last.take() });
             }
             let body = sending.body_of(&part);
             let Attempt { chosen, answer, authorization } = self.attempt(&body, sending, stop).await?;

@@ -120,8 +120,10 @@ pub enum SendError {
         last: Answer,
     },
     /// The run ended before it was delivered.
-    #[error("the run ended before the batch was delivered{}", .last.as_ref().map(|last| format!("; the last request: {last}")).unwrap_or_default())]
+    #[error("stopped before a batch was delivered: {why}{}", .last.as_ref().map(|last| format!("; its last request: {last}")).unwrap_or_default())]
     Stopped {
+        /// Why the run ended.
+        why: String,
         /// What happened to the last request, if there was one.
         last: Option<String>,
     },
