@@ -68,12 +68,12 @@ fn check_object(shared: &Shared, object: &Object, report: &ObjectReport, dead: &
     if counts.dead_lettered as usize > shared.schedule.ship.poison_limit {
         wrong("more is dead-lettered than POISON_LIMIT allows");
     }
+    if report.complete && (object.kept != Kept::Whole || counts.lines != object.ids.len() as u64) {
+        wrong("complete, and not read to its end");
+    }
     if report.is_success() {
         let safe = |id: &&String| dead.contains(*id) || shared.with(|state| state.accepted.contains(*id));
-        if object.kept != Kept::Whole {
-            wrong("an object that cannot be read is a success");
-        }
-        if counts.undelivered > 0 || counts.lines != object.ids.len() as u64 || !object.ids.iter().all(|id| safe(&id)) {
+        if counts.undelivered > 0 || !report.complete || !object.ids.iter().all(|id| safe(&id)) {
             wrong("a success that is none");
         }
     } else if report.permanent && object.kept == Kept::Whole {
@@ -115,6 +115,15 @@ fn check_ids(shared: &Shared, dead: &BTreeSet<String>) {
 }
 
 impl Shared {
+    /// Nothing is given up of an object of which no endpoint has accepted anything: a wrong address refuses everything, too.
+    pub fn check_witness(&self, given_up: &[String]) {
+        for object in self.schedule.objects.iter().filter(|object| object.ids.iter().any(|id| given_up.contains(id))) {
+            if !self.with(|state| object.ids.iter().any(|id| state.accepted_now.contains(id))) {
+                self.wrong(format!("{}: {} events are given up without a witness", object.key, given_up.len()));
+            }
+        }
+    }
+
     /// The ids in a dead letter.
     pub fn ids_of_letters(&self, body: &[u8]) -> Vec<String> {
         let mut text = String::new();

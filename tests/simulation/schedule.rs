@@ -173,7 +173,7 @@ impl Object {
         let key = alb_key(&format!("{number}x{:08x}", rng.u32(..)));
         let prefix = IdPrefix::of(&ObjectName { bucket: BUCKET.to_owned(), key: key.clone() });
         let (mut text, mut ids, mut poison) = (String::new(), Vec::new(), Vec::new());
-        let lines = if rng.u8(..8) == 0 { 0 } else { rng.usize(1..150) };
+        let lines = if rng.u8(..8) == 0 { 0 } else { rng.usize(1..90) };
         for line in 0..lines {
             let mut id = Vec::new();
             prefix.write(&mut id, text.len() as u64);
@@ -219,7 +219,7 @@ fn ship_settings(rng: &mut Rng) -> ShipSettings {
     ShipSettings {
         events: EventSettings { schema: if rng.bool() { Schema::Native } else { Schema::Ecs }, ..EventSettings::default() },
         batch: BatchSettings {
-            events: rng.usize(2..60),
+            events: rng.usize(2..40),
             bytes: rng.usize(4_096..32_768),
             framing: Framing::JsonArray,
             compression: if rng.bool() { Compression::Gzip(1) } else { Compression::None },

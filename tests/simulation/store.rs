@@ -139,6 +139,7 @@ impl SimulatedS3 {
             return error(503, "SlowDown");
         }
         let ids = shared.ids_of_letters(request.body().bytes().expect("a body in memory"));
+        shared.check_witness(&ids);
         shared.with(|state| state.dead_letters.insert(key, ids));
         respond(200, SdkBody::empty())
     }
