@@ -310,7 +310,7 @@ impl<F: Fleet> Registry<F> {
     async fn believe(&self, group: &Group, stored: Stored, list: List) -> Answer {
         self.parts.alerts.recover(&group.key, STORE_PROBLEMS);
         // The store was away while this list was made, or it has been set back.
-        if let Some(newer) = self.last_good(group).filter(|newer| newer.generation > list.generation) {
+        if let Some(newer) = self.last_good(group).filter(|known| is_newer(known, &list)) {
             // Should it fail again, the next look-up tries again.
             let _ = self.parts.store.replace(&group.key, &stored, &newer.encode()).await;
             return self.answer(newer);
@@ -484,7 +484,7 @@ impl<F: Fleet> Registry<F> {
     fn remember(&self, group: &Group, list: &List) {
         let Some(desk) = self.desks.get(&group.key) else { return };
         let mut last_good = desk.last_good.lock().unwrap_or_else(PoisonError::into_inner);
-        if last_good.as_ref().is_none_or(|known| known.generation <= list.generation) {
+        if !last_good.as_ref().is_some_and(|known| is_newer(known, list)) {
             *last_good = Some(list.clone());
         }
     }
@@ -502,4 +502,9 @@ impl<F: Fleet> Registry<F> {
         let age = Duration::from_secs(list.age_s(self.parts.clock.now()));
         !self.parts.poll.is_zero() && age > self.parts.poll * times
     }
+}
+
+/// A store that was emptied begins at generation 1 again, so the generation alone does not say which list is newer.
+fn is_newer(list: &List, other: &List) -> bool {
+    list.generation > other.generation && list.updated_at > other.updated_at
 }

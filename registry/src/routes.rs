@@ -66,7 +66,7 @@ impl Updaters {
 
 /// What the routes need.
 #[derive(Debug)]
-struct Desk<F> {
+struct Service<F> {
     registry: Arc<Registry<F>>,
     updaters: Updaters,
 }
@@ -87,12 +87,12 @@ pub fn router<F: Fleet>(registry: Arc<Registry<F>>, updaters: Updaters) -> Route
         .route("/metrics", get(metrics::<F>))
         .fallback(unknown::<F>)
         .method_not_allowed_fallback(unknown::<F>)
-        .with_state(Arc::new(Desk { registry, updaters }))
+        .with_state(Arc::new(Service { registry, updaters }))
 }
 
-async fn lookup<F: Fleet>(State(desk): State<Arc<Desk<F>>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+async fn lookup<F: Fleet>(State(service): State<Arc<Service<F>>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
     let mut asked = Asked::new("lookup");
-    let registry = &desk.registry;
+    let registry = &service.registry;
     let found = query.as_deref().and_then(|query| parameters(query, ["region", "dcid"]));
     let Some(group) = found.and_then(|[region, dcid]| registry.groups().select(&region, &dcid)) else {
         return asked.end(registry, refused());
@@ -106,15 +106,15 @@ async fn lookup<F: Fleet>(State(desk): State<Arc<Desk<F>>>, RawQuery(query): Raw
 }
 
 async fn update<F: Fleet>(
-    State(desk): State<Arc<Desk<F>>>,
+    State(service): State<Arc<Service<F>>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     extensions: Extensions,
 ) -> Response {
     let mut asked = Asked::new("update");
-    let registry = &desk.registry;
+    let registry = &service.registry;
     let found = query.as_deref().and_then(|query| parameters(query, ["region", "dcid", "as_name"]));
-    let found = found.filter(|_| desk.updaters.include(&headers, &extensions));
+    let found = found.filter(|_| service.updaters.include(&headers, &extensions));
     let group =
         found.and_then(|[region, dcid, name]| registry.groups().select(&region, &dcid).filter(|group| group.name == name));
     let Some(group) = group else {
@@ -131,20 +131,20 @@ async fn update<F: Fleet>(
     asked.end(registry, response)
 }
 
-async fn health<F: Fleet>(State(desk): State<Arc<Desk<F>>>) -> Response {
+async fn health<F: Fleet>(State(service): State<Arc<Service<F>>>) -> Response {
     let response = respond(StatusCode::OK, "text/plain", "ok\n".to_owned());
-    Asked::new("healthz").end(&desk.registry, response)
+    Asked::new("healthz").end(&service.registry, response)
 }
 
-async fn metrics<F: Fleet>(State(desk): State<Arc<Desk<F>>>) -> Response {
-    desk.registry.measure();
+async fn metrics<F: Fleet>(State(service): State<Arc<Service<F>>>) -> Response {
+    service.registry.measure();
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let response = respond(StatusCode::OK, content_type, desk.registry.metrics().text());
-    Asked::new("metrics").end(&desk.registry, response)
+    let response = respond(StatusCode::OK, content_type, service.registry.metrics().text());
+    Asked::new("metrics").end(&service.registry, response)
 }
 
-async fn unknown<F: Fleet>(State(desk): State<Arc<Desk<F>>>) -> Response {
-    Asked::new("unknown").end(&desk.registry, refused())
+async fn unknown<F: Fleet>(State(service): State<Arc<Service<F>>>) -> Response {
+    Asked::new("unknown").end(&service.registry, refused())
 }
 
 /// The list, or that it is still the one that the client has.

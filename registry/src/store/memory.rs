@@ -1,15 +1,15 @@
 //! Lists in the memory of this process.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{LONGEST_VALUE, Stored};
 use crate::group::Key;
 
-/// Lists that end with the process.
-#[derive(Debug, Default)]
+/// Lists that end with the process. Clones are the same store.
+#[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
-    values: Mutex<HashMap<Key, Vec<u8>>>,
+    values: Arc<Mutex<HashMap<Key, Vec<u8>>>>,
 }
 
 impl MemoryStore {
