@@ -131,7 +131,7 @@ async fn a_secret_that_cannot_be_used_fails_with_its_name_and_nothing_is_sent() 
         (|_| denied(), "allow secretsmanager:GetSecretValue"),
         (|_| secret("hunter2"), "is not of the form"),
         (|_| secret(r#"{"user":"shipper","password":"hunter2"}"#), "is not of the form"),
-        (|_| secret(r#"["shipper","hunter2"]"#), "is not of the form"),
+        (|_| secret(r#"{"username":"shipper","password":"hunter2"#), "is not of the form"),
         (|_| amazon_json(200, &json!({"ARN": ARN, "SecretBinary": "aHVudGVyMg=="}).to_string()), "is not of the form"),
         (|_| amazon_json(200, r#"{"SecretString":"{\"username\":\"shipper\",\"password\":\"hunter2\"}","#), "failed"),
     ];
