@@ -6,12 +6,15 @@ use axum::body::Body;
 use axum::http::Response;
 use serde_json::{Value, json};
 
+#[path = "support/faulty.rs"]
+mod faulty;
 #[path = "support/runtime.rs"]
 mod runtime;
 mod support;
 
+use faulty::{Faulty, wait_for_the_end};
 use runtime::{Outcome, RuntimeApi, log_lines, milliseconds_from_now, queue_event};
-use support::{Receiver, Scripted, alb_key, alb_line, closed_port, gzip, id_of, put, run, s3_event, stderr, stdout};
+use support::{Receiver, Scripted, alb_key, alb_line, closed_port, gzip, id_of, put, run, s3_event, status, stderr, stdout};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_process_serves_several_invocations_a_failing_one_among_them() {
@@ -201,4 +204,204 @@ async fn every_sender_gets_the_answer_that_it_reads() {
         results["results"].as_array().expect("results").iter().filter_map(|one| one["resultCode"].as_str()).collect();
     assert_eq!(results, ["Succeeded", "PermanentFailure", "Succeeded"]);
     assert_eq!(receiver.ids().len(), 10, "the same lines have the same ids whatever way they come");
+}
+
+/// What the SDK needs to know to reach the stand-in for SQS.
+fn with_sqs<'a>(sqs: &'a Scripted, others: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let known = [
+        ("AWS_ENDPOINT_URL_SQS", sqs.url.as_str()),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("DEAD_LETTER_QUEUE_URL", DEAD_LETTER_QUEUE),
+    ];
+    [&known, others].concat()
+}
+
+const DEAD_LETTER_QUEUE: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/dead";
+
+/// An SQS that takes messages for the dead-letter queue, or denies it.
+async fn sqs(takes_messages: bool) -> Scripted {
+    Scripted::start(move |_, request| {
+        let response = Response::builder().header("content-type", "application/x-amz-json-1.0");
+        let is_message = request.headers["x-amz-target"] == "AmazonSQS.SendMessage";
+        let (code, body) = match (is_message, takes_messages) {
+            (true, true) => (200, json!({"MessageId": "m"})),
+            (true, false) => (403, json!({"__type": "com.amazon.coral.service#AccessDeniedException", "message": "no"})),
+            (false, _) => (200, json!({})),
+        };
+        response.status(code).body(Body::from(body.to_string())).expect("a response")
+    })
+    .await
+}
+
+/// The bodies of the messages that were sent to the dead-letter queue.
+fn given_up(sqs: &Scripted) -> Vec<String> {
+    let messages = sqs.seen().into_iter().filter(|request| request.headers["x-amz-target"] == "AmazonSQS.SendMessage");
+    let message = |request: support::Seen| {
+        let message: Value = serde_json::from_slice(&request.body).expect("JSON");
+        assert_eq!(message["QueueUrl"], DEAD_LETTER_QUEUE);
+        message["MessageBody"].as_str().expect("a body").to_owned()
+    };
+    messages.map(message).collect()
+}
+
+/// A notification whose text no serialiser would write so.
+fn odd_text(key: &str) -> String {
+    format!(
+        "{{ \"Records\":[ {{\"eventSource\":\"aws:s3\",\"eventName\":\"ObjectCreated:Put\",\"x\":1.10,\"s3\":{{\"object\":\
+         {{\"key\":\"{key}\"}},\"bucket\":{{\"name\":\"logs\"}} }}}}]}}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_object_can_never_be_read_goes_to_the_dead_letter_queue_unchanged() {
+    let store = tempfile::tempdir().expect("a directory");
+    let text: String = (0..10).map(|number| alb_line(number) + "\n").collect();
+    put(store.path(), "logs", "one.log", text.as_bytes());
+    put(store.path(), "logs", "broken.log.gz", &gzip(text.as_bytes())[..50]);
+    let (receiver, sqs) = (Receiver::start().await, sqs(true).await);
+    let object_store = format!("dir:{}", store.path().display());
+    let variables = with_sqs(&sqs, &[("LOGSTASH_URL", &receiver.url), ("OBJECT_STORE", &object_store)]);
+    let mut api = RuntimeApi::start().await;
+    let child = api.function(&variables).spawn().expect("the function");
+    let deadline = milliseconds_from_now(Duration::from_mins(1));
+
+    let bodies = [odd_text("missing.log"), odd_text("one.log"), odd_text("broken.log.gz")];
+    let Outcome::Response(reply) = api.invoke(queue_event(&bodies), deadline).await else { panic!("all messages are done") };
+    assert_eq!(reply, json!({"batchItemFailures": []}));
+    let mut sent = given_up(&sqs);
+    sent.sort();
+    assert_eq!(sent, [odd_text("broken.log.gz"), odd_text("missing.log")]);
+
+    // Even alone: it is done, and no outage.
+    let Outcome::Response(reply) = api.invoke(queue_event(&bodies[..1]), deadline).await else { panic!("the message is done") };
+    assert_eq!(reply, json!({"batchItemFailures": []}));
+    assert!(sqs.seen().iter().all(|request| request.headers["x-amz-target"] == "AmazonSQS.SendMessage"), "made to come again");
+    let failed = log_lines(child).await.iter().filter(|line| line["ObjectsFailed"] == 1).count();
+    assert_eq!(failed, 3, "the objects still count as failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_may_be_shipped_later_is_never_given_up() {
+    let store = tempfile::tempdir().expect("a directory");
+    let text: String = (0..10).map(|number| alb_line(number) + "\n").collect();
+    put(store.path(), "logs", "one.log", text.as_bytes());
+    let object_store = format!("dir:{}", store.path().display());
+    // A wrong URL, poison without a place to go, and nobody there: whatever Logstash does, later it may be otherwise.
+    let wrong = Scripted::start(|_, _| status(404)).await;
+    let refusing = Scripted::start(|_, request| status(if request.events().len() > 5 { 400 } else { 200 })).await;
+    let poisoned = Scripted::start(|_, request| {
+        let poison = request.events().iter().any(|event| event["elb"]["request"]["query"] == "id=3");
+        status(if poison { 400 } else { 200 })
+    })
+    .await;
+    let nobody = closed_port();
+    for (url, ships) in [(&wrong.url, false), (&refusing.url, true), (&poisoned.url, false), (&nobody, false)] {
+        let sqs = sqs(true).await;
+        let variables = with_sqs(&sqs, &[("LOGSTASH_URL", url), ("OBJECT_STORE", &object_store), ("RETRY_BUDGET", "200ms")]);
+        let mut api = RuntimeApi::start().await;
+        let _child = api.function(&variables).spawn().expect("the function");
+        let deadline = milliseconds_from_now(Duration::from_mins(1));
+        let outcome = api.invoke(queue_event(&[odd_text("one.log")]), deadline).await;
+        assert_eq!(matches!(outcome, Outcome::Response(_)), ships, "{outcome:?}");
+        assert_eq!(given_up(&sqs), [""; 0], "a message that may be shipped later was given up");
+        assert_eq!(sqs.seen().len(), usize::from(!ships), "a failed message is made to come again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_the_dead_letter_queue_does_not_take_stays_failed() {
+    let store = tempfile::tempdir().expect("a directory");
+    let text: String = (0..10).map(|number| alb_line(number) + "\n").collect();
+    put(store.path(), "logs", "one.log", text.as_bytes());
+    let (receiver, sqs) = (Receiver::start().await, sqs(false).await);
+    let object_store = format!("dir:{}", store.path().display());
+    let variables = with_sqs(&sqs, &[("LOGSTASH_URL", &receiver.url), ("OBJECT_STORE", &object_store)]);
+    let mut api = RuntimeApi::start().await;
+    let child = api.function(&variables).spawn().expect("the function");
+    let deadline = milliseconds_from_now(Duration::from_mins(1));
+    let bodies = [odd_text("missing.log"), odd_text("one.log")];
+    let Outcome::Response(reply) = api.invoke(queue_event(&bodies), deadline).await else { panic!("one message is done") };
+    assert_eq!(reply, json!({"batchItemFailures": [{"itemIdentifier": "m0"}]}));
+    let Outcome::Error(error) = api.invoke(queue_event(&bodies[..1]), deadline).await else {
+        panic!("an invocation of which every message failed fails itself");
+    };
+    assert!(error["errorMessage"].as_str().is_some_and(|text| text.contains("there is no object")), "{error}");
+    let lines = log_lines(child).await;
+    let advice = lines.iter().any(|line| line.to_string().contains("allow sqs:SendMessage on DEAD_LETTER_QUEUE_URL"));
+    assert!(advice, "nobody is told what to allow: {lines:?}");
+}
+
+/// A server that takes requests and never answers, and what it was connected to by.
+async fn silent_server() -> Faulty {
+    Faulty::always(|mut stream| async move { wait_for_the_end(&mut stream).await }).await
+}
+
+/// Invokes a function whose deadline is in three seconds, with a reserve of one, and gives the answer if it came in time.
+async fn invoke_shortly(variables: &[(&str, &str)], event: Value) -> Outcome {
+    let mut api = RuntimeApi::start().await;
+    let _child = api.function(variables).env("DEADLINE_RESERVE", "1s").spawn().expect("the function");
+    let deadline = milliseconds_from_now(Duration::from_secs(3));
+    let outcome = api.invoke(event, deadline).await;
+    let late = milliseconds_from_now(Duration::ZERO).saturating_sub(deadline);
+    assert_eq!(late, 0, "the function answered {late} ms after its deadline: {outcome:?}");
+    outcome
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_hangs_does_not_hold_an_invocation_beyond_its_deadline() {
+    let store = tempfile::tempdir().expect("a directory");
+    let text: String = (0..50).map(|number| alb_line(number) + "\n").collect();
+    put(store.path(), "logs", "one.log", text.as_bytes());
+    let (hanging, object_store) = (silent_server().await, format!("dir:{}", store.path().display()));
+    let variables = [("LOGSTASH_URL", hanging.url.as_str()), ("OBJECT_STORE", &object_store)];
+    let Outcome::Error(error) = invoke_shortly(&variables, s3_event("logs", "one.log")).await else {
+        panic!("nobody answers, so nothing is delivered");
+    };
+    assert!(hanging.met() > 0, "the receiver was not asked");
+    let message = error["errorMessage"].as_str().expect("a message");
+    assert!(message.contains("50 of 50 lines read are undelivered") && message.contains("no answer in time"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_store_that_hangs_does_not_hold_an_invocation_beyond_its_deadline() {
+    let store = tempfile::tempdir().expect("a directory");
+    let text: String = (0..50).map(|number| alb_line(number) + "\n").collect();
+    put(store.path(), "logs", "one.log", text.as_bytes());
+    let server = Scripted::start(|_, request| {
+        let poison = request.events().iter().any(|event| event["elb"]["request"]["query"] == "id=3");
+        status(if poison { 400 } else { 200 })
+    })
+    .await;
+    let (hanging, object_store) = (silent_server().await, format!("dir:{}", store.path().display()));
+    let variables = [
+        ("LOGSTASH_URL", server.url.as_str()),
+        ("OBJECT_STORE", &object_store),
+        ("DEAD_LETTER_URL", "s3://logs/dead"),
+        ("AWS_ENDPOINT_URL_S3", &hanging.url),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+    ];
+    let Outcome::Error(error) = invoke_shortly(&variables, s3_event("logs", "one.log")).await else {
+        panic!("an event is nowhere");
+    };
+    assert!(hanging.met() > 0, "nothing was written to the dead-letter store");
+    let message = error["errorMessage"].as_str().expect("a message");
+    assert!(message.contains("1 of 50 lines read are undelivered") && message.contains("dead letter"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_that_hang_do_not_hold_an_invocation_beyond_its_deadline() {
+    let store = tempfile::tempdir().expect("a directory");
+    let (hanging, object_store) = (silent_server().await, format!("dir:{}", store.path().display()));
+    let (wrong, nobody) = (Scripted::start(|_, _| status(200)).await, closed_port());
+    let mut variables = with_sqs(&wrong, &[("LOGSTASH_URL", &nobody), ("OBJECT_STORE", &object_store)]);
+    variables[0] = ("AWS_ENDPOINT_URL_SQS", &hanging.url);
+    let Outcome::Error(error) = invoke_shortly(&variables, queue_event(&[odd_text("missing.log")])).await else {
+        panic!("the message is nowhere else, so it is not done");
+    };
+    assert!(hanging.met() > 0, "the queue was not told");
+    assert!(error["errorMessage"].as_str().is_some_and(|text| text.contains("there is no object")), "{error}");
 }
