@@ -16,7 +16,7 @@ use tokio::time::timeout;
 mod faulty;
 mod support;
 
-use faulty::{DeadPeer, Faulty, address_of, read_head, read_request, say, wait_for_the_end};
+use faulty::{DeadPeer, Faulty, address_of, answer_of, read_head, read_request, say, wait_for_the_end};
 use support::{Object, Receiver, Scripted, assert_books, closed_port, status};
 
 /// One batch at a time, so that requests can be counted, and an end where the program would otherwise go on trying.
@@ -104,12 +104,9 @@ async fn an_endpoint_that_never_answers_is_named_when_the_budget_is_spent() {
 /// Hands the request on and holds the answer back until nobody waits for it any more.
 async fn answer_too_late(mut client: TcpStream, behind: String) {
     let request = read_request(&mut client).await.expect("a request");
-    let mut server = TcpStream::connect(behind).await.expect("the receiver behind");
-    server.write_all(&[request.head, request.body].concat()).await.expect("handing on");
-    let mut answer = vec![0; 4_096];
-    let length = server.read(&mut answer).await.expect("an answer");
+    let answer = answer_of(&behind, request).await;
     wait_for_the_end(&mut client).await;
-    let _ = client.write_all(&answer[..length]).await;
+    let _ = client.write_all(&answer).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -262,11 +259,8 @@ async fn a_connection_that_the_server_closes_between_batches_loses_nothing() {
 /// One request a connection, without a word about closing it.
 async fn answer_once(mut client: TcpStream, behind: String) {
     let Some(request) = read_request(&mut client).await else { return };
-    let mut server = TcpStream::connect(behind).await.expect("the receiver behind");
-    server.write_all(&[request.head, request.body].concat()).await.expect("handing on");
-    let mut answer = vec![0; 4_096];
-    let length = server.read(&mut answer).await.expect("an answer");
-    let _ = client.write_all(&answer[..length]).await;
+    let answer = answer_of(&behind, request).await;
+    let _ = client.write_all(&answer).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

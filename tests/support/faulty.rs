@@ -109,6 +109,16 @@ impl Request {
     }
 }
 
+/// Hands a request on to the server `behind` and gives its answer, which is a short one.
+pub async fn answer_of(behind: &str, request: Request) -> Vec<u8> {
+    let mut server = TcpStream::connect(behind).await.expect("the receiver behind");
+    server.write_all(&[request.head, request.body].concat()).await.expect("handing on");
+    let mut answer = vec![0; 4_096];
+    let length = server.read(&mut answer).await.expect("an answer");
+    answer.truncate(length);
+    answer
+}
+
 /// Waits until the client has given up.
 pub async fn wait_for_the_end(stream: &mut TcpStream) {
     while stream.read(&mut [0; 4_096]).await.is_ok_and(|length| length > 0) {}
