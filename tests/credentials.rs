@@ -186,6 +186,9 @@ impl Secrets {
     }
 }
 
+/// Names and values.
+type Variables<'a> = Vec<(&'a str, String)>;
+
 /// The targets and variables of runs that all fail, each in another way.
 struct FailingRuns {
     server: Scripted,
@@ -213,7 +216,7 @@ impl FailingRuns {
     }
 
     /// The flag `--to`, if any, and the variables of each run.
-    fn runs(&self) -> Vec<(Option<String>, Vec<(&str, String)>)> {
+    fn runs(&self) -> Vec<(Option<String>, Variables<'_>)> {
         let to = |url: &str| Some(format!("{url}in?token=url-token"));
         let registry = format!("{}logstash-ip?token=registry-token", self.registry.url);
         let allowed = || ("REGISTRY_ALLOWED_CIDRS", "127.0.0.0/8".to_owned());
@@ -255,8 +258,7 @@ fn answer_badly(number: usize, request: &Seen) -> Response<Body> {
 }
 
 /// User and password, unless a secret stands for them; and the level at which most is written.
-fn with_password(variables: Vec<(&str, String)>) -> Vec<(&str, String)> {
-    let mut variables = variables;
+fn with_password(mut variables: Variables<'_>) -> Variables<'_> {
     if !variables.iter().any(|(name, _)| *name == "LOGSTASH_SECRET_ARN") {
         variables.push(("LOGSTASH_USER", "shipper".to_owned()));
         variables.push(("LOGSTASH_PASSWORD", "hunter2".to_owned()));

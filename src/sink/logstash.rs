@@ -365,7 +365,7 @@ async fn unless_stopped<T>(stop: &Stop, sending: &mut Sending<'_>, needed: impl 
     tokio::select! {
         biased;
         found = needed => Ok(found),
-        () = stop.stopped() => Err(SendError::Stopped { last: sending.last.take() }),
+        () = stop.stopped() => Err(SendError::Stopped { why: stop.why(), last: sending.last.take() }),
     }
 }
 
