@@ -87,7 +87,7 @@ async fn an_invocation_ends_by_itself_before_its_deadline() {
     assert!(milliseconds_from_now(Duration::ZERO) < deadline, "the function answered only after its deadline");
     let message = error["errorMessage"].as_str().expect("a message");
     assert!(message.contains("50 of 50 lines read are undelivered"), "{message}");
-    assert!(message.contains("the last request: no connection"), "{message}");
+    assert!(message.contains("its last request: no connection"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
