@@ -192,7 +192,7 @@ def threads(programs: Programs, sizes: Sizes) -> list[Contender]:
     return [
         Contender(
             f"threads-{count}",
-            f"{count} threads",
+            "one thread" if count == 1 else "two threads",
             lambda count=count: replay(programs, alb, {**GZIP_1, "TOKIO_WORKER_THREADS": str(count)}),
             alb,
         )

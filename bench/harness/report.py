@@ -22,7 +22,7 @@ MAIN = (
 
 def render(found: Result) -> str:
     """All tables for which there are figures."""
-    about = f"{found.machine}; {found.rounds} rounds, {found.minutes} minutes; " + ", ".join(
+    about = f"{found.machine}; {found.rounds} round{'s' * (found.rounds > 1)}, {found.minutes} minutes; " + ", ".join(
         f"{name} {version}" for name, version in found.versions.items()
     )
     tables = (main, formats, growth, memory, threads, cold, levels, targets)
@@ -147,15 +147,14 @@ def levels(found: Result) -> str:
 
 
 def level_row(figure: Figure) -> list[str]:
-    size = figure.text_bytes / figure.lines
-    deflate, inflate = (figure[name] / figure["bytes"] * size for name in ("deflate_ns", "inflate_ns"))
-    ratio = figure["bytes"] / figure["compressed_bytes"]
+    deflate, inflate, size = (figure.per_line(name) for name in ("deflate_ns", "inflate_ns", "compressed_bytes"))
+    json = figure.per_line("bytes")
     return [
         figure.title,
         f"{deflate:,.0f}",
-        f"{size / deflate * 1_000:,.0f}",
-        f"{size / ratio:.0f}",
-        f"{ratio:.1f}",
+        f"{json / deflate * 1_000:,.0f}",
+        f"{size:.0f}",
+        f"{json / size:.1f}",
         f"{inflate:,.0f}",
     ]
 

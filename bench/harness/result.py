@@ -21,6 +21,7 @@ class Figure:
     title: str
     lines: int
     text_bytes: int
+    object_bytes: int
     sample: dict
 
     def __getitem__(self, name: str) -> float:
@@ -34,6 +35,10 @@ class Figure:
     def mb_per_s(self) -> float:
         """Of log text, by CPU time."""
         return self.text_bytes / self["cpu_ns"] * 1_000
+
+    def per_line(self, name: str) -> float:
+        """Of what was measured on a sample of request bodies: its share for the JSON of one line."""
+        return self[name] / self["bytes"] * self.text_bytes / self.lines
 
     @property
     def rss_mib(self) -> float:
@@ -73,8 +78,8 @@ class Result:
 def figure(contender: Contender, samples: list[dict]) -> Figure:
     medians = {name: statistics.median(sample[name] for sample in samples) for name in samples[0]}
     objects = contender.objects
-    lines, text_bytes = (objects.lines, objects.text_bytes) if objects else (0, 0)
-    return Figure(contender.key, contender.title, lines, text_bytes, medians)
+    sizes = (objects.lines, objects.text_bytes, objects.object_bytes) if objects else (0, 0, 0)
+    return Figure(contender.key, contender.title, *sizes, medians)
 
 
 def machine() -> str:

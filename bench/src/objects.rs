@@ -76,3 +76,29 @@ fn file_name(kind: Kind, number: u64) -> String {
     };
     format!("{start}123456789012_elasticloadbalancing_eu-west-1_{balancer}_20260302T1020Z{node}_{number:08}.{suffix}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(kind: Kind, seed: u64) -> Vec<u8> {
+        write_lines(&mut Generator::new(kind, seed), 20_000, Vec::new()).expect("writing into memory").0
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_lines() {
+        assert_eq!(text(Kind::Alb, 1), text(Kind::Alb, 1));
+        assert_ne!(text(Kind::Alb, 1), text(Kind::Alb, 2));
+    }
+
+    #[test]
+    fn lines_compress_as_real_ones_do() {
+        let text = text(Kind::Alb, 1);
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::new(6));
+        encoder.write_all(&text).expect("compressing into memory");
+        let ratio = text.len() / encoder.finish().expect("compressing into memory").len();
+        assert!((8..12).contains(&ratio), "{ratio}: real logs have 8 to 12");
+        let width = text.len() / 20_000;
+        assert!((650..720).contains(&width), "{width} bytes a line: real ones have some 680");
+    }
+}
