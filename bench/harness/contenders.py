@@ -62,15 +62,15 @@ class Contender:
     title: str
     run: Callable[[], dict]
     objects: Objects | None = None
-    # Short jobs are done several times; what they used is added up.
+    # Short jobs are done several times; what counts is the mean.
     times: int = 1
 
     def sample(self) -> dict:
         samples = [self.run() for _ in range(self.times)]
         sample = dict(samples[-1])
-        for added in ("cpu_ns", "wall_ns"):
-            if added in sample:
-                sample[added] = sum(sample[added] for sample in samples) / self.times
+        for name in ("cpu_ns", "wall_ns"):
+            if name in sample:
+                sample[name] = sum(each[name] for each in samples) / self.times
         return sample
 
 

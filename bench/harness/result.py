@@ -57,10 +57,10 @@ class Result:
     figures: dict[str, Figure]
 
     @classmethod
-    def of(cls, plan: list[Contender], samples: dict[str, list[dict]], rounds: int, minutes: float) -> "Result":
-        figures = {contender.key: figure(contender, samples[contender.key]) for contender in plan}
+    def of(cls, plan: list[Contender], rounds: list[dict[str, dict]], minutes: float) -> "Result":
+        figures = {each.key: figure(each, [samples[each.key] for samples in rounds]) for each in plan}
         made = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(made, machine(), versions(), rounds, round(minutes, 1), figures)
+        return cls(made, machine(), versions(), len(rounds), round(minutes, 1), figures)
 
     @classmethod
     def read(cls, path: Path) -> "Result":
