@@ -132,10 +132,15 @@ def threads(found: Result) -> str:
 def cold(found: Result) -> str:
     figures = present(found, ("cold-hello", "cold-https", "cold-http"))
     rows = [
-        [figure.title, f"{figure['start_ns'] / 1e6:.2f}", f"{figure['start_ns'] / figures[0]['start_ns']:.2f}"]
+        [figure.title, *cold_cells(figure, figures[0], "start_ns"), *cold_cells(figure, figures[0], "cpu_ns")]
         for figure in figures
     ]
-    return table("Cold start, exec to the first question for an invocation", ["function", "ms", "× bare"], rows)
+    head = ["function", "ms", "× bare", "CPU ms", "× bare"]
+    return table("Cold start, exec to the first question for an invocation", head, rows)
+
+
+def cold_cells(figure: Figure, bare: Figure, name: str) -> list[str]:
+    return [f"{figure[name] / 1e6:.2f}", f"{figure[name] / bare[name]:.2f}"]
 
 
 def levels(found: Result) -> str:

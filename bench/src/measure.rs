@@ -29,6 +29,11 @@ pub fn cpu_ns_of_this_process() -> Result<u64> {
     cpu_ns(&getrusage(UsageWho::RUSAGE_SELF)?)
 }
 
+/// The CPU time of the children that have ended, in nanoseconds.
+pub fn cpu_ns_of_children() -> Result<u64> {
+    cpu_ns(&getrusage(UsageWho::RUSAGE_CHILDREN)?)
+}
+
 fn cpu_ns(usage: &Usage) -> Result<u64> {
     let times = [usage.user_time(), usage.system_time()];
     let microseconds: i64 = times.iter().map(|time| time.tv_sec() * 1_000_000 + time.tv_usec()).sum();

@@ -11,19 +11,21 @@ use std::time::Instant;
 
 use crate::Result;
 use crate::http::{Request, read_request};
+use crate::measure::cpu_ns_of_children;
 
 const NEXT: &str = "GET /2018-06-01/runtime/invocation/next ";
 const HEADERS: &str = "lambda-runtime-aws-request-id: 8476a536-e9f4-11e8-9739-2dfe598c3fcd\r\n\
     lambda-runtime-invoked-function-arn: arn:aws:lambda:eu-west-1:123456789012:function:shipper\r\n";
 
-/// Starts a function for which there is never an invocation, ends it at its first question, and says how long that took.
+/// Starts a function for which there is never an invocation, ends it at its first question, and says what that took: time, and
+/// CPU time, which means something on a busy machine, too.
 pub fn cold_start(command: &[&str]) -> Result<()> {
     let (started, mut child, calls) = start(command, None)?;
     let call = calls.recv();
     let elapsed = started.elapsed().as_nanos();
     end(&mut child)?;
     match call? {
-        call if call.starts_with(NEXT) => println!(r#"{{"start_ns":{elapsed}}}"#),
+        call if call.starts_with(NEXT) => println!(r#"{{"start_ns":{elapsed},"cpu_ns":{}}}"#, cpu_ns_of_children()?),
         call => return Err(format!("the function began with something else: {call:?}").into()),
     }
     Ok(())
