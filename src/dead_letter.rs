@@ -133,7 +133,7 @@ impl DeadLetter {
             (DeadLetter::S3 { bucket, prefix, .. }, None) => {
                 object.bucket == *bucket && object.key.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/'))
             }
-            (DeadLetter::Dir(directory), Some(path)) => path.starts_with(directory),
+            (DeadLetter::Dir(directory), Some(path)) => real(&path).starts_with(real(directory)),
             _ => false,
         }
     }
@@ -158,6 +158,11 @@ impl DeadLetter {
             DeadLetter::Dir(directory) => directory.join(name).display().to_string(),
         }
     }
+}
+
+/// A path as the file system knows it: two ways of writing it are one place.
+fn real(path: &Path) -> Cow<'_, Path> {
+    path.canonicalize().map_or(Cow::Borrowed(path), Cow::Owned)
 }
 
 /// One object for the events of each log object: a batch that is sent again from a dead letter can hold those of several.

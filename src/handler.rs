@@ -84,8 +84,12 @@ pub async fn handle<T: Transport>(
 ///
 /// None of `remaining` means that the deadline is unknown: the local emulator names one that lies decades in the past. Where
 /// less than twice the reserve is left, half of what is left is kept instead, so that a short time-out still ships something.
+/// Most of what is kept may go into telling the queue about failed messages; the rest is for the answer itself.
 pub fn invocation_end(remaining: Option<Duration>, reserve: Duration) -> Stop {
-    Stop::at(remaining.map(|remaining| Instant::now() + remaining - reserve.min(remaining / 2)))
+    let Some(remaining) = remaining else { return Stop::at(None) };
+    let kept = reserve.min(remaining / 2);
+    let end = Instant::now() + remaining - kept;
+    Stop::before(end, end + kept * 4 / 5)
 }
 
 async fn handle_messages<T: Transport>(
@@ -107,7 +111,7 @@ async fn handle_messages<T: Transport>(
     let mut failures = BatchItemFailures::default();
     let mut not_understood = Vec::new();
     let all = outcomes.len();
-    let ended = outcomes.into_iter().map(|(message, objects)| end_message(queue, message, &report.objects[objects]));
+    let ended = outcomes.into_iter().map(|(message, objects)| end_message(queue, message, &report.objects[objects], stop));
     for failed in join_all(ended).await.into_iter().flatten() {
         not_understood.extend(failed.not_understood);
         failures.batch_item_failures.push(failed.item);
@@ -125,7 +129,7 @@ struct FailedMessage {
 }
 
 /// None if the message is done: all of its objects are shipped, or can never be and the message is in the dead-letter queue.
-async fn end_message(queue: Option<&Queue>, message: Message, objects: &[ObjectReport]) -> Option<FailedMessage> {
+async fn end_message(queue: Option<&Queue>, message: Message, objects: &[ObjectReport], stop: &Stop) -> Option<FailedMessage> {
     let mut not_understood = None;
     if let Err(error) = &message.tasks {
         tracing::error!(message_id = message.id, error, "message not understood; it stays in the queue");
@@ -135,13 +139,14 @@ async fn end_message(queue: Option<&Queue>, message: Message, objects: &[ObjectR
         failures.peek()?;
         if let Some(queue) = queue
             && failures.all(|object| object.permanent)
-            && queue.give_up(&message.body).await
+            // Half of the time is left to make it come again if that fails.
+            && queue.give_up(&message.body, stop.time_to_tell() / 2).await
         {
             return None;
         }
     }
     if let (Some(queue), Some(receipt)) = (queue, &message.receipt) {
-        queue.come_again(receipt).await;
+        queue.come_again(receipt, stop.time_to_tell()).await;
     }
     Some(FailedMessage { item: ItemFailure { item_identifier: message.id }, not_understood })
 }

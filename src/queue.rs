@@ -7,6 +7,7 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::error::DisplayErrorContext;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 use crate::aws::Aws;
 use crate::notification::Receipt;
@@ -19,6 +20,9 @@ const LONGEST_DELAY: Duration = Duration::from_mins(15);
 
 /// A call takes no longer, retries included: it is made in the time that is kept for the invocation's report.
 const CALL_TIME: Duration = Duration::from_secs(4);
+
+/// What is said of a call that the end of the invocation cuts off.
+const NO_TIME: &str = "there was no time left";
 
 /// Amazon SQS: the queue that messages come from, and the one for messages whose object can never be read.
 #[derive(Debug)]
@@ -35,12 +39,12 @@ impl Queue {
         Queue { aws, dead_letter_url, client: OnceCell::new() }
     }
 
-    /// Puts a message whose object can never be read into the dead-letter queue, unchanged. Whether it is there now.
-    pub async fn give_up(&self, body: &str) -> bool {
+    /// Puts a message whose object can never be read into the dead-letter queue, unchanged. Whether it is there now, and that is
+    /// known within `limit`.
+    pub async fn give_up(&self, body: &str, limit: Duration) -> bool {
         let Some(url) = &self.dead_letter_url else { return false };
-        let sent = self.client().await.send_message().queue_url(url).message_body(body).send().await;
+        let sent = timeout(limit, self.send(url, body)).await.unwrap_or_else(|_| Err(NO_TIME.to_owned()));
         if let Err(error) = &sent {
-            let error = DisplayErrorContext(error).to_string();
             tracing::error!(
                 queue = url,
                 error,
@@ -51,20 +55,30 @@ impl Queue {
     }
 
     /// Makes a failed message come again after a delay that grows with the number of times it has been received. Without this it
-    /// would stay hidden for the queue's whole visibility time-out. If it cannot be done, that is what happens, and nothing is
-    /// lost.
-    pub async fn come_again(&self, receipt: &Receipt) {
-        let delay_s = i32::try_from(delay(receipt.receive_count).as_secs()).unwrap_or(i32::MAX);
-        let client = self.client().await;
-        let request = client.change_message_visibility().queue_url(&receipt.queue_url).receipt_handle(&receipt.handle);
-        if let Err(error) = request.visibility_timeout(delay_s).send().await {
-            let error = DisplayErrorContext(error).to_string();
+    /// would stay hidden for the queue's whole visibility time-out. If it cannot be done within `limit`, that is what happens,
+    /// and nothing is lost.
+    pub async fn come_again(&self, receipt: &Receipt, limit: Duration) {
+        let changed = timeout(limit, self.change(receipt)).await.unwrap_or_else(|_| Err(NO_TIME.to_owned()));
+        if let Err(error) = changed {
             tracing::warn!(
                 queue = receipt.queue_url,
                 error,
                 "a failed message comes again only after the visibility time-out; allow sqs:ChangeMessageVisibility"
             );
         }
+    }
+
+    async fn send(&self, url: &str, body: &str) -> Result<(), String> {
+        let request = self.client().await.send_message().queue_url(url).message_body(body);
+        request.send().await.map(drop).map_err(|error| DisplayErrorContext(error).to_string())
+    }
+
+    async fn change(&self, receipt: &Receipt) -> Result<(), String> {
+        let delay_s = i32::try_from(delay(receipt.receive_count).as_secs()).unwrap_or(i32::MAX);
+        let client = self.client().await;
+        let request = client.change_message_visibility().queue_url(&receipt.queue_url).receipt_handle(&receipt.handle);
+        let request = request.visibility_timeout(delay_s);
+        request.send().await.map(drop).map_err(|error| DisplayErrorContext(error).to_string())
     }
 
     async fn client(&self) -> &Client {

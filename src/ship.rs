@@ -316,9 +316,10 @@ impl<T: Transport> Shipper<T> {
         }
     }
 
-    /// Where dead letters are sent again, the longest line of one: its event has each character twice at most, six times as long.
+    /// Where dead letters are sent again, the longest line of one: its event has each character of its line twice at most, six
+    /// times as long, and bucket and key stand in it and beside it.
     fn letter_bytes(&self) -> Option<usize> {
-        self.settings.events.resend.then_some(16 * self.settings.max_line_bytes)
+        self.settings.events.resend.then_some(16 * self.settings.max_line_bytes + 64 * 1024)
     }
 
     fn line_limits(&self) -> LineLimits {

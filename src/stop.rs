@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone, Debug)]
 pub struct Stop {
     deadline: Option<Instant>,
+    /// Until when something may still be told to others about how it ended.
+    tell_until: Option<Instant>,
     token: CancellationToken,
     reason: Arc<OnceLock<String>>,
     /// The reason of the run, for an object's end.
@@ -19,13 +21,24 @@ pub struct Stop {
 impl Stop {
     /// Ends at `deadline` (none: never), unless told to end before.
     pub fn at(deadline: Option<Instant>) -> Self {
-        Stop { deadline, token: CancellationToken::new(), reason: Arc::default(), parent_reason: Arc::default() }
+        Stop {
+            deadline,
+            tell_until: None,
+            token: CancellationToken::new(),
+            reason: Arc::default(),
+            parent_reason: Arc::default(),
+        }
+    }
+
+    /// Ends at `deadline`. What is to be told to others about the end has to be told by `tell_until`.
+    pub fn before(deadline: Instant, tell_until: Instant) -> Self {
+        Stop { tell_until: Some(tell_until), ..Stop::at(Some(deadline)) }
     }
 
     /// An end that comes with this one's, or before.
     pub fn child(&self) -> Self {
         let (token, parent_reason) = (self.token.child_token(), Arc::clone(&self.reason));
-        Stop { deadline: self.deadline, token, reason: Arc::default(), parent_reason }
+        Stop { deadline: self.deadline, tell_until: self.tell_until, token, reason: Arc::default(), parent_reason }
     }
 
     /// Ends now. The first reason counts.
@@ -62,6 +75,11 @@ impl Stop {
             },
             None => self.token.cancelled().await,
         }
+    }
+
+    /// How long telling others about the end may take, if it is begun now.
+    pub fn time_to_tell(&self) -> Duration {
+        self.tell_until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
     }
 
     /// How long something begun now may take, if it would like to take `wanted`.

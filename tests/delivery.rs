@@ -1,6 +1,6 @@
 //! From an object to servers that behave, and to such that do not.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,53 +16,9 @@ use tokio::net::TcpListener;
 mod support;
 
 use support::{
-    Receiver, Scripted, alb_key, alb_line, assert_status, closed_port, elbship, gzip, put, read_json, run, run_with_input,
-    s3_event, status, stderr,
+    Object, Receiver, Scripted, alb_key, alb_line, assert_books, assert_status, closed_port, elbship, gzip, put, read_json, run,
+    status,
 };
-
-struct Object {
-    root: tempfile::TempDir,
-    key: String,
-}
-
-impl Object {
-    fn of_lines(lines: usize) -> Self {
-        let text: String = (0..lines).map(|number| alb_line(number) + "\n").collect();
-        Object::of(&gzip(text.as_bytes()))
-    }
-
-    fn of(body: &[u8]) -> Self {
-        let root = tempfile::tempdir().expect("a directory");
-        let key = alb_key("object");
-        put(root.path(), "logs", &key, body);
-        Object { root, key }
-    }
-
-    fn report_path(&self) -> PathBuf {
-        self.root.path().join("report.json")
-    }
-
-    /// Ships it with `elbship invoke` and gives the exit status, the only object's report, and standard error.
-    async fn ship(&self, to: &str, variables: &[(&str, &str)]) -> (i32, Value, String) {
-        let objects = self.root.path().display().to_string();
-        let report = self.report_path().display().to_string();
-        let mut command = elbship(&["invoke", "-", "--objects", &objects, "--to", to, "--report", &report]);
-        command.envs(variables.iter().copied());
-        let output = run_with_input(&mut command, &s3_event("logs", &self.key).to_string()).await;
-        let report = read_json(&self.report_path());
-        (output.status.code().expect("an exit status"), report["objects"][0].clone(), stderr(&output))
-    }
-}
-
-#[track_caller]
-fn assert_books(report: &Value, expected: &str) {
-    let number = |name: &str| report[name].as_u64().unwrap_or_else(|| panic!("no {name} in {report}"));
-    let ends = ["delivered", "filtered", "dead_lettered", "undelivered"].map(number);
-    assert_eq!(number("lines"), ends.iter().sum::<u64>(), "the books do not balance: {report}");
-    let complete = report["complete"].as_bool().expect("complete");
-    let found = format!("{} delivered, {} undelivered, complete {complete}", ends[0], ends[3]);
-    assert_eq!(found, expected, "{report}");
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_of_25_000_lines_arrives_once_over_few_connections() {

@@ -1,116 +1,20 @@
 //! The function's binary against a Lambda Runtime API, as AWS runs it.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::Path;
 use axum::http::Response;
-use axum::routing::{get, post};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
-use tokio::sync::{Notify, mpsc};
 
+#[path = "support/faulty.rs"]
+mod faulty;
+#[path = "support/runtime.rs"]
+mod runtime;
 mod support;
 
-use support::{Receiver, Scripted, alb_key, alb_line, closed_port, gzip, id_of, program, put, run, s3_event, stderr, stdout};
-
-/// How the function answered an invocation.
-#[derive(Debug)]
-enum Outcome {
-    Response(Value),
-    Error(Value),
-}
-
-/// The Runtime API for one function process.
-struct RuntimeApi {
-    address: String,
-    events: Arc<Mutex<VecDeque<(Value, u64)>>>,
-    wake: Arc<Notify>,
-    outcomes: mpsc::UnboundedReceiver<Outcome>,
-}
-
-impl RuntimeApi {
-    async fn start() -> Self {
-        let events: Arc<Mutex<VecDeque<(Value, u64)>>> = Arc::default();
-        let wake = Arc::new(Notify::new());
-        let (sender, outcomes) = mpsc::unbounded_channel();
-        let next = {
-            let (events, wake) = (Arc::clone(&events), Arc::clone(&wake));
-            move || {
-                let (events, wake) = (Arc::clone(&events), Arc::clone(&wake));
-                async move {
-                    loop {
-                        let event = events.lock().expect("no panic while holding").pop_front();
-                        let Some((event, deadline_ms)) = event else {
-                            wake.notified().await;
-                            continue;
-                        };
-                        return Response::builder()
-                            .header("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd")
-                            .header("lambda-runtime-deadline-ms", deadline_ms.to_string())
-                            .header(
-                                "lambda-runtime-invoked-function-arn",
-                                "arn:aws:lambda:eu-west-1:123456789012:function:shipper",
-                            )
-                            .header("lambda-runtime-trace-id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700")
-                            .body(Body::from(event.to_string()))
-                            .expect("a response");
-                    }
-                }
-            }
-        };
-        let answered = move |Path((_, verb)): Path<(String, String)>, body: String| {
-            let sender = sender.clone();
-            async move {
-                let body = serde_json::from_str(&body).expect("a JSON answer");
-                let outcome = if verb == "error" { Outcome::Error(body) } else { Outcome::Response(body) };
-                sender.send(outcome).expect("the test waits for outcomes");
-                Response::builder().status(202).body(Body::from("{}")).expect("a response")
-            }
-        };
-        let service = Router::new()
-            .route("/2018-06-01/runtime/invocation/next", get(next))
-            .route("/2018-06-01/runtime/invocation/{id}/{verb}", post(answered));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address").to_string();
-        tokio::spawn(async move { axum::serve(listener, service).await });
-        RuntimeApi { address, events, wake, outcomes }
-    }
-
-    async fn invoke(&mut self, event: Value, deadline_ms: u64) -> Outcome {
-        self.events.lock().expect("no panic while holding").push_back((event, deadline_ms));
-        self.wake.notify_one();
-        self.outcomes.recv().await.expect("the function answers")
-    }
-
-    fn function(&self, variables: &[(&str, &str)]) -> Command {
-        let mut command = program(env!("CARGO_BIN_EXE_shipper"), &[]);
-        command
-            .env("AWS_LAMBDA_RUNTIME_API", &self.address)
-            .env("AWS_LAMBDA_FUNCTION_NAME", "shipper")
-            .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
-            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
-            .env("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/shipper")
-            .env("AWS_LAMBDA_LOG_STREAM_NAME", "1")
-            .envs(variables.iter().copied());
-        command
-    }
-}
-
-fn milliseconds_from_now(duration: Duration) -> u64 {
-    let at = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970") + duration;
-    u64::try_from(at.as_millis()).expect("before the far future")
-}
-
-async fn log_lines(mut child: Child) -> Vec<Value> {
-    child.start_kill().expect("stopping the function");
-    let output = child.wait_with_output().await.expect("waiting for the function");
-    support::json_lines(&stdout(&output))
-}
+use faulty::{Faulty, wait_for_the_end};
+use runtime::{Outcome, RuntimeApi, log_lines, milliseconds_from_now, queue_event};
+use support::{Receiver, Scripted, alb_key, alb_line, closed_port, gzip, id_of, put, run, s3_event, status, stderr, stdout};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_process_serves_several_invocations_a_failing_one_among_them() {
@@ -183,7 +87,7 @@ async fn an_invocation_ends_by_itself_before_its_deadline() {
     assert!(milliseconds_from_now(Duration::ZERO) < deadline, "the function answered only after its deadline");
     let message = error["errorMessage"].as_str().expect("a message");
     assert!(message.contains("50 of 50 lines read are undelivered"), "{message}");
-    assert!(message.contains("the last request: no connection"), "{message}");
+    assert!(message.contains("its last request: no connection"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,15 +120,6 @@ async fn a_wrong_configuration_stops_the_start_with_every_mistake() {
     {
         assert!(log.contains(name), "{name} is not reported in {log}");
     }
-}
-
-/// A queue's event with one message a body.
-fn queue_event(bodies: &[String]) -> Value {
-    let record = |(index, body): (usize, &String)| {
-        json!({"messageId": format!("m{index}"), "receiptHandle": format!("handle{index}"), "body": body, "eventSource": "aws:sqs",
-            "eventSourceARN": "arn:aws:sqs:eu-west-1:123456789012:logs", "attributes": {"ApproximateReceiveCount": "2"}})
-    };
-    json!({"Records": bodies.iter().enumerate().map(record).collect::<Vec<_>>()})
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -309,4 +204,204 @@ async fn every_sender_gets_the_answer_that_it_reads() {
         results["results"].as_array().expect("results").iter().filter_map(|one| one["resultCode"].as_str()).collect();
     assert_eq!(results, ["Succeeded", "PermanentFailure", "Succeeded"]);
     assert_eq!(receiver.ids().len(), 10, "the same lines have the same ids whatever way they come");
+}
+
+/// What the SDK needs to know to reach the stand-in for SQS.
+fn with_sqs<'a>(sqs: &'a Scripted, others: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let known = [
+        ("AWS_ENDPOINT_URL_SQS", sqs.url.as_str()),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("DEAD_LETTER_QUEUE_URL", DEAD_LETTER_QUEUE),
+    ];
+    [&known, others].concat()
+}
+
+const DEAD_LETTER_QUEUE: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/dead";
+
+/// An SQS that takes messages for the dead-letter queue, or denies it.
+async fn sqs(takes_messages: bool) -> Scripted {
+    Scripted::start(move |_, request| {
+        let response = Response::builder().header("content-type", "application/x-amz-json-1.0");
+        let is_message = request.headers["x-amz-target"] == "AmazonSQS.SendMessage";
+        let (code, body) = match (is_message, takes_messages) {
+            (true, true) => (200, json!({"MessageId": "m"})),
+            (true, false) => (403, json!({"__type": "com.amazon.coral.service#AccessDeniedException", "message": "no"})),
+            (false, _) => (200, json!({})),
+        };
+        response.status(code).body(Body::from(body.to_string())).expect("a response")
+    })
+    .await
+}
+
+/// The bodies of the messages that were sent to the dead-letter queue.
+fn given_up(sqs: &Scripted) -> Vec<String> {
+    let messages = sqs.seen().into_iter().filter(|request| request.headers["x-amz-target"] == "AmazonSQS.SendMessage");
+    let message = |request: support::Seen| {
+        let message: Value = serde_json::from_slice(&request.body).expect("JSON");
+        assert_eq!(message["QueueUrl"], DEAD_LETTER_QUEUE);
+        message["MessageBody"].as_str().expect("a body").to_owned()
+    };
+    messages.map(message).collect()
+}
+
+/// A notification whose text no serialiser would write so.
+fn odd_text(key: &str) -> String {
+    format!(
+        "{{ \"Records\":[ {{\"eventSource\":\"aws:s3\",\"eventName\":\"ObjectCreated:Put\",\"x\":1.10,\"s3\":{{\"object\":\
+         {{\"key\":\"{key}\"}},\"bucket\":{{\"name\":\"logs\"}} }}}}]}}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_object_can_never_be_read_goes_to_the_dead_letter_queue_unchanged() {
+    let store = tempfile::tempdir().expect("a directory");
+    let text: String = (0..10).map(|number| alb_line(number) + "\n").collect();
+    put(store.path(), "logs", "one.log", text.as_bytes());
+    put(store.path(), "logs", "broken.log.gz", &gzip(text.as_bytes())[..50]);
+    let (receiver, sqs) = (Receiver::start().await, sqs(true).await);
+    let object_store = format!("dir:{}", store.path().display());
+    let variables = with_sqs(&sqs, &[("LOGSTASH_URL", &receiver.url), ("OBJECT_STORE", &object_store)]);
+    let mut api = RuntimeApi::start().await;
+    let child = api.function(&variables).spawn().expect("the function");
+    let deadline = milliseconds_from_now(Duration::from_mins(1));
+
+    let bodies = [odd_text("missing.log"), odd_text("one.log"), odd_text("broken.log.gz")];
+    let Outcome::Response(reply) = api.invoke(queue_event(&bodies), deadline).await else { panic!("all messages are done") };
+    assert_eq!(reply, json!({"batchItemFailures": []}));
+    let mut sent = given_up(&sqs);
+    sent.sort();
+    assert_eq!(sent, [odd_text("broken.log.gz"), odd_text("missing.log")]);
+
+    // Even alone: it is done, and no outage.
+    let Outcome::Response(reply) = api.invoke(queue_event(&bodies[..1]), deadline).await else { panic!("the message is done") };
+    assert_eq!(reply, json!({"batchItemFailures": []}));
+    assert!(sqs.seen().iter().all(|request| request.headers["x-amz-target"] == "AmazonSQS.SendMessage"), "made to come again");
+    let failed = log_lines(child).await.iter().filter(|line| line["ObjectsFailed"] == 1).count();
+    assert_eq!(failed, 3, "the objects still count as failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_may_be_shipped_later_is_never_given_up() {
+    let store = tempfile::tempdir().expect("a directory");
+    let text: String = (0..10).map(|number| alb_line(number) + "\n").collect();
+    put(store.path(), "logs", "one.log", text.as_bytes());
+    let object_store = format!("dir:{}", store.path().display());
+    // A wrong URL, poison without a place to go, and nobody there: whatever Logstash does, later it may be otherwise.
+    let wrong = Scripted::start(|_, _| status(404)).await;
+    let refusing = Scripted::start(|_, request| status(if request.events().len() > 5 { 400 } else { 200 })).await;
+    let poisoned = Scripted::start(|_, request| {
+        let poison = request.events().iter().any(|event| event["elb"]["request"]["query"] == "id=3");
+        status(if poison { 400 } else { 200 })
+    })
+    .await;
+    let nobody = closed_port();
+    for (url, ships) in [(&wrong.url, false), (&refusing.url, true), (&poisoned.url, false), (&nobody, false)] {
+        let sqs = sqs(true).await;
+        let variables = with_sqs(&sqs, &[("LOGSTASH_URL", url), ("OBJECT_STORE", &object_store), ("RETRY_BUDGET", "200ms")]);
+        let mut api = RuntimeApi::start().await;
+        let _child = api.function(&variables).spawn().expect("the function");
+        let deadline = milliseconds_from_now(Duration::from_mins(1));
+        let outcome = api.invoke(queue_event(&[odd_text("one.log")]), deadline).await;
+        assert_eq!(matches!(outcome, Outcome::Response(_)), ships, "{outcome:?}");
+        assert_eq!(given_up(&sqs), [""; 0], "a message that may be shipped later was given up");
+        assert_eq!(sqs.seen().len(), usize::from(!ships), "a failed message is made to come again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_the_dead_letter_queue_does_not_take_stays_failed() {
+    let store = tempfile::tempdir().expect("a directory");
+    let text: String = (0..10).map(|number| alb_line(number) + "\n").collect();
+    put(store.path(), "logs", "one.log", text.as_bytes());
+    let (receiver, sqs) = (Receiver::start().await, sqs(false).await);
+    let object_store = format!("dir:{}", store.path().display());
+    let variables = with_sqs(&sqs, &[("LOGSTASH_URL", &receiver.url), ("OBJECT_STORE", &object_store)]);
+    let mut api = RuntimeApi::start().await;
+    let child = api.function(&variables).spawn().expect("the function");
+    let deadline = milliseconds_from_now(Duration::from_mins(1));
+    let bodies = [odd_text("missing.log"), odd_text("one.log")];
+    let Outcome::Response(reply) = api.invoke(queue_event(&bodies), deadline).await else { panic!("one message is done") };
+    assert_eq!(reply, json!({"batchItemFailures": [{"itemIdentifier": "m0"}]}));
+    let Outcome::Error(error) = api.invoke(queue_event(&bodies[..1]), deadline).await else {
+        panic!("an invocation of which every message failed fails itself");
+    };
+    assert!(error["errorMessage"].as_str().is_some_and(|text| text.contains("there is no object")), "{error}");
+    let lines = log_lines(child).await;
+    let advice = lines.iter().any(|line| line.to_string().contains("allow sqs:SendMessage on DEAD_LETTER_QUEUE_URL"));
+    assert!(advice, "nobody is told what to allow: {lines:?}");
+}
+
+/// A server that takes requests and never answers, and what it was connected to by.
+async fn silent_server() -> Faulty {
+    Faulty::always(|mut stream| async move { wait_for_the_end(&mut stream).await }).await
+}
+
+/// Invokes a function whose deadline is in three seconds, with a reserve of one, and gives the answer if it came in time.
+async fn invoke_shortly(variables: &[(&str, &str)], event: Value) -> Outcome {
+    let mut api = RuntimeApi::start().await;
+    let _child = api.function(variables).env("DEADLINE_RESERVE", "1s").spawn().expect("the function");
+    let deadline = milliseconds_from_now(Duration::from_secs(3));
+    let outcome = api.invoke(event, deadline).await;
+    let late = milliseconds_from_now(Duration::ZERO).saturating_sub(deadline);
+    assert_eq!(late, 0, "the function answered {late} ms after its deadline: {outcome:?}");
+    outcome
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_hangs_does_not_hold_an_invocation_beyond_its_deadline() {
+    let store = tempfile::tempdir().expect("a directory");
+    let text: String = (0..50).map(|number| alb_line(number) + "\n").collect();
+    put(store.path(), "logs", "one.log", text.as_bytes());
+    let (hanging, object_store) = (silent_server().await, format!("dir:{}", store.path().display()));
+    let variables = [("LOGSTASH_URL", hanging.url.as_str()), ("OBJECT_STORE", &object_store)];
+    let Outcome::Error(error) = invoke_shortly(&variables, s3_event("logs", "one.log")).await else {
+        panic!("nobody answers, so nothing is delivered");
+    };
+    assert!(hanging.met() > 0, "the receiver was not asked");
+    let message = error["errorMessage"].as_str().expect("a message");
+    assert!(message.contains("50 of 50 lines read are undelivered") && message.contains("no answer in time"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_store_that_hangs_does_not_hold_an_invocation_beyond_its_deadline() {
+    let store = tempfile::tempdir().expect("a directory");
+    let text: String = (0..50).map(|number| alb_line(number) + "\n").collect();
+    put(store.path(), "logs", "one.log", text.as_bytes());
+    let server = Scripted::start(|_, request| {
+        let poison = request.events().iter().any(|event| event["elb"]["request"]["query"] == "id=3");
+        status(if poison { 400 } else { 200 })
+    })
+    .await;
+    let (hanging, object_store) = (silent_server().await, format!("dir:{}", store.path().display()));
+    let variables = [
+        ("LOGSTASH_URL", server.url.as_str()),
+        ("OBJECT_STORE", &object_store),
+        ("DEAD_LETTER_URL", "s3://logs/dead"),
+        ("AWS_ENDPOINT_URL_S3", &hanging.url),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+    ];
+    let Outcome::Error(error) = invoke_shortly(&variables, s3_event("logs", "one.log")).await else {
+        panic!("an event is nowhere");
+    };
+    assert!(hanging.met() > 0, "nothing was written to the dead-letter store");
+    let message = error["errorMessage"].as_str().expect("a message");
+    assert!(message.contains("1 of 50 lines read are undelivered") && message.contains("dead letter"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_that_hang_do_not_hold_an_invocation_beyond_its_deadline() {
+    let store = tempfile::tempdir().expect("a directory");
+    let (hanging, object_store) = (silent_server().await, format!("dir:{}", store.path().display()));
+    let (wrong, nobody) = (Scripted::start(|_, _| status(200)).await, closed_port());
+    let mut variables = with_sqs(&wrong, &[("LOGSTASH_URL", &nobody), ("OBJECT_STORE", &object_store)]);
+    variables[0] = ("AWS_ENDPOINT_URL_SQS", &hanging.url);
+    let Outcome::Error(error) = invoke_shortly(&variables, queue_event(&[odd_text("missing.log")])).await else {
+        panic!("the message is nowhere else, so it is not done");
+    };
+    assert!(hanging.met() > 0, "the queue was not told");
+    assert!(error["errorMessage"].as_str().is_some_and(|text| text.contains("there is no object")), "{error}");
 }

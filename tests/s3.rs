@@ -1,128 +1,18 @@
 //! Objects behind a real S3 protocol server, read by the SDK.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
-use futures_util::{StreamExt as _, stream};
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use s3s::auth::SimpleAuth;
-use s3s::dto::{GetObjectInput, GetObjectOutput, ListObjectsV2Input, ListObjectsV2Output, Range, StreamingBlob};
-use s3s::service::S3ServiceBuilder;
-use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
 use serde_json::json;
-use tokio::net::TcpListener;
-use tokio::process::Command;
 
+#[path = "support/s3.rs"]
+mod s3;
 mod support;
 
-use support::{Receiver, alb_key, alb_line, assert_status, elbship, gzip, put, read_json, run, run_with_input, s3_event, stderr};
-
-/// A server whose buckets are the directories in a temporary one.
-struct Server {
-    root: tempfile::TempDir,
-    endpoint: String,
-    connections: Arc<AtomicUsize>,
-}
-
-impl Server {
-    async fn start() -> Self {
-        Server::breaking_at(&[]).await
-    }
-
-    /// A server that breaks the body of every object at these bytes, each once.
-    async fn breaking_at(breaks: &[u64]) -> Self {
-        let root = tempfile::tempdir().expect("a directory");
-        let files = FileSystem::new(root.path()).expect("a file system");
-        let front = Breaking { files, breaks: Mutex::new(breaks.to_vec()), changes_after_break: false };
-        Server::serve(root, front).await
-    }
-
-    async fn serve(root: tempfile::TempDir, front: Breaking) -> Self {
-        let mut builder = S3ServiceBuilder::new(front);
-        builder.set_auth(SimpleAuth::from_single("test", "test"));
-        let service = builder.build();
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-        let connections = Arc::new(AtomicUsize::new(0));
-        let accepted = Arc::clone(&connections);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                accepted.fetch_add(1, Ordering::Relaxed);
-                let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service.clone());
-                tokio::spawn(connection);
-            }
-        });
-        Server { root, endpoint, connections }
-    }
-
-    fn put(&self, bucket: &str, key: &str, body: &[u8]) {
-        put(self.root.path(), bucket, key, body);
-    }
-
-    fn elbship(&self, arguments: &[&str]) -> Command {
-        let mut command = elbship(arguments);
-        command
-            .env("AWS_ENDPOINT_URL_S3", &self.endpoint)
-            .env("AWS_ACCESS_KEY_ID", "test")
-            .env("AWS_SECRET_ACCESS_KEY", "test")
-            .env("AWS_REGION", "eu-west-1")
-            .env("AWS_EC2_METADATA_DISABLED", "true");
-        command
-    }
-
-    fn report(&self) -> String {
-        self.root.path().join("report.json").display().to_string()
-    }
-}
-
-/// A front for the files that breaks bodies, and that looks at If-Match, which the files do not.
-struct Breaking {
-    files: FileSystem,
-    /// Where bodies break, the next one first.
-    breaks: Mutex<Vec<u64>>,
-    /// Whether a read that goes on finds another object.
-    changes_after_break: bool,
-}
-
-#[async_trait::async_trait]
-impl S3 for Breaking {
-    async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
-        let start = match request.input.range {
-            Some(Range::Int { first, .. }) => first,
-            _ => 0,
-        };
-        let conditional = request.input.if_match.is_some();
-        assert_eq!(request.input.range.is_some(), conditional, "a read that goes on names an ETag, and no other does");
-        if conditional && self.changes_after_break {
-            return Err(s3_error!(PreconditionFailed));
-        }
-        let mut response = self.files.get_object(request).await?;
-        let next = {
-            let mut breaks = self.breaks.lock().expect("no panic while holding");
-            if breaks.is_empty() { None } else { Some(breaks.remove(0)) }
-        };
-        if let Some(at) = next {
-            let keep = usize::try_from(at.saturating_sub(start)).expect("a small object");
-            let body = response.output.body.take().expect("a body");
-            let whole: Vec<_> = body.map(|chunk| chunk.expect("a readable file")).collect().await;
-            let kept = bytes::Bytes::from(whole.concat()).slice(..keep);
-            // The server sends what it has when there is nothing to send for a moment; only then does the connection break.
-            let broken = stream::once(async {
-                tokio::task::yield_now().await;
-                Err(std::io::Error::other("broken for the test"))
-            });
-            response.output.body = Some(StreamingBlob::wrap(Box::pin(stream::iter([Ok(kept)]).chain(broken))));
-        }
-        Ok(response)
-    }
-
-    async fn list_objects_v2(&self, request: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
-        self.files.list_objects_v2(request).await
-    }
-}
+use s3::{Breaking, Server};
+use support::{Receiver, alb_key, alb_line, assert_status, gzip, read_json, run, run_with_input, s3_event, stderr};
 
 fn lines(range: std::ops::Range<usize>) -> String {
     range.map(|number| alb_line(number) + "\n").collect()
@@ -241,7 +131,7 @@ async fn a_body_that_keeps_breaking_fails_with_its_position() {
 async fn an_object_that_changes_while_it_is_read_is_never_mixed() {
     let root = tempfile::tempdir().expect("a directory");
     let files = FileSystem::new(root.path()).expect("a file system");
-    let front = Breaking { files, breaks: Mutex::new(vec![100]), changes_after_break: true };
+    let front = Breaking { files, breaks: Mutex::new(vec![100]), changes_after_break: true, denies_writing: false };
     let server = Server::serve(root, front).await;
     server.put("logs", &alb_key("one"), &gzip(lines(0..500).as_bytes()));
     let output = run(&mut server.elbship(&["replay", "s3://logs/", "--dry-run"])).await;

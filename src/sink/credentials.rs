@@ -1,9 +1,11 @@
 //! What a request shows to be let in.
 
+use std::error::Error;
 use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::timeout::TimeoutConfig;
+use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
@@ -149,7 +151,7 @@ impl Secret {
         let client = self.client.get_or_init(|| async { self.make_client().await }).await;
         let read = client.get_secret_value().secret_id(&self.arn).send().await;
         let secret = read.map_err(|error| {
-            let detail = aws_sdk_secretsmanager::error::DisplayErrorContext(error);
+            let detail = detail(&error);
             format!("reading the secret {} failed ({detail}); allow secretsmanager:GetSecretValue on it", self.arn)
         })?;
         let no_pair = || format!("the secret {} is not of the form {{\"username\":\"…\",\"password\":\"…\"}}", self.arn);
@@ -164,6 +166,18 @@ impl Secret {
             .timeout_config(TimeoutConfig::builder().operation_timeout(READ_TIME).build());
         Client::from_conf(config.build())
     }
+}
+
+/// What went wrong. The SDK's own way to show an error repeats the whole answer, and with it a secret that could not be read.
+fn detail<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E>) -> String {
+    let mut said = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        said.push(inner.to_string());
+        cause = inner.source();
+    }
+    said.extend(error.message().map(str::to_owned));
+    said.join(": ")
 }
 
 impl State {

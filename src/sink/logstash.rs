@@ -1,5 +1,6 @@
 //! Logstash's http input as a sink: carries out what the course of a batch decides.
 
+use std::future::Future;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -169,7 +170,7 @@ impl<T: Transport> Logstash<T> {
                 Step::Send => {}
                 Step::Done => break,
                 Step::Wait(wait) => self.wait(wait, chosen.as_ref(), &answer, stop).await,
-                Step::Renew if self.credentials.renew(&authorization).await => {}
+                Step::Renew if unless_stopped(stop, sending, self.credentials.renew(&authorization)).await? => {}
                 Step::Renew => return Err(self.error(Failure::Misconfigured(answer), chosen, sending)),
                 Step::Fail(failure) => return Err(self.error(failure, chosen, sending)),
             }
@@ -179,9 +180,10 @@ impl<T: Transport> Logstash<T> {
 
     /// Sends a body to the endpoint that is best for it now. Where no endpoint is known, that is what is answered.
     async fn attempt(self: &Arc<Self>, body: &Body, sending: &mut Sending<'_>, stop: &Stop) -> Result<Attempt, SendError> {
-        let authorization = self.credentials.authorization().await.map_err(SendError::Credentials)?;
+        let authorization = unless_stopped(stop, sending, self.credentials.authorization()).await?;
+        let authorization = authorization.map_err(SendError::Credentials)?;
         self.look_after_endpoints();
-        if let Err(error) = self.first_list(stop).await {
+        if let Err(error) = unless_stopped(stop, sending, self.first_list(stop)).await? {
             let answer = Answer::NoResponse(Fault::Connect(error));
             return Ok(Attempt { chosen: None, answer, authorization });
         }
@@ -355,6 +357,15 @@ impl Sending<'_> {
             _ => (self.wanted, self.avoided) = (Some(moment.endpoint), None),
         }
         self.last = Some(answer.to_string());
+    }
+}
+
+/// Waits for what a request needs first, but not beyond the end of the run: a secret or a list may take longer than there is time.
+async fn unless_stopped<T>(stop: &Stop, sending: &mut Sending<'_>, needed: impl Future<Output = T>) -> Result<T, SendError> {
+    tokio::select! {
+        biased;
+        found = needed => Ok(found),
+        () = stop.stopped() => Err(SendError::Stopped { why: stop.why(), last: sending.last.take() }),
     }
 }
 

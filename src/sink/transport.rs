@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Identity, Url};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::answer::{Answer, Fault, Response};
 use super::endpoint::Endpoint;
@@ -20,7 +20,7 @@ use crate::batch::{Body, Compression};
 /// How much of an answer is read, so that the connection can be used again.
 const ANSWER_BYTES: usize = 64 * 1024;
 
-/// How long that may take, once the status is known.
+/// How long that may take at most, once the status is known.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 
 /// How much of an answer is shown in an error.
@@ -113,12 +113,12 @@ impl HttpTransport {
         request.send().await.map_err(|error| fault(&error))
     }
 
-    async fn read_answer(&self, response: reqwest::Response) -> Answer {
+    async fn read_answer(&self, response: reqwest::Response, limit: Duration) -> Answer {
         let status = response.status().as_u16();
         let location = header(response.headers(), LOCATION).map(|location| without_secrets(&location));
         let retry_after = header(response.headers(), RETRY_AFTER);
         let retry_after = retry_after.and_then(|text| retry_after_of(&text, (self.settings.now)())).unwrap_or_default();
-        let body = read_start(response).await;
+        let body = read_start(response, limit.min(ANSWER_TIME)).await;
         let text = String::from_utf8_lossy(&body).trim().chars().take(SHOWN_CHARS).collect();
         Answer::Response(Response { status, location, retry_after, text })
     }
@@ -126,8 +126,9 @@ impl HttpTransport {
 
 impl Transport for HttpTransport {
     async fn post(&self, endpoint: &Endpoint, body: &Body, authorization: Option<&HeaderValue>, limit: Duration) -> Answer {
+        let began = Instant::now();
         match timeout(limit, self.send(endpoint, body, authorization)).await {
-            Ok(Ok(response)) => self.read_answer(response).await,
+            Ok(Ok(response)) => self.read_answer(response, limit.saturating_sub(began.elapsed())).await,
             Ok(Err(fault)) => Answer::NoResponse(fault),
             Err(_) => Answer::NoResponse(Fault::Timeout),
         }
@@ -192,7 +193,7 @@ fn retry_after_of(text: &str, now: Timestamp) -> Option<Duration> {
 }
 
 /// The status says what became of the batch; a body that breaks off, or never ends, changes nothing about that.
-async fn read_start(mut response: reqwest::Response) -> Vec<u8> {
+async fn read_start(mut response: reqwest::Response, limit: Duration) -> Vec<u8> {
     let mut body = Vec::new();
     let read = async {
         while let Ok(Some(chunk)) = response.chunk().await {
@@ -203,7 +204,7 @@ async fn read_start(mut response: reqwest::Response) -> Vec<u8> {
         }
     };
     // What has come until then is shown.
-    let _ = timeout(ANSWER_TIME, read).await;
+    let _ = timeout(limit, read).await;
     body
 }
 

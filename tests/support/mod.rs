@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -23,6 +24,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
+use tokio::time::timeout;
 
 /// The key of an ALB access log object, with `random` as its random part.
 pub fn alb_key(random: &str) -> String {
@@ -97,9 +99,13 @@ pub fn program(path: &str, arguments: &[&str]) -> Command {
     command
 }
 
+/// Longer than any run of a test takes.
+const LONGEST_RUN: Duration = Duration::from_secs(60);
+
 /// Runs a command to its end.
 pub async fn run(command: &mut Command) -> Output {
-    command.output().await.expect("starting the program")
+    let output = timeout(LONGEST_RUN, command.output()).await;
+    output.expect("an end of the program within a minute").expect("starting the program")
 }
 
 /// Runs a command with `input` on its standard input.
@@ -108,7 +114,8 @@ pub async fn run_with_input(command: &mut Command, input: &str) -> Output {
     let mut stdin = child.stdin.take().expect("a piped input");
     stdin.write_all(input.as_bytes()).await.expect("writing its input");
     drop(stdin);
-    child.wait_with_output().await.expect("waiting for the program")
+    let output = timeout(LONGEST_RUN, child.wait_with_output()).await;
+    output.expect("an end of the program within a minute").expect("waiting for the program")
 }
 
 #[track_caller]
@@ -285,4 +292,59 @@ pub fn status(code: u16) -> Response {
 pub fn closed_port() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     format!("http://{}/", listener.local_addr().expect("an address"))
+}
+
+/// One object in a directory that stands for S3.
+pub struct Object {
+    pub root: tempfile::TempDir,
+    pub key: String,
+}
+
+impl Object {
+    pub fn of_lines(lines: usize) -> Self {
+        let text: String = (0..lines).map(|number| alb_line(number) + "\n").collect();
+        Object::of(&gzip(text.as_bytes()))
+    }
+
+    pub fn of(body: &[u8]) -> Self {
+        let root = tempfile::tempdir().expect("a directory");
+        let key = alb_key("object");
+        put(root.path(), "logs", &key, body);
+        Object { root, key }
+    }
+
+    pub fn report_path(&self) -> PathBuf {
+        self.root.path().join("report.json")
+    }
+
+    /// Ships it with `elbship invoke` and gives the exit status, the only object's report, and standard error.
+    pub async fn ship(&self, to: &str, variables: &[(&str, &str)]) -> (i32, Value, String) {
+        self.ship_by(&["--to", to], variables).await
+    }
+
+    /// As [`ship`](Self::ship), with flags of one's own.
+    pub async fn ship_by(&self, flags: &[&str], variables: &[(&str, &str)]) -> (i32, Value, String) {
+        let output = self.output_of(flags, variables).await;
+        let report = read_json(&self.report_path());
+        (output.status.code().expect("an exit status"), report["objects"][0].clone(), stderr(&output))
+    }
+
+    /// As [`ship_by`](Self::ship_by), with all that is written.
+    pub async fn output_of(&self, flags: &[&str], variables: &[(&str, &str)]) -> Output {
+        let objects = self.root.path().display().to_string();
+        let report = self.report_path().display().to_string();
+        let mut command = elbship(&["invoke", "-", "--objects", &objects, "--report", &report]);
+        command.args(flags).envs(variables.iter().copied());
+        run_with_input(&mut command, &s3_event("logs", &self.key).to_string()).await
+    }
+}
+
+#[track_caller]
+pub fn assert_books(report: &Value, expected: &str) {
+    let number = |name: &str| report[name].as_u64().unwrap_or_else(|| panic!("no {name} in {report}"));
+    let ends = ["delivered", "filtered", "dead_lettered", "undelivered"].map(number);
+    assert_eq!(number("lines"), ends.iter().sum::<u64>(), "the books do not balance: {report}");
+    let complete = report["complete"].as_bool().expect("complete");
+    let found = format!("{} delivered, {} undelivered, complete {complete}", ends[0], ends[3]);
+    assert_eq!(found, expected, "{report}");
 }

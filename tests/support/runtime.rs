@@ -1,0 +1,124 @@
+//! A Lambda Runtime API for one process of the function.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Path;
+use axum::http::Response;
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+
+use crate::support::{json_lines, program, stdout};
+
+/// How the function answered an invocation.
+#[derive(Debug)]
+pub enum Outcome {
+    Response(Value),
+    Error(Value),
+}
+
+/// The Runtime API for one function process.
+pub struct RuntimeApi {
+    address: String,
+    events: Arc<Mutex<VecDeque<(Value, u64)>>>,
+    wake: Arc<Notify>,
+    outcomes: mpsc::UnboundedReceiver<Outcome>,
+}
+
+impl RuntimeApi {
+    pub async fn start() -> Self {
+        let events: Arc<Mutex<VecDeque<(Value, u64)>>> = Arc::default();
+        let wake = Arc::new(Notify::new());
+        let (sender, outcomes) = mpsc::unbounded_channel();
+        let next = {
+            let (events, wake) = (Arc::clone(&events), Arc::clone(&wake));
+            move || {
+                let (events, wake) = (Arc::clone(&events), Arc::clone(&wake));
+                async move {
+                    loop {
+                        let event = events.lock().expect("no panic while holding").pop_front();
+                        let Some((event, deadline_ms)) = event else {
+                            wake.notified().await;
+                            continue;
+                        };
+                        return Response::builder()
+                            .header("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd")
+                            .header("lambda-runtime-deadline-ms", deadline_ms.to_string())
+                            .header(
+                                "lambda-runtime-invoked-function-arn",
+                                "arn:aws:lambda:eu-west-1:123456789012:function:shipper",
+                            )
+                            .header("lambda-runtime-trace-id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700")
+                            .body(Body::from(event.to_string()))
+                            .expect("a response");
+                    }
+                }
+            }
+        };
+        let answered = move |Path((_, verb)): Path<(String, String)>, body: String| {
+            let sender = sender.clone();
+            async move {
+                let body = serde_json::from_str(&body).expect("a JSON answer");
+                let outcome = if verb == "error" { Outcome::Error(body) } else { Outcome::Response(body) };
+                sender.send(outcome).expect("the test waits for outcomes");
+                Response::builder().status(202).body(Body::from("{}")).expect("a response")
+            }
+        };
+        let service = Router::new()
+            .route("/2018-06-01/runtime/invocation/next", get(next))
+            .route("/2018-06-01/runtime/invocation/{id}/{verb}", post(answered));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        tokio::spawn(async move { axum::serve(listener, service).await });
+        RuntimeApi { address, events, wake, outcomes }
+    }
+
+    pub async fn invoke(&mut self, event: Value, deadline_ms: u64) -> Outcome {
+        self.events.lock().expect("no panic while holding").push_back((event, deadline_ms));
+        self.wake.notify_one();
+        let outcome = timeout(Duration::from_secs(30), self.outcomes.recv()).await;
+        outcome.expect("an answer of the function within half a minute").expect("the function answers")
+    }
+
+    pub fn function(&self, variables: &[(&str, &str)]) -> Command {
+        let mut command = program(env!("CARGO_BIN_EXE_shipper"), &[]);
+        command
+            .env("AWS_LAMBDA_RUNTIME_API", &self.address)
+            .env("AWS_LAMBDA_FUNCTION_NAME", "shipper")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+            .env("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/shipper")
+            .env("AWS_LAMBDA_LOG_STREAM_NAME", "1")
+            .envs(variables.iter().copied());
+        command
+    }
+}
+
+pub fn milliseconds_from_now(duration: Duration) -> u64 {
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970") + duration;
+    u64::try_from(at.as_millis()).expect("before the far future")
+}
+
+pub async fn log_lines(mut child: Child) -> Vec<Value> {
+    child.start_kill().expect("stopping the function");
+    let output = child.wait_with_output().await.expect("waiting for the function");
+    json_lines(&stdout(&output))
+}
+
+/// A queue's event with one message a body.
+pub fn queue_event(bodies: &[String]) -> Value {
+    let record = |(index, body): (usize, &String)| {
+        json!({"messageId": format!("m{index}"), "receiptHandle": format!("handle{index}"), "body": body, "eventSource": "aws:sqs",
+            "eventSourceARN": "arn:aws:sqs:eu-west-1:123456789012:logs", "attributes": {"ApproximateReceiveCount": "2"}})
+    };
+    json!({"Records": bodies.iter().enumerate().map(record).collect::<Vec<_>>()})
+}
