@@ -13,7 +13,7 @@ use crate::function::{Function, Keeper, UpdateRoute};
 use crate::metrics::Metrics;
 use crate::registry::{Parts, Registry};
 use crate::routes::{Updaters, router};
-use crate::store::{MemoryStore, RedisStore, Store};
+use crate::store::{MemoryStore, RedisStore, STORE_PATIENCE, Store};
 
 /// What the binary knows and the configuration does not.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub fn assemble(program: Program, config: Config, surroundings: Surroundings) ->
     let http = http.map_err(|error| format!("no HTTP client can be made: {error}"))?;
     let store = match config.store {
         StoreConfig::Memory => Store::Memory(MemoryStore::default()),
-        StoreConfig::Redis(client) => Store::Redis(RedisStore::new(client).map_err(|error| error.to_string())?),
+        StoreConfig::Redis(client) => Store::Redis(RedisStore::new(*client, STORE_PATIENCE).map_err(|error| error.to_string())?),
     };
     let metrics = Metrics::default();
     let topic = config

@@ -70,7 +70,7 @@ pub enum StoreConfig {
     /// In the process.
     Memory,
     /// In Redis; nothing is connected yet.
-    Redis(Client),
+    Redis(Box<Client>),
 }
 
 /// An SNS topic.
@@ -149,7 +149,7 @@ fn store(program: Program, keeps_lists: bool, text: &str) -> Result<StoreConfig,
     let is_redis = ["redis://", "rediss://", "redis+unix://"].iter().any(|scheme| text.starts_with(scheme));
     let info = text.into_connection_info().ok().filter(|_| is_redis);
     let client = info.and_then(|info| Client::open(info).ok());
-    client.map(StoreConfig::Redis).ok_or_else(|| "is no store".to_owned())
+    client.map(|client| StoreConfig::Redis(Box::new(client))).ok_or_else(|| "is no store".to_owned())
 }
 
 fn token(text: &str) -> Result<SecretString, String> {

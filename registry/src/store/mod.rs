@@ -4,7 +4,7 @@ mod memory;
 mod redis;
 
 pub use self::memory::MemoryStore;
-pub use self::redis::RedisStore;
+pub use self::redis::{RedisStore, STORE_PATIENCE};
 use crate::group::Key;
 
 /// Longest value that is read, in bytes. A list of a thousand servers has an eighth of it.
@@ -45,7 +45,7 @@ impl Store {
     /// What is kept under a key.
     ///
     /// # Errors
-    /// The store does not answer within a second, or refuses.
+    /// The store does not answer in time, or refuses.
     pub async fn read(&self, key: &Key) -> Result<Stored, StoreError> {
         match self {
             Store::Memory(store) => Ok(store.read(key)),

@@ -11,7 +11,7 @@ use super::{LONGEST_VALUE, StoreError, Stored};
 use crate::group::Key;
 
 /// Redis answers within a millisecond. Who asks for a list is not kept waiting for one that does not.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub const STORE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// After a failure nobody waits for the store for this long: everything is answered as if it failed again.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -41,6 +41,7 @@ return 1";
 pub struct RedisStore {
     connection: ConnectionManager,
     address: String,
+    patience: Duration,
     /// The last failure, and until when it is what everybody is told.
     failed: Mutex<Option<(Instant, StoreError)>>,
 }
@@ -52,19 +53,19 @@ impl std::fmt::Debug for RedisStore {
 }
 
 impl RedisStore {
-    /// A store that connects later. `client` holds the credentials.
+    /// A store that connects later, and is given up after `patience`. `client` holds the credentials.
     ///
     /// # Errors
     /// The system's certificates cannot be used.
-    pub fn new(client: Client) -> Result<RedisStore, StoreError> {
+    pub fn new(client: Client, patience: Duration) -> Result<RedisStore, StoreError> {
         let address = client.get_connection_info().addr().to_string();
         let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE))
+            .set_connection_timeout(Some(patience))
+            .set_response_timeout(Some(patience))
             // What cannot be had now is answered from elsewhere, and asked for again by the next request.
             .set_number_of_retries(0);
         match ConnectionManager::new_lazy_with_config(client, config) {
-            Ok(connection) => Ok(RedisStore { connection, address, failed: Mutex::new(None) }),
+            Ok(connection) => Ok(RedisStore { connection, address, patience, failed: Mutex::new(None) }),
             Err(error) => Err(StoreError { store: address, problem: format!("cannot be used ({error})") }),
         }
     }
@@ -109,13 +110,13 @@ impl RedisStore {
             return Err(error.clone());
         }
         let mut connection = self.connection.clone();
-        let problem = match timeout(PATIENCE, command.query_async(&mut connection)).await {
+        let problem = match timeout(self.patience, command.query_async(&mut connection)).await {
             Ok(Ok(answer)) => {
                 *self.failed() = None;
                 return Ok(answer);
             }
             Ok(Err(error)) => format!("failed ({error}); see REGISTRY_STORE"),
-            Err(_) => format!("did not answer within {} s; see REGISTRY_STORE", PATIENCE.as_secs()),
+            Err(_) => format!("did not answer within {:?}; see REGISTRY_STORE", self.patience),
         };
         let error = StoreError { store: self.address.clone(), problem };
         *self.failed() = Some((Instant::now() + PAUSE, error.clone()));

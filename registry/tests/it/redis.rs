@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use elb_log_registry::group::Key;
 use elb_log_registry::list::Source;
 use elb_log_registry::registry::{Registry, Warning};
-use elb_log_registry::store::{RedisStore, Store, Stored};
+use elb_log_registry::store::{RedisStore, STORE_PATIENCE, Store, Stored};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -37,7 +37,7 @@ async fn a_value_is_replaced_only_by_who_has_seen_it() {
     assert_eq!(store.read(&key).await, Ok(Stored::Value(b"two".to_vec())));
     assert_eq!(store.read(&Key { dcid: "eu2".to_owned(), ..key }).await, Ok(Stored::Absent));
     let days: u64 = redis.command::<u64>(&["PTTL", KEY]).await / 86_400_000;
-    assert_eq!(days, 29, "a list outlives every outage, and not its data centre");
+    assert!((29..=30).contains(&days), "{days} days: a list outlives every outage, and not its data centre");
 }
 
 #[tokio::test]
@@ -147,24 +147,24 @@ async fn a_redis_that_is_gone_from_the_start_is_no_reason_to_answer_nothing() {
 #[tokio::test]
 async fn a_redis_that_does_not_answer_keeps_nobody_waiting() {
     let redis = Redis::start().await;
-    let registry = registry_with(&Double::with(&[1]), redis.store(), Vec::new());
-    registry.update(&group(), Source::Update).await.unwrap();
+    let registry = registry_with(&Double::with(&[1]), redis.store_with(Duration::from_secs(1)), Vec::new());
+    registry.lookup(&group()).await.unwrap();
     redis.command::<redis::Value>(&["CLIENT", "PAUSE", "60000", "ALL"]).await;
     let began = Instant::now();
     for _ in 0..200 {
         assert_eq!(looked_up(&registry).await, (body(&[1]), Some(Warning::StoreFailed)));
     }
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
 async fn a_server_that_accepts_and_says_nothing_is_no_store() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://user:hunter2@{}/", listener.local_addr().unwrap());
-    let store = Store::Redis(RedisStore::new(redis::Client::open(url).unwrap()).unwrap());
+    let store = Store::Redis(RedisStore::new(redis::Client::open(url).unwrap(), STORE_PATIENCE).unwrap());
     let began = Instant::now();
     let error = store.read(&group().key).await.unwrap_err().to_string();
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert!(error.starts_with("the store 127.0.0.1:") && !error.contains("hunter2"), "{error}");
 }
 
@@ -191,7 +191,7 @@ async fn a_user_of_an_access_list_needs_three_commands() {
     }
     let as_user = |user: &str| {
         let url = format!("{}?user={user}&pass=secret", redis.url);
-        Store::Redis(RedisStore::new(redis::Client::open(url).unwrap()).unwrap())
+        Store::Redis(RedisStore::new(redis::Client::open(url).unwrap(), Duration::from_secs(20)).unwrap())
     };
     assert_eq!(as_user("registry").replace(&group().key, &Stored::Absent, "one").await, Ok(true));
     assert!(as_user("reader").read(&group().key).await.is_ok());

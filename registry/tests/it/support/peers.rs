@@ -59,8 +59,13 @@ impl Redis {
         redis::Client::open(self.url.as_str()).expect("a URL of Redis")
     }
 
+    /// A store with more patience than a busy machine needs.
     pub fn store(&self) -> Store {
-        Store::Redis(RedisStore::new(self.client()).expect("a store"))
+        self.store_with(Duration::from_secs(20))
+    }
+
+    pub fn store_with(&self, patience: Duration) -> Store {
+        Store::Redis(RedisStore::new(self.client(), patience).expect("a store"))
     }
 
     /// A command on a connection of its own.
