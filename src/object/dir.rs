@@ -138,4 +138,29 @@ mod tests {
         assert_eq!(path("", "secret"), None);
         assert_eq!(path("logs", ""), None);
     }
+
+    #[test]
+    fn keys_come_in_their_order_and_only_below_the_prefix() {
+        let root = tempfile::tempdir().unwrap();
+        let dated = "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/2026/03";
+        let keys = [format!("{dated}/02/x.log"), "a-b".to_owned(), "a/b".to_owned(), "a/c/d".to_owned(), "a0".to_owned()];
+        for key in keys.iter().chain([&format!("{dated}/09/x.log")]) {
+            let path = root.path().join("logs").join(key);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "four").unwrap();
+        }
+        let since = "2026-03-02T00:00:00Z".parse().ok();
+        let period = Period { since, until: "2026-03-03T00:00:00Z".parse().ok() };
+        let list = |prefix: &str| {
+            let left_out = AtomicBool::new(false);
+            let store = DirStore::new(root.path());
+            let listed: Vec<Listed> = store.list("logs", prefix, &period, &left_out).map(Result::unwrap).collect();
+            assert!(listed.iter().all(|object| object.bytes == 4));
+            (listed.into_iter().map(|object| object.key).collect::<Vec<_>>(), left_out.into_inner())
+        };
+        assert_eq!(list(""), (keys.to_vec(), true));
+        assert_eq!(list("a/"), (keys[2..4].to_vec(), false));
+        assert_eq!(list("a/c/"), (keys[3..4].to_vec(), false));
+        assert_eq!(list("nothing/"), (Vec::new(), false));
+    }
 }

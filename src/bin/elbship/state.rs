@@ -7,7 +7,8 @@
 //! {"bucket":"logs","key":"AWSLogs/…","lines":1234}
 //! ```
 //!
-//! A line is appended when the receiver has accepted everything of its object, and is on the disk before anything else is written.
+//! A line is appended when every event of its object has been accepted (or is safe in the dead letter), and is on the disk before
+//! the next one is written.
 //! So a kill at any moment costs at most the lines of objects that just ended, which are then delivered again under the same ids;
 //! the end of a line that was cut off is removed. Anything else that is no entry is refused.
 
