@@ -93,6 +93,20 @@ fn the_readme_names_every_metric() {
     }
 }
 
+#[tokio::test]
+async fn the_readme_names_every_flag_of_replay_and_backfill() {
+    for name in ["replay", "backfill"] {
+        let help = Command::new(env!("CARGO_BIN_EXE_elbship")).args(["help", name]).output().await.expect("running elbship");
+        let help = String::from_utf8(help.stdout).expect("UTF-8");
+        let flags = help.lines().filter_map(|line| line.trim().strip_prefix("--")?.split([' ', '=']).next());
+        let flags: Vec<&str> = flags.filter(|flag| !["help", "version"].contains(flag)).collect();
+        assert!(flags.contains(&"since"), "the flags are not where this test looks: {help}");
+        for flag in flags {
+            assert!(README.contains(&format!("--{flag}")), "the README does not name --{flag} of {name}");
+        }
+    }
+}
+
 /// Code of a document: what stands in blocks other than JSON, and between backticks, with continued lines as one.
 fn code(document: &str) -> Vec<String> {
     let document = document.replace("\\\n", " ");
