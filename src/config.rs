@@ -291,6 +291,7 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
             concurrency: if to_output { 1 } else { concurrency? },
             max_line_bytes: max_line_bytes?,
             poison_limit: poison_limit?,
+            events_per_second: None,
         })
     }
 

@@ -15,12 +15,13 @@
 //!
 //! Around it:
 //!
-//! * [`ship`] ties these together for one object and for many; [`stop`] ends them.
+//! * [`ship`] ties these together for one object and for many; [`pace`] slows them down, [`stop`] ends them.
 //! * [`aws`] is what the clients of AWS's services share.
 //! * [`handler`] is one invocation of the Lambda function; [`queue`] is where its messages come from.
 //! * [`config`] is everything the program can be told, read by means of [`vars`]; [`assemble`] makes a shipper of it;
 //!   [`telemetry`] is what it says while it works,
 //!   and [`metrics`] what CloudWatch makes of that.
+//! * [`backfill`] plans how AWS runs the function over years of objects.
 //! * [`reference`] makes the field reference and the index templates from the field tables.
 //! * [`receive`] is a stand-in for Logstash's http input.
 //!
@@ -32,6 +33,7 @@
 
 pub mod assemble;
 pub mod aws;
+pub mod backfill;
 pub mod batch;
 pub mod config;
 pub mod dead_letter;
@@ -42,6 +44,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod notification;
 pub mod object;
+pub mod pace;
 pub mod queue;
 pub mod receive;
 pub mod reference;

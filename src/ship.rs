@@ -4,6 +4,7 @@
 //! and compresses their events, and sends them. There are never more such tasks than `SEND_CONCURRENCY` in the whole process,
 //! and reading waits for them, so a slow receiver slows the reading and memory stays bounded.
 
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::event::{EventSettings, EventWriter, Scratch};
 use crate::format::Kind;
 use crate::ledger::{Fate, Ledger, ObjectReport, Pending, Report, Tally};
 use crate::object::{Block, LineLimits, ObjectError, ObjectReader, ObjectRef, Skip, Store, Task};
+use crate::pace::Pace;
 use crate::sink::{Evidence, HttpTransport, Rejected, SendError, Sink, Transport};
 use crate::stop::Stop;
 use crate::telemetry::Journal;
@@ -44,6 +46,8 @@ pub struct ShipSettings {
     pub max_line_bytes: usize,
     /// See `POISON_LIMIT`.
     pub poison_limit: usize,
+    /// Events sent in a second, at most; none for no bound.
+    pub events_per_second: Option<NonZeroU32>,
 }
 
 /// Ships objects from a store to a sink.
@@ -55,6 +59,7 @@ pub struct Shipper<T = HttpTransport> {
     settings: ShipSettings,
     journal: Journal,
     in_flight: Arc<Semaphore>,
+    pace: Option<Pace>,
     progress: Progress,
 }
 
@@ -101,7 +106,8 @@ impl<T: Transport> Shipper<T> {
     /// A shipper from `store` to `sink`. Without a dead letter, poison events fail their object.
     pub fn new(store: Store, sink: Sink<T>, dead_letter: Option<DeadLetter>, settings: ShipSettings, journal: Journal) -> Self {
         let in_flight = Arc::new(Semaphore::new(settings.concurrency));
-        Shipper { store, sink, dead_letter, settings, journal, in_flight, progress: Progress::default() }
+        let pace = settings.events_per_second.map(Pace::new);
+        Shipper { store, sink, dead_letter, settings, journal, in_flight, pace, progress: Progress::default() }
     }
 
     /// The task that a notification is to become: a dead letter is not shipped again, or it would go in circles.
@@ -125,13 +131,23 @@ impl<T: Transport> Shipper<T> {
     }
 
     /// Does every task that comes, and reports on each in the order in which they came. Writes one log line an object.
-    pub async fn ship(self: &Arc<Self>, mut tasks: mpsc::Receiver<Task>, stop: &Stop) -> Report {
+    pub async fn ship(self: &Arc<Self>, tasks: mpsc::Receiver<Task>, stop: &Stop) -> Report {
+        self.ship_and_tell(tasks, stop, |_| {}).await
+    }
+
+    /// The same, and tells of every object that was to be shipped when it has ended, well or not.
+    pub async fn ship_and_tell(
+        self: &Arc<Self>,
+        mut tasks: mpsc::Receiver<Task>,
+        stop: &Stop,
+        mut ended: impl FnMut(&ObjectReport),
+    ) -> Report {
         let at_once = OBJECTS_AT_ONCE.min(self.settings.concurrency);
         let mut running = JoinSet::new();
         let mut reports = Vec::new();
         while let Some(task) = tasks.recv().await {
             while running.len() >= at_once {
-                finish_one(&mut running, &mut reports).await;
+                finish_one(&mut running, &mut reports, &mut ended).await;
             }
             let index = reports.len();
             reports.push(match &task {
@@ -150,7 +166,7 @@ impl<T: Transport> Shipper<T> {
             }
         }
         while !running.is_empty() {
-            finish_one(&mut running, &mut reports).await;
+            finish_one(&mut running, &mut reports, &mut ended).await;
         }
         Report::of(reports)
     }
@@ -280,6 +296,7 @@ impl<T: Transport> Shipper<T> {
 
     /// Whether the block's next batch is to be sent as well.
     async fn ship_batch(&self, batch: Batch, pending: &mut Pending, shipped: &mut Shipped, object: &OfObject) -> bool {
+        self.keep_pace(&batch, &object.stop).await;
         let delivery = self.sink.deliver(&batch, &object.evidence, &object.stop).await;
         shipped.tally.batches += 1;
         shipped.tally.requests += delivery.requests;
@@ -301,6 +318,16 @@ impl<T: Transport> Shipper<T> {
             shipped.error.get_or_insert(failure);
         }
         !stops
+    }
+
+    /// Waits until the batch may leave, or the object is to end.
+    async fn keep_pace(&self, batch: &Batch, stop: &Stop) {
+        let Some(pace) = &self.pace else { return };
+        tokio::select! {
+            biased;
+            () = stop.stopped() => {}
+            () = pace.wait(batch.events()) => {}
+        }
     }
 
     /// Brings poison events to a safe place.
@@ -414,9 +441,16 @@ impl Sending<'_> {
     }
 }
 
-async fn finish_one(running: &mut JoinSet<(usize, ObjectReport)>, reports: &mut [ObjectReport]) {
+async fn finish_one(
+    running: &mut JoinSet<(usize, ObjectReport)>,
+    reports: &mut [ObjectReport],
+    ended: &mut impl FnMut(&ObjectReport),
+) {
     match running.join_next().await {
-        Some(Ok((index, report))) => reports[index] = report,
+        Some(Ok((index, report))) => {
+            ended(&report);
+            reports[index] = report;
+        }
         // The entry made when it began already says that it failed.
         Some(Err(error)) => tracing::error!(%error, "a bug: the task of an object failed; its events are undelivered"),
         None => {}

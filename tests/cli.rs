@@ -1,6 +1,8 @@
 //! The command line: what it reads, what it writes, and how it ends.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use elb_log_shipper::event::IdPrefix;
 use elb_log_shipper::object::ObjectName;
@@ -439,4 +441,128 @@ async fn nobody_reading_is_an_error_and_no_panic() {
     let output = child.wait_with_output().await.expect("waiting for elbship");
     assert_status(&output, 1);
     assert!(stderr(&output).contains("writing to standard output failed"), "{}", stderr(&output));
+}
+
+/// A directory with objects of ten lines each, and a state beside it.
+fn to_resume(objects: usize) -> (tempfile::TempDir, String, String) {
+    let root = tempfile::tempdir().expect("a directory");
+    for number in 0..objects {
+        let text = (number * 10..number * 10 + 10).map(|line| alb_line(line) + "\n").collect::<String>();
+        put(root.path(), "b", &alb_key(&format!("{number:03}")), &gzip(text.as_bytes()));
+    }
+    let (directory, state) = (as_text(&root.path().join("b")), as_text(&root.path().join("state")));
+    (root, directory, state)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_killed_goes_on_where_it_was() {
+    let (_root, directory, state) = to_resume(20);
+    // The server takes half of the objects and then refuses, so that the run is killed in its middle.
+    let (reached, middle) = tokio::sync::oneshot::channel();
+    let (reached, healed) = (Mutex::new(Some(reached)), Arc::new(AtomicBool::new(false)));
+    let (accepted, heals) = (Arc::new(Mutex::new(Vec::new())), Arc::clone(&healed));
+    let ids = Arc::clone(&accepted);
+    let server = Scripted::start(move |number, request| {
+        if number < 10 || heals.load(Ordering::Relaxed) {
+            ids.lock().expect("no panic while holding").extend(request.events().iter().map(id_of));
+            return status(200);
+        }
+        if let Some(reached) = reached.lock().expect("no panic while holding").take() {
+            reached.send(()).expect("the test waits for the middle");
+        }
+        status(503)
+    })
+    .await;
+    let arguments = ["replay", &directory, "--as", "s3://logs", "--to", &server.url, "--resume", &state, "--concurrency", "1"];
+    let mut killed = elbship(&arguments).spawn().expect("starting elbship");
+    middle.await.expect("a request that is refused");
+    killed.kill().await.expect("killing elbship");
+    healed.store(true, Ordering::Relaxed);
+    let known = std::fs::read_to_string(&state).expect("the state").matches('\n').count() - 1;
+    assert!(known <= 10, "{known} objects are known, and ten were delivered");
+
+    let receiver = Receiver::start().await;
+    let elsewhere = ["replay", &directory, "--as", "s3://logs", "--to", &receiver.url, "--resume", &state];
+    let output = run(&mut elbship(&elsewhere)).await;
+    assert_status(&output, 2);
+    assert!(stderr(&output).contains("this is the state of another run: to was"), "{}", stderr(&output));
+    assert_eq!(receiver.ids().len(), 0);
+
+    let output = run(&mut elbship(&arguments)).await;
+    assert_status(&output, 0);
+    let lines = (20 - known) * 10;
+    assert!(stderr(&output).contains(&format!("{lines} of {lines} lines delivered")), "{}", stderr(&output));
+    let mut ids = std::mem::take(&mut *accepted.lock().expect("no panic while holding"));
+    assert_eq!(ids.len(), 100 + lines);
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_run_skips_what_was_delivered_and_tries_again_what_failed() {
+    let (root, directory, state) = to_resume(6);
+    let broken = root.path().join("b").join(alb_key("003"));
+    let whole = std::fs::read(&broken).expect("an object");
+    std::fs::write(&broken, &whole[..whole.len() / 2]).expect("writing");
+    let receiver = Receiver::start().await;
+    let report = as_text(&root.path().join("report.json"));
+    let arguments = ["replay", &directory, "--as", "s3://logs", "--to", &receiver.url, "--resume", &state, "--report", &report];
+    assert_status(&run(&mut elbship(&arguments)).await, 1);
+    std::fs::write(&broken, &whole).expect("writing");
+    let before: usize = receiver.ids().values().sum();
+
+    let output = run(&mut elbship(&arguments)).await;
+    assert_status(&output, 0);
+    assert!(stderr(&output).contains("10 of 10 lines delivered, 5 objects skipped"), "{}", stderr(&output));
+    let objects = read_json(Path::new(&report))["objects"].clone();
+    let skipped = objects.as_array().expect("objects").iter().filter_map(|object| object["skipped"].as_str());
+    assert_eq!(skipped.collect::<Vec<_>>(), ["delivered by an earlier run (--resume)"; 5]);
+    let ids = receiver.ids();
+    assert_eq!((ids.len(), ids.values().sum::<usize>()), (60, before + 10));
+
+    let output = run(&mut elbship(&arguments)).await;
+    assert_status(&output, 0);
+    assert!(stderr(&output).contains("0 of 0 lines delivered, 6 objects skipped"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn a_state_that_is_none_stops_the_run() {
+    let (_root, directory, state) = to_resume(1);
+    std::fs::write(&state, "precious\n").expect("writing");
+    let output = run(&mut elbship(&["replay", &directory, "--resume", &state])).await;
+    assert_status(&output, 2);
+    assert!(stderr(&output).contains("this is no state of elbship replay"), "{}", stderr(&output));
+    assert_eq!(std::fs::read_to_string(&state).expect("the file"), "precious\n");
+    assert_status(&run(&mut elbship(&["replay", &directory, "--resume", &state, "--dry-run"])).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bounded_run_takes_its_time() {
+    let (_root, directory, _) = to_resume(3);
+    let receiver = Receiver::start().await;
+    let started = std::time::Instant::now();
+    let mut replay = elbship(&["replay", &directory, "--to", &receiver.url, "--max-events-per-second", "20"]);
+    assert_status(&run(&mut replay).await, 0);
+    // Three batches of ten: the third begins when the twenty events before it are paid for.
+    assert!(started.elapsed() >= std::time::Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!(receiver.ids().len(), 30);
+    assert_status(&run(&mut elbship(&["replay", &directory, "--max-events-per-second", "0"])).await, 2);
+}
+
+#[tokio::test]
+async fn days_of_local_copies_are_chosen_by_their_directories() {
+    let root = tempfile::tempdir().expect("a directory");
+    for (day, end) in [("01", "20260302T0000Z"), ("02", "20260302T1200Z"), ("05", "20260302T1200Z")] {
+        let key = alb_key("x").replace("2026/03/02", &format!("2026/03/{day}")).replace("20260302T1020Z", end);
+        put(root.path(), "b", &key, lines(1).as_bytes());
+    }
+    let directory = as_text(&root.path().join("b"));
+    let output = run(&mut elbship(&["replay", &directory, "--since", "2026-03-02", "--until", "2026-03-03"])).await;
+    assert_status(&output, 0);
+    assert!(
+        stderr(&output).contains("2 objects: 2 of 2 lines delivered"),
+        "a day that is far off is not listed: {}",
+        stderr(&output)
+    );
 }

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
-use super::{Body, ObjectError, ObjectName, Opened};
+use super::{Body, Listed, ObjectError, ObjectName, Opened, Period, Visit};
 
 /// How much is read at once.
 const CHUNK_BYTES: usize = 128 * 1024;
@@ -29,23 +30,31 @@ impl DirStore {
         open(name, &self.path(name)?).await
     }
 
-    /// The keys below a prefix, in order. A name that is not UTF-8 is no key and an error: it could not be told from another.
-    pub(super) fn list(&self, bucket: &str, prefix: &str) -> Result<Vec<String>, String> {
+    /// The objects below a prefix, in the order of keys, and whether directories were left out because of the time. A name that
+    /// is not UTF-8 is no key and an error: it could not be told from another.
+    pub(super) fn list<'a>(
+        &self,
+        bucket: &str,
+        prefix: &'a str,
+        period: &'a Period,
+        left_out: &'a AtomicBool,
+    ) -> impl Iterator<Item = Result<Listed, String>> + use<'a> {
         let root = self.root.join(bucket);
-        let mut keys = Vec::new();
-        for entry in WalkDir::new(&root).follow_links(true) {
-            let entry = entry.map_err(|error| error.to_string())?;
-            if !entry.file_type().is_file() {
-                continue;
+        let walk = WalkDir::new(&root).follow_links(true).sort_by(|one, other| key_order(one).cmp(&key_order(other)));
+        let top = root.clone();
+        let of_time = walk.into_iter().filter_entry(move |entry| {
+            let below = entry.path().strip_prefix(&top).ok().filter(|_| entry.file_type().is_dir()).and_then(key_of);
+            let Some(directory) = below.filter(|below| !below.is_empty()).map(|below| below + "/") else { return true };
+            if !directory.starts_with(prefix) && !prefix.starts_with(&directory) {
+                return false;
             }
-            let below = entry.path().strip_prefix(&root).ok().and_then(key_of);
-            let key = below.ok_or_else(|| format!("the name {} is not UTF-8", entry.path().display()))?;
-            if key.starts_with(prefix) {
-                keys.push(key);
-            }
-        }
-        keys.sort_unstable();
-        Ok(keys)
+            let leave_out = period.visit(&directory) == Visit::LeaveOut;
+            left_out.fetch_or(leave_out, Ordering::Relaxed);
+            !leave_out
+        });
+        of_time
+            .filter_map(move |entry| listed(&root, entry).transpose())
+            .filter(move |listed| listed.as_ref().map_or(true, |object| object.key.starts_with(prefix)))
     }
 
     /// Keys come from notifications, so one that leads out of its bucket is refused.
@@ -60,6 +69,27 @@ impl DirStore {
             Err(ObjectError::BadName { name: name.clone(), directory: self.root.display().to_string() })
         }
     }
+}
+
+/// A directory's name with a slash behind it, as it stands in keys.
+pub fn key_order(entry: &DirEntry) -> Vec<u8> {
+    let mut name = entry.file_name().as_encoded_bytes().to_vec();
+    if entry.file_type().is_dir() {
+        name.push(b'/');
+    }
+    name
+}
+
+/// None for what is no file.
+fn listed(root: &Path, entry: walkdir::Result<DirEntry>) -> Result<Option<Listed>, String> {
+    let entry = entry.map_err(|error| error.to_string())?;
+    if !entry.file_type().is_file() {
+        return Ok(None);
+    }
+    let key = entry.path().strip_prefix(root).ok().and_then(key_of);
+    let key = key.ok_or_else(|| format!("the name {} is not UTF-8", entry.path().display()))?;
+    let bytes = entry.metadata().map_err(|error| error.to_string())?.len();
+    Ok(Some(Listed { key, bytes, archived: false }))
 }
 
 /// A path below a bucket as a key.
@@ -107,5 +137,30 @@ mod tests {
         assert_eq!(path("..", "secret"), None);
         assert_eq!(path("", "secret"), None);
         assert_eq!(path("logs", ""), None);
+    }
+
+    #[test]
+    fn keys_come_in_their_order_and_only_below_the_prefix() {
+        let root = tempfile::tempdir().unwrap();
+        let dated = "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/2026/03";
+        let keys = [format!("{dated}/02/x.log"), "a-b".to_owned(), "a/b".to_owned(), "a/c/d".to_owned(), "a0".to_owned()];
+        for key in keys.iter().chain([&format!("{dated}/09/x.log")]) {
+            let path = root.path().join("logs").join(key);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "four").unwrap();
+        }
+        let since = "2026-03-02T00:00:00Z".parse().ok();
+        let period = Period { since, until: "2026-03-03T00:00:00Z".parse().ok() };
+        let list = |prefix: &str| {
+            let left_out = AtomicBool::new(false);
+            let store = DirStore::new(root.path());
+            let listed: Vec<Listed> = store.list("logs", prefix, &period, &left_out).map(Result::unwrap).collect();
+            assert!(listed.iter().all(|object| object.bytes == 4));
+            (listed.into_iter().map(|object| object.key).collect::<Vec<_>>(), left_out.into_inner())
+        };
+        assert_eq!(list(""), (keys.to_vec(), true));
+        assert_eq!(list("a/"), (keys[2..4].to_vec(), false));
+        assert_eq!(list("a/c/"), (keys[3..4].to_vec(), false));
+        assert_eq!(list("nothing/"), (Vec::new(), false));
     }
 }

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 /// The directory under which AWS services deliver logs.
-const AWS_LOGS: &str = "AWSLogs/";
+pub(super) const AWS_LOGS: &str = "AWSLogs/";
 
 /// The directory of this service's logs.
-const SERVICE: &str = "elasticloadbalancing";
+pub(super) const SERVICE: &str = "elasticloadbalancing";
 
 /// Objects that AWS writes once, to try its permissions, when a log is switched on.
 const TEST_OBJECTS: [&str; 3] = ["ELBAccessLogTestFile", "ELBConnectionLogTestFile", "ELBHealthCheckLogTestFile"];
@@ -42,6 +42,9 @@ pub enum Skip {
     /// An object below `DEAD_LETTER_URL`.
     #[error("a dead letter; replay sends its events again")]
     DeadLetter,
+    /// An object that the state of `--resume` knows.
+    #[error("delivered by an earlier run (--resume)")]
+    Resumed,
     /// `s3:TestEvent`.
     #[error("the test event that S3 sends when notifications are switched on")]
     TestEvent,
@@ -135,11 +138,11 @@ impl<'a> FileName<'a> {
     }
 }
 
-fn is_account(part: &str) -> bool {
+pub(super) fn is_account(part: &str) -> bool {
     part.len() == 12 && part.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-fn is_region(part: &str) -> bool {
+pub(super) fn is_region(part: &str) -> bool {
     part.contains('-') && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 

@@ -4,20 +4,25 @@ mod dir;
 mod inflate;
 mod key;
 mod lines;
+mod period;
 mod reader;
 mod s3;
+mod walk;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-pub use self::dir::{DirStore, key_of};
+pub use self::dir::{DirStore, key_of, key_order};
 pub use self::inflate::{Inflate, InflateError, Progress};
 pub use self::key::{KeyFacts, Skip, from_aws_logs, skip_reason};
 pub use self::lines::{Block, Line, LineLimits, Lines};
+pub use self::period::{Period, Visit};
 pub use self::reader::ObjectReader;
 pub use self::s3::{S3Body, S3Store};
+use self::walk::Walk;
 
 /// The name under which an object's lines are known: its ids are made from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +64,17 @@ pub enum Task {
     Skip(ObjectName, Skip),
     /// It cannot even be named as an object: say why and fail.
     Fail(ObjectName, String),
+}
+
+/// An object that a listing found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key.
+    pub key: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Whether it has to be restored from an archive before it can be read.
+    pub archived: bool,
 }
 
 /// Where an object's bytes are.
@@ -248,40 +264,40 @@ impl Store {
         }
     }
 
-    /// Hands every key below a prefix to `found`, in order, until that says to stop by returning false. A page of keys at a
-    /// time, so that millions need no memory.
+    /// Hands every object below a prefix to `found`, in the order of keys, until that says to stop by returning false. A page of
+    /// keys at a time, so that millions need no memory. Directories of other days than those of `period` are not listed; whether
+    /// there were any is returned. Objects of other times may be found all the same.
     ///
     /// # Errors
-    /// What the store's client says. Keys before the fault have been handed on.
+    /// What the store's client says. Objects before the fault have been handed on.
     pub async fn list<F: Future<Output = bool>>(
         &self,
         bucket: &str,
         prefix: &str,
-        mut found: impl FnMut(String) -> F,
-    ) -> Result<(), String> {
+        period: &Period,
+        mut found: impl FnMut(Listed) -> F,
+    ) -> Result<bool, String> {
         match self {
             Store::S3(store) => {
-                let mut pages = store.list(bucket, prefix).await;
-                while let Some(page) = pages.next().await {
-                    for object in page.map_err(|error| s3::detail(&error))?.contents.unwrap_or_default() {
-                        if let Some(key) = object.key
-                            && !found(key).await
-                        {
-                            return Ok(());
-                        }
+                let mut walk = Walk::new(store, bucket, prefix, period).await;
+                while let Some(object) = walk.next().await? {
+                    if !found(object).await {
+                        break;
                     }
                 }
+                Ok(walk.left_out)
             }
             Store::Dir(store) => {
-                for key in store.list(bucket, prefix)? {
-                    if !found(key).await {
-                        return Ok(());
+                let left_out = AtomicBool::new(false);
+                for object in store.list(bucket, prefix, period, &left_out) {
+                    if !found(object?).await {
+                        break;
                     }
                 }
+                Ok(left_out.load(Ordering::Relaxed))
             }
-            Store::LocalFiles => {}
+            Store::LocalFiles => Ok(false),
         }
-        Ok(())
     }
 }
 

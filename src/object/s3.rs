@@ -8,12 +8,11 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::ResponseChecksumValidation;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::operation::list_objects_v2::{ListObjectsV2Error, ListObjectsV2Output};
 use aws_sdk_s3::primitives::ByteStream;
-use aws_smithy_async::future::pagination_stream::PaginationStream;
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
+use super::walk::Pages;
 use super::{Body, ObjectError, ObjectName, Opened};
 use crate::aws::Aws;
 
@@ -44,13 +43,10 @@ impl S3Store {
         S3Store { aws, path_style, client: Arc::default() }
     }
 
-    /// The objects below a prefix, a page at a time.
-    pub(super) async fn list(
-        &self,
-        bucket: &str,
-        prefix: &str,
-    ) -> PaginationStream<Result<ListObjectsV2Output, SdkError<ListObjectsV2Error>>> {
-        self.client().await.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send()
+    /// The objects below a prefix, a page at a time; with a delimiter, those that stand in it itself, and its directories.
+    pub(super) async fn pages(&self, bucket: &str, prefix: &str, delimiter: Option<&str>) -> Pages {
+        let request = self.client().await.list_objects_v2().bucket(bucket).prefix(prefix);
+        request.set_delimiter(delimiter.map(str::to_owned)).into_paginator().send()
     }
 
     /// Writes an object.

@@ -227,5 +227,6 @@ fn ship_settings(rng: &mut Rng) -> ShipSettings {
         concurrency: rng.usize(1..=4),
         max_line_bytes: 4_096,
         poison_limit: *rng.choice(&[0, 2, 100, 100, 100]).unwrap_or(&100),
+        events_per_second: None,
     }
 }

@@ -41,7 +41,7 @@ impl Server {
         Server::serve(root, front).await
     }
 
-    pub async fn serve(root: tempfile::TempDir, front: Breaking) -> Self {
+    pub async fn serve(root: tempfile::TempDir, front: impl S3) -> Self {
         let mut builder = S3ServiceBuilder::new(front);
         builder.set_auth(SimpleAuth::from_single("test", "test"));
         let service = builder.build();

@@ -1,9 +1,11 @@
 //! What a person can type.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use elb_log_shipper::backfill::{Arn, Place};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -21,6 +23,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Replay(ReplayArgs),
+    Backfill(BackfillArgs),
     Invoke(InvokeArgs),
     Receive(ReceiveArgs),
     Explain(ExplainArgs),
@@ -42,8 +45,50 @@ pub struct ReplayArgs {
     /// Only objects whose interval ends before this time.
     #[arg(long, value_name = "T", value_parser = parse_time)]
     pub until: Option<Timestamp>,
+    /// Keep in this file which objects have been delivered, and skip those that are in it already: a run that was ended goes on
+    /// where it was.
+    #[arg(long, value_name = "STATE", conflicts_with = "dry_run")]
+    pub resume: Option<String>,
+    /// Send no more events in a second, in the whole process, so that live traffic keeps its share of the receiver.
+    #[arg(long, value_name = "N")]
+    pub max_events_per_second: Option<NonZeroU32>,
     #[command(flatten)]
     pub ship: ShipArgs,
+}
+
+/// Plan a job of S3 Batch Operations that runs the function over the objects below a prefix: years of them, in AWS.
+#[derive(Debug, Args)]
+pub struct BackfillArgs {
+    /// What to ship: s3://BUCKET/PREFIX.
+    #[arg(required = true, value_name = "s3://BUCKET/PREFIX")]
+    pub paths: Vec<String>,
+    /// Write the manifest and the request, and print the price and the commands. AWS runs the job, so there is no other way.
+    #[arg(long)]
+    pub plan: bool,
+    /// The function that the job invokes: one with a reserved concurrency of its own, so that live traffic keeps its share.
+    #[arg(long, value_name = "ARN", value_parser = Arn::of_function)]
+    pub function_arn: Arn,
+    /// The role of the job: it invokes the function, reads the manifest and writes the report.
+    #[arg(long, value_name = "ARN", value_parser = Arn::of_role)]
+    pub role_arn: Arn,
+    /// Where the manifest is to be uploaded; not among the logs.
+    #[arg(long, value_name = "s3://BUCKET/KEY", value_parser = parse_place)]
+    pub manifest: Place,
+    /// Where the job is to report the objects that failed; not among the logs.
+    #[arg(long, value_name = "s3://BUCKET/PREFIX", value_parser = parse_place)]
+    pub report: Place,
+    /// The job's priority among the account's jobs; the higher goes first.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=2_147_483_647))]
+    pub priority: u32,
+    /// Only objects whose interval ends at this time or later: RFC 3339 or a date. Objects without a time in their key are taken.
+    #[arg(long, value_name = "T", value_parser = parse_time)]
+    pub since: Option<Timestamp>,
+    /// Only objects whose interval ends before this time.
+    #[arg(long, value_name = "T", value_parser = parse_time)]
+    pub until: Option<Timestamp>,
+    /// The directory to write manifest.csv and job.json to.
+    #[arg(long, value_name = "DIR", default_value = "backfill")]
+    pub out: PathBuf,
 }
 
 /// Run the function's handler once, in this process, on a notification.
@@ -137,6 +182,11 @@ pub fn split_s3(text: &str) -> Option<(&str, &str)> {
     let rest = text.strip_prefix("s3://")?;
     let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
     (!bucket.is_empty()).then_some((bucket, key))
+}
+
+fn parse_place(text: &str) -> Result<Place, String> {
+    let (bucket, key) = split_s3(text).ok_or("write s3://BUCKET/KEY")?;
+    Ok(Place { bucket: bucket.to_owned(), key: key.to_owned() })
 }
 
 fn parse_as(text: &str) -> Result<TakenAs, String> {

@@ -3,21 +3,24 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use elb_log_shipper::object::{KeyFacts, ObjectName, ObjectRef, Origin, Place, Task, from_aws_logs, key_of, skip_reason};
+use elb_log_shipper::object::{
+    Listed, ObjectName, ObjectRef, Origin, Period, Place, Skip, Task, Visit, from_aws_logs, key_of, key_order, skip_reason,
+};
 use elb_log_shipper::ship::Shipper;
-use jiff::Timestamp;
 use tokio::sync::mpsc::Sender;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::cli::{TakenAs, split_s3};
+use crate::state::Finished;
 
 /// Which objects a replay is about.
 #[derive(Debug)]
 pub struct Selection {
     pub paths: Vec<String>,
     pub taken_as: Option<TakenAs>,
-    pub since: Option<Timestamp>,
-    pub until: Option<Timestamp>,
+    pub period: Period,
+    /// What an earlier run has delivered.
+    pub finished: Finished,
 }
 
 /// What a path of the command line led to.
@@ -25,7 +28,7 @@ pub struct Selection {
 struct Found {
     /// Objects and failures handed on.
     sent: usize,
-    /// Objects left out because of their time.
+    /// Objects, and directories, left out because of their time.
     out_of_time: usize,
 }
 
@@ -65,10 +68,11 @@ impl Selection {
         tasks: &Sender<Task>,
         found: &mut Found,
     ) -> Result<(), String> {
-        let send = |key: String| {
-            let task = self.is_in_time(&key).then(|| object_task(bucket, key, prefix));
-            found.sent += usize::from(task.is_some());
-            found.out_of_time += usize::from(task.is_none());
+        let send = |object: Listed| {
+            let in_time = self.period.includes(&object.key);
+            let task = in_time.then(|| self.resumed(object_task(bucket, object.key, prefix)));
+            found.sent += usize::from(in_time);
+            found.out_of_time += usize::from(!in_time);
             async move {
                 match task {
                     Some(task) => tasks.send(task).await.is_ok(),
@@ -76,23 +80,40 @@ impl Selection {
                 }
             }
         };
-        let listed = shipper.store().list(bucket, prefix, send).await;
-        listed.map_err(|error| format!("listing s3://{bucket}/{prefix} failed: {error}"))
+        let listed = shipper.store().list(bucket, prefix, &self.period, send).await;
+        let left_out = listed.map_err(|error| format!("listing s3://{bucket}/{prefix} failed: {error}"))?;
+        found.out_of_time += usize::from(left_out);
+        Ok(())
+    }
+
+    /// An object that an earlier run has delivered is not read again.
+    fn resumed(&self, task: Task) -> Task {
+        match task {
+            Task::Ship(object) if self.finished.contains(object.name()) => Task::Skip(object.name().clone(), Skip::Resumed),
+            task => task,
+        }
     }
 
     async fn list_local(&self, root: &Path, argument: &str, tasks: &Sender<Task>, found: &mut Found) -> Result<(), String> {
         if !root.is_dir() {
             // Asked for by its name, a file is read whatever it is called; opening it says if it is there.
             let below = from_aws_logs(argument).or_else(|| root.file_name()?.to_str()).unwrap_or(argument);
-            let in_time = self.is_in_time(below);
+            let in_time = self.period.includes(below);
             if in_time {
-                let _ = tasks.send(Task::Ship(self.local_file(root, argument, below, true))).await;
+                let _ = tasks.send(self.resumed(Task::Ship(self.local_file(root, argument, below, true)))).await;
             }
             found.sent += usize::from(in_time);
             found.out_of_time += usize::from(!in_time);
             return Ok(());
         }
-        for entry in WalkDir::new(root).follow_links(true).sort_by_file_name() {
+        let mut left_out = 0;
+        let walk = WalkDir::new(root).follow_links(true).sort_by(|one, other| key_order(one).cmp(&key_order(other)));
+        let of_time = walk.into_iter().filter_entry(|entry| {
+            let keep = entry.depth() == 0 || !self.leaves_out(entry);
+            left_out += usize::from(!keep);
+            keep
+        });
+        for entry in of_time {
             let task = match entry {
                 Ok(entry) if entry.file_type().is_dir() => continue,
                 Ok(entry) => self.file_task(root, &entry),
@@ -110,6 +131,7 @@ impl Selection {
                 break;
             }
         }
+        found.out_of_time += left_out;
         Ok(())
     }
 
@@ -124,13 +146,13 @@ impl Selection {
         if !entry.file_type().is_file() {
             return fail("it is neither a file nor a directory");
         }
-        if !self.is_in_time(&below) {
+        if !self.period.includes(&below) {
             return None;
         }
         let object = self.local_file(path, shown, &below, false);
         Some(match skip_reason(&object.name().key) {
             Some(reason) => Task::Skip(object.name().clone(), reason),
-            None => Task::Ship(object),
+            None => self.resumed(Task::Ship(object)),
         })
     }
 
@@ -146,9 +168,9 @@ impl Selection {
         ObjectRef { origin, place: Place::File(path.to_owned()), asked_for, notified: None }
     }
 
-    fn is_in_time(&self, key: &str) -> bool {
-        let Some(end) = KeyFacts::read(key).end_time.and_then(|end| end.parse::<Timestamp>().ok()) else { return true };
-        self.since.is_none_or(|since| since <= end) && self.until.is_none_or(|until| end < until)
+    fn leaves_out(&self, entry: &DirEntry) -> bool {
+        let directory = entry.path().to_str().filter(|_| entry.file_type().is_dir());
+        directory.is_some_and(|directory| self.period.visit(&format!("{directory}/")) == Visit::LeaveOut)
     }
 }
 

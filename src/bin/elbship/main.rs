@@ -1,5 +1,6 @@
 //! The command line: the same code as the function, on a person's machine or a batch host.
 
+mod backfill;
 mod check;
 mod cli;
 mod explain;
@@ -9,6 +10,7 @@ mod progress;
 mod receive;
 mod replay;
 mod run;
+mod state;
 
 use std::process::ExitCode;
 
@@ -21,6 +23,7 @@ use crate::run::{Exit, say};
 async fn main() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Replay(args) => replay::run(args).await,
+        Command::Backfill(args) => backfill::run(args).await,
         Command::Invoke(args) => invoke::run(args).await,
         Command::Receive(args) => receive::run(args).await,
         Command::Explain(args) => explain::run(args).await,

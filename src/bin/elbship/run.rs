@@ -121,7 +121,7 @@ pub fn summary(report: &Report) -> String {
 }
 
 /// A reader never sees half a report. What is no plain file, such as `/dev/stdout` or a link, is written through.
-fn replace_file(target: &str, json: &str) -> io::Result<()> {
+pub fn replace_file(target: &str, json: &str) -> io::Result<()> {
     let path = Path::new(target);
     if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         return fs::write(path, json);

@@ -1,0 +1,265 @@
+//! One invocation of the Lambda function: an HTTP request to the routes, or an event of an instance's life.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use lambda_http::Adapter;
+use lambda_http::request::LambdaRequest;
+use lambda_runtime::{Context, LambdaEvent};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+use tower::{Service as _, ServiceExt as _, service_fn};
+use url::Url;
+
+use crate::alert::Problem;
+use crate::fleet::{Fleet, FleetError, Hook};
+use crate::group::Group;
+use crate::lifecycle::{Event, EventError, Transition, parse};
+use crate::registry::{RefreshError, Registry};
+use crate::routes::SignedByIam;
+
+/// A server may have to wait for the end of a pause before it asks AWS.
+const SERVER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Who keeps the lists that the function's events change.
+#[derive(Debug)]
+pub enum Keeper {
+    /// The function itself, in the store that it shares with others.
+    Function,
+    /// A server, which is told to ask AWS.
+    Server(UpdateRoute),
+}
+
+/// The update route of a server.
+#[derive(Debug)]
+pub struct UpdateRoute {
+    client: reqwest::Client,
+    url: Url,
+    token: SecretString,
+}
+
+impl UpdateRoute {
+    /// The route at `url`, opened by `token`.
+    pub fn new(client: reqwest::Client, url: Url, token: SecretString) -> Self {
+        UpdateRoute { client, url, token }
+    }
+
+    async fn call(&self, group: &Group) -> Result<(), FunctionError> {
+        let mut url = self.url.clone();
+        url.query_pairs_mut()
+            .append_pair("region", &group.key.region)
+            .append_pair("dcid", &group.key.dcid)
+            .append_pair("as_name", &group.name);
+        let request = self.client.post(url).timeout(SERVER_PATIENCE).bearer_auth(self.token.expose_secret());
+        let problem = match request.send().await {
+            Ok(answer) if answer.status().is_success() => return Ok(()),
+            Ok(answer) => format!("answered {}", answer.status()),
+            Err(error) => format!("could not be asked ({})", error.without_url()),
+        };
+        Err(FunctionError::Server { list: group.key.to_string(), problem })
+    }
+}
+
+/// Why an invocation fails. Lambda then invokes again.
+#[derive(Debug, thiserror::Error)]
+pub enum FunctionError {
+    /// The event is refused.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// The event is about a group that nobody has configured.
+    #[error("the autoscaling group {group:?} in {region} is not in REGISTRY_GROUPS; add it, or disconnect it from the function")]
+    UnknownGroup {
+        /// Its name.
+        group: String,
+        /// Where it is.
+        region: String,
+    },
+    /// A list was not changed; the instance waits on.
+    #[error("the list was not changed: {0}")]
+    List(#[from] RefreshError),
+    /// The server did not change a list; the instance waits on.
+    #[error("the server of REGISTRY_UPDATE_URL {problem} for the list {list}; look at its log and at REGISTRY_TOKEN")]
+    Server {
+        /// The list.
+        list: String,
+        /// What happened.
+        problem: String,
+    },
+    /// The instance waits on.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// An HTTP request that cannot be read.
+    #[error("the HTTP request cannot be understood: {0}")]
+    Request(String),
+    /// Some of several events failed.
+    #[error("{failed} of {events} events failed; the first: {first}")]
+    Several {
+        /// How many failed.
+        failed: usize,
+        /// How many there were.
+        events: usize,
+        /// The first error.
+        first: Box<FunctionError>,
+    },
+}
+
+/// The function.
+#[derive(Debug)]
+pub struct Function<F> {
+    registry: Arc<Registry<F>>,
+    router: Router,
+    keeper: Keeper,
+    topics: Vec<String>,
+}
+
+impl<F: Fleet> Function<F> {
+    /// A function with these routes, which obeys these SNS topics.
+    pub fn new(registry: Arc<Registry<F>>, router: Router, keeper: Keeper, topics: Vec<String>) -> Self {
+        Function { registry, router, keeper, topics }
+    }
+
+    /// Handles one event of whatever kind. Alerts are sent before it ends, since nothing runs afterwards.
+    ///
+    /// # Errors
+    /// What is refused, and what has to be tried again.
+    pub async fn invoke(&self, event: Value, context: Context) -> Result<Value, FunctionError> {
+        let result = if is_http(&event) { self.answer(event, context).await } else { self.heed(&event).await };
+        self.registry.alerts().flush().await;
+        result
+    }
+
+    async fn answer(&self, event: Value, context: Context) -> Result<Value, FunctionError> {
+        // Lambda itself writes this down after it has checked the signature; a request cannot.
+        let is_signed = event.pointer("/requestContext/authorizer/iam").is_some_and(Value::is_object);
+        let request = LambdaRequest::deserialize(event).map_err(|error| FunctionError::Request(error.to_string()))?;
+        let router = self.router.clone();
+        let mut adapter = Adapter::from(service_fn(move |request: lambda_http::Request| {
+            let mut request = request.map(Body::new);
+            if is_signed {
+                request.extensions_mut().insert(SignedByIam);
+            }
+            router.clone().oneshot(request)
+        }));
+        let response: Result<_, Infallible> = adapter.call(LambdaEvent::new(request, context)).await;
+        match response {
+            Ok(response) => serde_json::to_value(response).map_err(|error| FunctionError::Request(error.to_string())),
+            Err(never) => match never {},
+        }
+    }
+
+    async fn heed(&self, event: &Value) -> Result<Value, FunctionError> {
+        let events = parse(event, &self.topics).inspect_err(|error| self.log("refused", &Err(error.to_string())))?;
+        let (mut done, mut errors) = (Vec::new(), Vec::new());
+        for event in &events {
+            let result = self.heed_one(event).await;
+            self.log(kind(event), &result.as_ref().copied().map_err(ToString::to_string));
+            match result {
+                Ok(what) => done.push(what),
+                Err(error) => errors.push(error),
+            }
+        }
+        match errors.len() {
+            0 => Ok(json!({ "done": done })),
+            1 if events.len() == 1 => Err(errors.remove(0)),
+            failed => Err(FunctionError::Several { failed, events: events.len(), first: Box::new(errors.remove(0)) }),
+        }
+    }
+
+    /// An instance that leaves is out of the list before it may go on: until then it still takes what is sent to it. One that comes
+    /// may go on at once: it is listed when AWS shows it in service, which it cannot while it waits.
+    async fn heed_one(&self, event: &Event) -> Result<&'static str, FunctionError> {
+        match event {
+            Event::Nothing(why) => Ok(why),
+            Event::Scheduled => {
+                for group in self.registry.groups().iter() {
+                    self.registry.poll(group).await;
+                }
+                Ok("polled")
+            }
+            Event::Waiting { transition: Transition::Terminate, hook } => {
+                let groups = self.groups(&hook.region, &hook.group)?;
+                self.leave(&groups, &hook.instance).await?;
+                self.go_on(&groups, hook).await?;
+                Ok("left the list and goes on")
+            }
+            Event::Waiting { transition: Transition::Launch | Transition::Warm, hook } => {
+                let groups = self.groups(&hook.region, &hook.group)?;
+                self.go_on(&groups, hook).await?;
+                Ok("goes on")
+            }
+            Event::Happened { transition, region, group, instance } => {
+                let groups = self.groups(region, group)?;
+                match transition {
+                    Transition::Launch => self.come(&groups, instance).await.map(|()| "refreshed"),
+                    Transition::Terminate => self.leave(&groups, instance).await.map(|()| "left the list"),
+                    Transition::Warm => Ok("is not in service"),
+                }
+            }
+        }
+    }
+
+    fn groups(&self, region: &str, group: &str) -> Result<Vec<&Group>, FunctionError> {
+        let groups = self.registry.groups().named(region, group);
+        let unknown = || FunctionError::UnknownGroup { group: group.to_owned(), region: region.to_owned() };
+        if groups.is_empty() { Err(unknown()) } else { Ok(groups) }
+    }
+
+    async fn leave(&self, groups: &[&Group], instance: &str) -> Result<(), FunctionError> {
+        for group in groups {
+            match &self.keeper {
+                Keeper::Function => _ = self.registry.leave(group, instance).await?,
+                Keeper::Server(server) => server.call(group).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn come(&self, groups: &[&Group], instance: &str) -> Result<(), FunctionError> {
+        for group in groups {
+            match &self.keeper {
+                Keeper::Function => self.registry.come(group, instance).await?,
+                Keeper::Server(server) => server.call(group).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn go_on(&self, groups: &[&Group], hook: &Hook) -> Result<(), FunctionError> {
+        let result = self.registry.fleet().go_on(hook).await;
+        if let (Err(error), Some(group)) = (&result, groups.first()) {
+            let what = format!("{} waits at the hook {}: {error}", hook.instance, hook.name);
+            self.registry.alerts().raise(&group.key, Problem::AwsFailed, &what);
+        }
+        Ok(result?)
+    }
+
+    fn log(&self, kind: &'static str, result: &Result<&'static str, String>) {
+        match result {
+            Ok(what) => tracing::info!(kind, done = what, "event"),
+            Err(error) => tracing::error!(kind, error, "event failed"),
+        }
+        self.registry.metrics().event(kind, if result.is_ok() { "done" } else { "failed" });
+    }
+}
+
+/// Function URLs and load balancers both put a context of the request into the event, and nobody else does.
+fn is_http(event: &Value) -> bool {
+    event.pointer("/requestContext/http").is_some() || event.pointer("/requestContext/elb").is_some()
+}
+
+fn kind(event: &Event) -> &'static str {
+    match event {
+        Event::Waiting { transition: Transition::Launch, .. } => "launching",
+        Event::Waiting { transition: Transition::Warm, .. } => "warming",
+        Event::Waiting { transition: Transition::Terminate, .. } => "terminating",
+        Event::Happened { transition: Transition::Launch, .. } => "launched",
+        Event::Happened { transition: Transition::Warm, .. } => "warmed",
+        Event::Happened { transition: Transition::Terminate, .. } => "terminated",
+        Event::Scheduled => "scheduled",
+        Event::Nothing(_) => "nothing",
+    }
+}

@@ -1,0 +1,168 @@
+//! What the README's chapter says is so.
+
+use std::process::Stdio;
+
+use elb_log_registry::config::VARIABLES;
+use elb_log_registry::group::Groups;
+use elb_log_registry::metrics::METRICS;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use crate::support::peers::{free_port, project};
+use crate::support::until;
+
+const README: &str = include_str!("../../../README.md");
+
+/// The chapter, up to the next one.
+fn chapter() -> &'static str {
+    let rest = README.split("\n## The endpoint registry\n").nth(1).expect("the README has a chapter \"The endpoint registry\"");
+    rest.split("\n## ").next().unwrap_or(rest)
+}
+
+#[test]
+fn the_table_has_every_variable_with_its_default() {
+    for (name, default, _) in VARIABLES {
+        let row = chapter().lines().find(|line| line.starts_with(&format!("| `{name}`")));
+        let row = row.unwrap_or_else(|| panic!("the chapter's table has no row for {name}"));
+        let cell = row.split('|').nth(2).unwrap_or_default().trim();
+        let expected = if default.is_empty() { "—".to_owned() } else { format!("`{default}`") };
+        assert_eq!(cell, expected, "the default of {name}");
+    }
+    let names = chapter().lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    for name in names.filter(|name| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')) {
+        assert!(VARIABLES.iter().any(|(known, ..)| *known == name), "the chapter describes {name}, which is never read");
+    }
+}
+
+#[test]
+fn the_chapter_names_every_metric() {
+    for (name, _) in METRICS {
+        assert!(chapter().contains(&format!("`{name}`")), "the chapter does not say what {name} is");
+    }
+}
+
+#[test]
+fn the_sample_of_groups_can_be_used() {
+    let path = project().join("samples/registry/groups.toml");
+    let groups = Groups::read(path.to_str().expect("UTF-8")).expect("good groups");
+    assert!(groups.select("eu-west-1", "eu1").is_some());
+}
+
+#[test]
+fn every_event_is_in_the_table_of_samples() {
+    let table = std::fs::read_to_string(project().join("samples/README.md")).expect("the table");
+    for entry in std::fs::read_dir(project().join("samples/events")).expect("the events") {
+        let name = entry.expect("an event").file_name().into_string().expect("UTF-8");
+        if name.starts_with("asg-") || name.starts_with("registry-") {
+            assert!(table.contains(&format!("events/{name}")), "samples/README.md does not say what {name} shows");
+        }
+    }
+}
+
+const MOTO: &str = ".venv/bin/moto_server -p 5000";
+const AWS: &str = "export AWS_ENDPOINT_URL=http://127.0.0.1:5000 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION=eu-west-1 AWS_DEFAULT_REGION=eu-west-1";
+const REGISTRY: &str = "export REGISTRY_GROUPS=samples/registry/groups.toml REGISTRY_STORE=redis://127.0.0.1:6379";
+const MAKE: &str = ".venv/bin/python samples/registry/fleet.py make 3";
+const SERVE: &str = "cargo run --bin registry -- --listen 127.0.0.1:8081";
+const CURL: &str = "curl -i 'http://127.0.0.1:8081/logstash-ip?dcid=eu1&region=eu-west-1'";
+const GET: &str = "cargo run --bin registry -- get --url 'http://127.0.0.1:8081/logstash-ip?dcid=eu1&region=eu-west-1'";
+const LEAVE: &str = ".venv/bin/python samples/registry/fleet.py leave > target/leave.json";
+const INVOKE: &str = "cargo lambda invoke registry --data-file target/leave.json";
+const REDIS: &str = "redis-server --port 6379 --save \"\"";
+
+/// Only the ports and the place of one file differ from what the chapter says.
+struct Words(Vec<(&'static str, String)>);
+
+impl Words {
+    fn of(&self, command: &str) -> String {
+        assert!(chapter().lines().any(|line| line == command), "the chapter does not say {command:?}; change both together");
+        self.0.iter().fold(command.to_owned(), |command, (said, here)| command.replace(said, here))
+    }
+
+    fn shell(&self, command: &str) -> Command {
+        let script = format!("{}\n{}\n{}", self.of(AWS), self.of(REGISTRY), self.of(command));
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &script]).current_dir(project()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        shell.kill_on_drop(true).process_group(0);
+        shell
+    }
+
+    /// Starts a server and shows its log, so that it never stops for a full pipe.
+    async fn start(&self, command: &str, port: u16) -> Group {
+        let mut shell = self.shell(command).stdout(Stdio::null()).spawn().expect("a shell");
+        let mut log = BufReader::new(shell.stderr.take().expect("piped")).lines();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = log.next_line().await {
+                println!("{line}");
+            }
+        });
+        until(command, async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
+        Group(shell)
+    }
+
+    async fn run(&self, command: &str) -> (String, String) {
+        let output = self.shell(command).output().await.expect("a shell");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (shown, told) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{command}\n{shown}\n{told}");
+        (shown, told)
+    }
+}
+
+/// A shell with all that it has started.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let id = self.0.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+        // It may have ended by itself.
+        let _ = id.map(|id| killpg(id, Signal::SIGTERM));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs cargo-lambda: run ./check, which installs it into .venv"]
+async fn the_readmes_registry_on_one_machine() {
+    let (moto, redis, server, lambda) = (free_port(), free_port(), free_port(), free_port());
+    let binary = env!("CARGO_BIN_EXE_registry");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let words = Words(vec![
+        ("127.0.0.1:5000", format!("127.0.0.1:{moto}")),
+        ("-p 5000", format!("-p {moto}")),
+        ("6379", redis.to_string()),
+        ("127.0.0.1:8081", format!("127.0.0.1:{server}")),
+        ("cargo run --bin registry --", format!("exec {binary}")),
+        ("target/leave.json", file.path().display().to_string()),
+        ("cargo lambda invoke", format!("cargo lambda invoke -A 127.0.0.1 -P {lambda}")),
+        ("cargo lambda watch", format!("exec cargo lambda watch -A 127.0.0.1 -P {lambda} --ignore-changes")),
+    ]);
+    let _moto = words.start(MOTO, moto).await;
+    let stored = words.start(REDIS, redis).await;
+    words.run(MAKE).await;
+    let _server = words.start(SERVE, server).await;
+    let (answer, _) = words.run(CURL).await;
+    assert!(answer.contains("registry-source: poll") && answer.contains(":8080\""), "{answer}");
+    let (three, about) = words.run(GET).await;
+    assert!(three.lines().count() == 3 && about.starts_with("generation 1, made by poll"), "{three}{about}");
+
+    words.run(LEAVE).await;
+    let emulator = format!("{}\n{}\n{}", words.of(AWS), words.of(REGISTRY), words.0[7].1);
+    let emulator = Command::new("bash").args(["-c", &emulator]).current_dir(project()).process_group(0).spawn();
+    let emulator = Group(emulator.expect("a shell"));
+    until("cargo lambda listens", async || TcpStream::connect(("127.0.0.1", lambda)).await.ok()).await;
+    let (done, _) = words.run(INVOKE).await;
+    assert!(done.contains("left the list"), "{done}");
+    let (two, about) = words.run(GET).await;
+    assert!(two.lines().count() == 2 && about.contains("made by lifecycle"), "{two}{about}");
+    assert!(two.lines().all(|line| three.contains(line)));
+    drop(emulator);
+
+    drop(stored);
+    let gone = async || TcpStream::connect(("127.0.0.1", redis)).await.is_err().then_some(());
+    until("Redis has stopped", gone).await;
+    let (still, about) = words.run(GET).await;
+    assert!(still == two && about.contains("warning: 110"), "{still}{about}");
+}

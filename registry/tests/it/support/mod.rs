@@ -1,0 +1,181 @@
+//! A double of AWS, and real peers: each on a free port of 127.0.0.1 or a socket of its own, ended with the test.
+
+pub mod peers;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use elb_log_registry::alert::{Alerts, Channel};
+use elb_log_registry::clock::Clock;
+use elb_log_registry::fleet::{Fleet, FleetError, Hook};
+use elb_log_registry::group::{Group, Groups};
+use elb_log_registry::list::Member;
+use elb_log_registry::metrics::Metrics;
+use elb_log_registry::registry::{Parts, Registry};
+use elb_log_registry::store::{MemoryStore, Store};
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::{Instant, sleep};
+
+pub const GROUPS: &str = r#"
+    [[groups]]
+    region = "eu-west-1"
+    dcid = "eu1"
+    autoscaling_group = "logstash-eu1"
+    port = 8080
+    allowed_cidrs = ["10.0.0.0/8"]
+"#;
+
+pub fn groups() -> Groups {
+    Groups::read(GROUPS).expect("good groups")
+}
+
+pub fn group() -> Group {
+    groups().select("eu-west-1", "eu1").expect("the one group").clone()
+}
+
+/// The server with this number, at `10.0.0.NUMBER`.
+pub fn member(number: u8) -> Member {
+    Member { instance: instance(number), addresses: vec![[10, 0, 0, number].into()] }
+}
+
+pub fn instance(number: u8) -> String {
+    format!("i-{number:017x}")
+}
+
+/// What a look-up of these servers answers.
+pub fn body(numbers: &[u8]) -> String {
+    let endpoints: Vec<String> = numbers.iter().map(|number| format!("\"10.0.0.{number}:8080\"")).collect();
+    format!("[{}]", endpoints.join(","))
+}
+
+/// A group whose servers a test starts and ends. An answer is what was so when it was asked for, and takes a moment.
+#[derive(Clone, Debug, Default)]
+pub struct Double(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    in_service: Mutex<BTreeMap<String, Member>>,
+    fault: Mutex<Option<FleetError>>,
+    delay: Mutex<Duration>,
+    asked: AtomicUsize,
+    gone_on: Mutex<Vec<Hook>>,
+}
+
+impl Double {
+    pub fn with(numbers: &[u8]) -> Self {
+        let double = Double::default();
+        *double.0.delay.lock().unwrap() = Duration::from_millis(100);
+        numbers.iter().for_each(|number| double.start(*number));
+        double
+    }
+
+    pub fn start(&self, number: u8) {
+        self.0.in_service.lock().unwrap().insert(instance(number), member(number));
+    }
+
+    pub fn end(&self, number: u8) {
+        self.0.in_service.lock().unwrap().remove(&instance(number));
+    }
+
+    /// A server at an address of its own.
+    pub fn start_at(&self, number: u8, address: &str) {
+        let member = Member { instance: instance(number), addresses: vec![address.parse().unwrap()] };
+        self.0.in_service.lock().unwrap().insert(instance(number), member);
+    }
+
+    pub fn fail(&self, fault: Option<FleetError>) {
+        *self.0.fault.lock().unwrap() = fault;
+    }
+
+    pub fn throttle(&self) {
+        self.fail(Some(FleetError::Throttled { operation: "DescribeInstances", reason: "RequestLimitExceeded".to_owned() }));
+    }
+
+    pub fn slow(&self, delay: Duration) {
+        *self.0.delay.lock().unwrap() = delay;
+    }
+
+    /// How often it was asked for the members of a group; the true AWS is then called twice or more.
+    pub fn asked(&self) -> usize {
+        self.0.asked.load(Ordering::SeqCst)
+    }
+
+    pub fn gone_on(&self) -> Vec<Hook> {
+        self.0.gone_on.lock().unwrap().clone()
+    }
+}
+
+impl Fleet for Double {
+    async fn members(&self, _: &Group) -> Result<Vec<Member>, FleetError> {
+        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        let members = self.0.in_service.lock().unwrap().values().cloned().collect();
+        let fault = self.0.fault.lock().unwrap().clone();
+        let delay = *self.0.delay.lock().unwrap();
+        sleep(delay).await;
+        fault.map_or(Ok(members), Err)
+    }
+
+    async fn go_on(&self, hook: &Hook) -> Result<(), FleetError> {
+        let fault = self.0.fault.lock().unwrap().clone();
+        self.0.gone_on.lock().unwrap().push(hook.clone());
+        fault.map_or(Ok(()), Err)
+    }
+}
+
+/// A wall clock that goes with tokio's, which tests pause and advance.
+pub fn clock() -> Clock {
+    let begin = Instant::now();
+    Clock::new(move || {
+        let passed = SignedDuration::try_from(begin.elapsed()).expect("a short test");
+        Timestamp::from_second(1_800_000_000).expect("a time") + passed
+    })
+}
+
+/// A registry over a double, with a store of its own.
+pub fn registry(double: &Double) -> Arc<Registry<Double>> {
+    registry_with(double, Store::Memory(MemoryStore::default()), Vec::new())
+}
+
+pub fn registry_with(double: &Double, store: Store, channels: Vec<Channel>) -> Arc<Registry<Double>> {
+    registry_at(double, store, channels, clock())
+}
+
+pub fn registry_at(double: &Double, store: Store, channels: Vec<Channel>, clock: Clock) -> Arc<Registry<Double>> {
+    let metrics = Metrics::default();
+    Arc::new(Registry::new(Parts {
+        groups: groups(),
+        store,
+        fleet: double.clone(),
+        alerts: Alerts::new(channels, metrics.clone(), clock.clone()),
+        metrics,
+        clock,
+        poll: Duration::from_mins(5),
+        seed: 7,
+    }))
+}
+
+/// The value of a metric with its labels, 0 where it has never been counted.
+pub fn metric<F: Fleet>(registry: &Registry<F>, name: &str) -> u64 {
+    let text = registry.metrics().text();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{name} is {value}")))
+}
+
+/// How often a problem has been in this state.
+pub fn alerts<F: Fleet>(registry: &Registry<F>, problem: &str, state: &str) -> u64 {
+    metric(registry, &format!("registry_alerts_total{{problem=\"{problem}\",state=\"{state}\"}}"))
+}
+
+/// Tries again until `done` says so, for half a minute at most.
+pub async fn until<T>(what: &str, mut done: impl AsyncFnMut() -> Option<T>) -> T {
+    let mut tries = tokio::time::interval(Duration::from_millis(20));
+    for _ in 0..1_500 {
+        tries.tick().await;
+        if let Some(value) = done().await {
+            return value;
+        }
+    }
+    panic!("after half a minute, still not: {what}");
+}

@@ -1,0 +1,303 @@
+//! Real peers: Redis, moto (a stand-in for AWS), a server whose answers a test decides, and the program itself.
+
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use elb_log_registry::store::{RedisStore, Store};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+
+use super::until;
+
+pub fn free_port() -> u16 {
+    StdListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// The root of the project, where samples and `.venv` are.
+pub fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the registry is a directory of the project")
+}
+
+/// Debian's Redis, on a socket of its own, without persistence.
+pub struct Redis {
+    pub url: String,
+    directory: TempDir,
+    server: Child,
+}
+
+impl Redis {
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let server = Redis::launch(directory.path()).await;
+        let url = format!("redis+unix://{}", directory.path().join("redis.sock").display());
+        Redis { url, directory, server }
+    }
+
+    async fn launch(directory: &Path) -> Child {
+        let socket = directory.join("redis.sock");
+        let mut server = Command::new("redis-server");
+        server.args(["--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no", "--unixsocket"]).arg(&socket);
+        let server = server.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn();
+        let server =
+            server.unwrap_or_else(|error| panic!("redis-server cannot be started ({error}); run tools/redis, which installs it"));
+        until("Redis listens", async || tokio::net::UnixStream::connect(&socket).await.ok()).await;
+        server
+    }
+
+    pub fn client(&self) -> redis::Client {
+        redis::Client::open(self.url.as_str()).expect("a URL of Redis")
+    }
+
+    /// A store with more patience than a busy machine needs.
+    pub fn store(&self) -> Store {
+        self.store_with(Duration::from_secs(20))
+    }
+
+    pub fn store_with(&self, patience: Duration) -> Store {
+        Store::Redis(RedisStore::new(self.client(), patience).expect("a store"))
+    }
+
+    /// A command on a connection of its own.
+    pub async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut connection = self.client().get_multiplexed_async_connection().await.expect("a connection");
+        let mut command = redis::cmd(words[0]);
+        words[1..].iter().for_each(|word| _ = command.arg(*word));
+        command.query_async(&mut connection).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    pub async fn stop(&mut self) {
+        self.server.kill().await.expect("stopping Redis");
+        std::fs::remove_file(self.directory.path().join("redis.sock")).expect("the socket");
+    }
+
+    /// Starts it again, empty.
+    pub async fn start_again(&mut self) {
+        self.server = Redis::launch(self.directory.path()).await;
+    }
+}
+
+/// A Redis that speaks TLS only, with a user of an access list, and a certificate of an authority of its own.
+pub struct TlsRedis {
+    /// With user and password.
+    pub url: String,
+    /// The authority's certificate.
+    pub authority: PathBuf,
+    _directory: TempDir,
+    _server: Child,
+}
+
+impl TlsRedis {
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = |name: &str| directory.path().join(name);
+        let authority_key = rcgen::KeyPair::generate().expect("a key");
+        let mut authority = rcgen::CertificateParams::default();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = rcgen::CertifiedIssuer::self_signed(authority, authority_key).expect("an authority");
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
+        let certificate = certificate.signed_by(&key, &authority).expect("a certificate");
+        let texts = [("ca.pem", authority.pem()), ("cert.pem", certificate.pem()), ("key.pem", key.serialize_pem())];
+        texts.iter().for_each(|(name, text)| std::fs::write(file(name), text).expect("writing a certificate"));
+        let rules = "user default off\nuser registry on >secret ~elb-registry:* +eval +get +set\n";
+        std::fs::write(file("users.acl"), rules).expect("writing the access list");
+        let port = free_port();
+        let mut server = Command::new("redis-server");
+        server.args(["--port", "0", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--tls-auth-clients", "no"]);
+        server.arg("--tls-port").arg(port.to_string()).arg("--aclfile").arg(file("users.acl"));
+        server.arg("--tls-ca-cert-file").arg(file("ca.pem")).arg("--tls-cert-file").arg(file("cert.pem"));
+        server.arg("--tls-key-file").arg(file("key.pem")).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        let server = server
+            .spawn()
+            .unwrap_or_else(|error| panic!("redis-server cannot be started ({error}); run tools/redis, which installs it"));
+        until("Redis listens", async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
+        let (url, authority) = (format!("rediss://registry:secret@127.0.0.1:{port}"), file("ca.pem"));
+        TlsRedis { url, authority, _directory: directory, _server: server }
+    }
+}
+
+/// moto, which speaks the protocols of autoscaling, EC2, SNS and SQS.
+pub struct Moto {
+    pub url: String,
+    _server: Child,
+}
+
+impl Moto {
+    pub async fn start() -> Self {
+        let port = free_port();
+        let program = project().join(".venv/bin/moto_server");
+        let server = Command::new(&program)
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("{} cannot be started ({error}); run tools/venv, which installs it", program.display())
+            });
+        until("moto listens", async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
+        Moto { url: format!("http://127.0.0.1:{port}"), _server: server }
+    }
+
+    pub fn config(&self) -> SdkConfig {
+        aws(&self.url)
+    }
+
+    /// Makes the autoscaling group `logstash-eu1` of so many instances, and says where moto has put them.
+    pub async fn make_group(&self, instances: i32) {
+        let ec2 = aws_sdk_ec2::Client::new(&self.config());
+        let images = ec2.describe_images().send().await.expect("moto's images");
+        let image = images.images().first().and_then(|image| image.image_id()).expect("an image").to_owned();
+        let autoscaling = aws_sdk_autoscaling::Client::new(&self.config());
+        let launch = autoscaling.create_launch_configuration().launch_configuration_name("logstash").image_id(image);
+        launch.instance_type("t3.micro").send().await.expect("a launch configuration");
+        let group = autoscaling.create_auto_scaling_group().auto_scaling_group_name("logstash-eu1");
+        let group = group.launch_configuration_name("logstash").availability_zones("eu-west-1a");
+        group.min_size(0).max_size(300).desired_capacity(instances).send().await.expect("a group");
+    }
+
+    pub async fn resize_group(&self, instances: i32) {
+        let autoscaling = aws_sdk_autoscaling::Client::new(&self.config());
+        let resize = autoscaling.set_desired_capacity().auto_scaling_group_name("logstash-eu1").desired_capacity(instances);
+        resize.send().await.expect("another size");
+    }
+}
+
+/// The SDK against a server of a test.
+pub fn aws(url: &str) -> SdkConfig {
+    let keys = aws_sdk_ec2::config::Credentials::new("test", "test", None, None, "test");
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-west-1"))
+        .endpoint_url(url)
+        .credentials_provider(aws_sdk_ec2::config::SharedCredentialsProvider::new(keys))
+        .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(aws_smithy_async::rt::sleep::TokioSleep::new()))
+        .time_source(aws_smithy_async::time::SystemTimeSource::new())
+        .build()
+}
+
+/// One request that a [`Scripted`] server has seen.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub method: String,
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+/// A server whose answers a closure decides, by the request and its number from 0.
+pub struct Scripted {
+    pub url: String,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Scripted {
+    pub async fn start(answer: impl Fn(usize, &Seen) -> Response + Send + Sync + 'static) -> Self {
+        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let (requests, answer) = (Arc::clone(&seen), Arc::new(answer));
+        let service = Router::new().fallback(move |request: Request| {
+            let (requests, answer) = (Arc::clone(&requests), Arc::clone(&answer));
+            async move {
+                let (head, body) = request.into_parts();
+                let body = to_bytes(body, usize::MAX).await.expect("reading a request");
+                let body = String::from_utf8_lossy(&body).into_owned();
+                let request = Seen { method: head.method.to_string(), path: head.uri.to_string(), headers: head.headers, body };
+                let number = {
+                    let mut requests = requests.lock().expect("no panic while holding");
+                    requests.push(request.clone());
+                    requests.len() - 1
+                };
+                answer(number, &request)
+            }
+        });
+        Scripted { url: serve(service).await, seen }
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().expect("no panic while holding").clone()
+    }
+
+    /// Waits until it has seen so many requests.
+    pub async fn saw(&self, requests: usize) -> Vec<Seen> {
+        until("a request comes", async || Some(self.seen()).filter(|seen| seen.len() >= requests)).await
+    }
+}
+
+/// Serves on a free port, and gives its URL without a slash at the end.
+pub async fn serve(service: Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, service).await });
+    format!("http://{address}")
+}
+
+pub fn answer(status: u16, body: &str) -> Response {
+    Response::builder().status(status).body(Body::from(body.to_owned())).expect("a response")
+}
+
+/// The program, with an environment of its own.
+pub fn program(arguments: &[&str], vars: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_registry"));
+    command.args(arguments).env_clear().envs(vars.iter().copied()).current_dir(project());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// A server of the program itself.
+pub struct Server {
+    pub url: String,
+    pub process: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// Starts it against `aws`, and waits until it listens.
+    pub async fn start(aws: &str, vars: &[(&str, &str)]) -> Self {
+        let credentials = [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_REGION", "eu-west-1")];
+        let common = [("AWS_ENDPOINT_URL", aws), ("REGISTRY_GROUPS", super::GROUPS)];
+        let vars: Vec<(&str, &str)> = credentials.into_iter().chain(common).chain(vars.iter().copied()).collect();
+        let mut process = program(&["--listen", "127.0.0.1:0"], &vars).spawn().expect("starting the program");
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        let mut lines = BufReader::new(process.stderr.take().expect("piped")).lines();
+        let kept = Arc::clone(&log);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                kept.lock().expect("no panic while holding").push(line);
+            }
+        });
+        let address = |line: &String| {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            line.get("address")?.as_str()?.parse::<SocketAddr>().ok()
+        };
+        let listening = async || log.lock().expect("no panic while holding").iter().find_map(address);
+        let address = tokio::time::timeout(Duration::from_secs(40), until("the registry listens", listening)).await;
+        Server { url: format!("http://{}", address.expect("the registry listens")), process, log }
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().expect("no panic while holding").join("\n")
+    }
+
+    pub fn lookup(&self) -> String {
+        format!("{}/logstash-ip?dcid=eu1&region=eu-west-1", self.url)
+    }
+}
+
+/// A file of the samples.
+pub fn sample(name: &str) -> serde_json::Value {
+    let path: PathBuf = project().join("samples/events").join(name);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}

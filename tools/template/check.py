@@ -1,0 +1,397 @@
+"""Checks template.yaml, samconfig.toml and docs/operations.md against each other and against the source.
+
+check.py          every mode is rendered and checked, and cfn-lint sees every pair of choices
+check.py --all    cfn-lint sees every mode, which takes a quarter of an hour
+"""
+
+import json
+import re
+import sys
+import tomllib
+import unittest
+from functools import cache
+from itertools import combinations
+from multiprocessing import Pool
+
+from modes import modes
+from permissions import CALLS, SERVICES, needed
+from render import PROJECT, Renderer, load, references
+from source import DIMENSION, METRICS, NAMESPACE, REGISTRY_VARIABLES, SHIPPER_VARIABLES, calls, operations, seconds
+
+TEMPLATE = load()
+TEXT = (PROJECT / "template.yaml").read_text()
+RUNBOOK = (PROJECT / "docs/operations.md").read_text()
+README = (PROJECT / "README.md").read_text()
+
+# AWS's own metrics that the alarms and the dashboard use, with their one dimension.
+AWS_METRICS = {
+    ("AWS/Lambda", "FunctionName"): {"Invocations", "Errors", "Throttles", "Duration"},
+    ("AWS/SQS", "QueueName"): {
+        "ApproximateAgeOfOldestMessage",
+        "ApproximateNumberOfMessagesVisible",
+        "ApproximateNumberOfMessagesNotVisible",
+    },
+}
+
+# Variables that are read and that no parameter sets, each for its reason.
+NOT_IN_TEMPLATE = {
+    "CONNECT_TIMEOUT": "follows from the network",
+    "DEADLINE_RESERVE": "follows from the function's time limit",
+    "MAX_LINE_BYTES": "follows from the log formats",
+    "POISON_LIMIT": "more poison than that is no poison",
+    "OBJECT_STORE": "for replaying from files",
+    "AWS_ENDPOINT_URL_S3": "for tests",
+    "AWS_ENDPOINT_URL": "for tests",
+    "REGISTRY_POLL": "goes with the schedule",
+}
+
+# What the documents leave to the reader, and what other programs read.
+OTHER_VARIABLES = {"ELASTICSEARCH_URL", "HTTPS_PROXY", "UPDATE_GOLDEN", "INTERNAL_ALB", "GOOD_COMMIT"}
+
+
+@cache
+def rendered():
+    """Each mode's choices, parameters, region and template."""
+    return [(chosen, given, region, Renderer(TEMPLATE, given, region).render()) for chosen, given, region in modes()]
+
+
+def of_type(template, kind):
+    return {name: entry for name, entry in template["Resources"].items() if entry["Type"] == kind}
+
+
+def lint(job):
+    # Here, because it takes a second.
+    from cfnlint.api import ManualArgs, lint
+
+    words, region, template = job
+    return [f"{words}: {match}" for match in lint(json.dumps(template), config=ManualArgs(regions=[region]))]
+
+
+def pairs(chosen):
+    return set(combinations(sorted(chosen.items()), 2))
+
+
+def to_lint(every_mode):
+    """The modes that cfn-lint sees: all of them, or as few as show every choice together with every other."""
+    jobs = [(pairs(chosen), (str(chosen), region, template)) for chosen, _, region, template in rendered()]
+    if every_mode:
+        return [job for _, job in jobs]
+    left, found = set().union(*(these for these, _ in jobs)), []
+    while left:
+        these, job = max(jobs, key=lambda job: len(job[0] & left))
+        left -= these
+        found.append(job)
+    return found
+
+
+class Modes(unittest.TestCase):
+    def test_nothing_refers_to_what_is_not_made(self):
+        for words, _, _, template in rendered():
+            made = template["Resources"].keys()
+            missing = {name for name in references([template["Resources"], template["Outputs"]]) if name not in made}
+            self.assertEqual({name for name in missing if not name.startswith("AWS::")}, set(), words)
+
+    def test_cfn_lint_finds_nothing(self):
+        with Pool() as pool:
+            found = [line for lines in pool.imap_unordered(lint, to_lint("--all" in OPTIONS)) for line in lines]
+        self.assertEqual(found, [])
+
+    def test_good_parameters_break_no_rule(self):
+        for words, given, region, _ in rendered():
+            self.assertEqual(Renderer(TEMPLATE, given, region).broken_rules(), [], words)
+
+    def test_bad_parameters_break_a_rule(self):
+        url = {"LogstashUrl": "https://logstash.internal/"}
+        registry = {"RegistryGroups": "x", "RegistryAutoScalingGroups": "x"}
+        for bad in [
+            {},
+            url | {"RegistryUrl": "http://10.0.0.5/"},
+            url | {"LogstashUser": "shipper"},
+            url | {"LogstashPassword": "x"},
+            url | {"LogstashUser": "shipper", "LogstashPassword": "x", "LogstashSecretArn": "arn"},
+            url | {"VpcSubnetIds": "subnet-1"},
+            url | {"RegistryGroups": "x", "RegistryStoreUrl": "redis://store"},
+            url | registry,
+            url | registry | {"RegistryUpdateUrl": "https://registry/"},
+            url | registry | {"RegistryStoreUrl": "redis://store", "RegistryUpdateUrl": "https://registry/", "RegistryToken": "x"},
+            url | registry | {"RegistryCacheNodeType": "cache.t4g.micro", "RegistryCachePassword": "x"},
+        ]:
+            self.assertNotEqual(Renderer(TEMPLATE, bad).broken_rules(), [], bad)
+
+    def test_no_dead_letter_can_cause_an_invocation(self):
+        for words, _, _, template in rendered():
+            resources = template["Resources"]
+            prefixes = []
+            if "LogBucket" in resources:
+                (configurations,) = resources["LogBucket"]["Properties"]["NotificationConfiguration"].values()
+                prefixes += [rule["Value"] for each in configurations for rule in each["Filter"]["S3Key"]["Rules"]]
+            if "ExistingBucketRule" in resources:
+                detail = resources["ExistingBucketRule"]["Properties"]["EventPattern"]["detail"]
+                prefixes += [key["prefix"] for key in detail["object"]["key"]]
+            self.assertEqual(len(prefixes), 1, words)
+            self.assertRegex(prefixes[0], r"(^|/)AWSLogs/$", words)
+            if "OperationsBucket" in resources:
+                self.assertNotIn("NotificationConfiguration", resources["OperationsBucket"]["Properties"], words)
+            for name in ("ShipperFunction", "BackfillFunction"):
+                environment = resources.get(name, resources["ShipperFunction"])["Properties"]["Environment"]["Variables"]
+                place = environment.get("DEAD_LETTER_URL", {"Fn::Sub": "s3://${OperationsBucket}/dead-letters"})["Fn::Sub"]
+                # What follows is a file of hexadecimal digits, without another slash.
+                self.assertEqual(place, "s3://${OperationsBucket}/dead-letters", words)
+                self.assertFalse("dead-letters/0".startswith(prefixes[0]), words)
+
+    def test_the_queues_numbers_fit_together(self):
+        for words, given, _, template in rendered():
+            resources = template["Resources"]
+            timeout = template["Globals"]["Function"]["Timeout"]
+            self.assertEqual(timeout, 300, words)
+            if "NotificationQueue" not in resources:
+                self.assertNotIn("QueueInvokesShipper", resources, words)
+                self.assertIn("DirectInvocations", resources, words)
+                continue
+            queue = resources["NotificationQueue"]["Properties"]
+            mapping = resources["QueueInvokesShipper"]["Properties"]
+            self.assertEqual(queue["VisibilityTimeout"], 6 * timeout, words)
+            self.assertEqual((mapping["BatchSize"], mapping["ScalingConfig"]["MaximumConcurrency"]), (1, 5), words)
+            self.assertEqual(mapping["FunctionResponseTypes"], ["ReportBatchItemFailures"], words)
+            two_weeks = 14 * 24 * 3600
+            dead = resources["DeadLetterQueue"]["Properties"]["MessageRetentionPeriod"]
+            self.assertEqual((queue["MessageRetentionPeriod"], dead), (two_weeks, two_weeks), words)
+            times = queue["RedrivePolicy"]["maxReceiveCount"]
+            self.assertEqual(times, 200, words)
+            self.assertGreater(times * seconds("src/queue.rs", "LONGEST_DELAY"), 24 * 3600, "a day's outage stays in the queue")
+
+
+class Policies(unittest.TestCase):
+    def test_the_list_of_calls_is_that_of_the_source(self):
+        self.assertIn("get_object", operations(), "the SDKs' crates are not where this test looks")
+        self.assertEqual(set(calls()), set(CALLS), f"change tools/template/permissions.py with the source: {calls()}")
+
+    def test_every_reason_is_of_a_role_that_there_is(self):
+        roles = {name for _, _, _, template in rendered() for name in of_type(template, "AWS::IAM::Role")}
+        named = {role for need in [*CALLS.values(), *SERVICES] for role in need.roles}
+        self.assertEqual(roles, named)
+
+    def statements(self, template, role):
+        resources = template["Resources"]
+        policies = list(resources[role]["Properties"]["Policies"])
+        for reference in resources[role]["Properties"].get("ManagedPolicyArns", []):
+            policies.append(resources[reference["Ref"]]["Properties"])
+        return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
+
+    def test_roles_allow_what_is_needed_and_no_more(self):
+        for words, given, _, template in rendered():
+            for role in of_type(template, "AWS::IAM::Role"):
+                allowed = []
+                for statement in self.statements(template, role):
+                    self.assertEqual(statement["Effect"], "Allow", words)
+                    actions = statement["Action"]
+                    allowed += [actions] if isinstance(actions, str) else actions
+                self.assertEqual(sorted(allowed), needed(role, given), f"{role}: {words}")
+
+    def test_each_function_has_a_role_of_its_own(self):
+        for words, _, _, template in rendered():
+            functions = of_type(template, "AWS::Serverless::Function")
+            roles = [function["Properties"]["Role"]["Fn::GetAtt"][0] for function in functions.values()]
+            self.assertEqual(roles, [name.replace("Function", "Role") for name in functions], words)
+
+    def test_objects_are_read_only_where_load_balancers_write(self):
+        for words, given, _, template in rendered():
+            for statement in self.statements(template, "ShipperRole"):
+                resource = json.dumps(statement["Resource"])
+                if statement["Action"] == "s3:GetObject":
+                    self.assertRegex(resource, r"AWSLogs/\*", words)
+                    self.assertIn(given.get("ExistingBucketName", "elb-access-logs"), resource, words)
+                if statement["Action"] == "s3:PutObject":
+                    self.assertIn("${OperationsBucket.Arn}/dead-letters/*", resource, words)
+
+    def test_a_star_alone_stands_below_its_reason(self):
+        lines = TEXT.splitlines()
+        stars = [at for at, line in enumerate(lines) if re.fullmatch(r"\s*(- )?(Resource: )?['\"]\*['\"]", line)]
+        self.assertTrue(stars)
+        for at in stars:
+            self.assertTrue(lines[at - 1].strip().startswith("# "), f"template.yaml:{at + 1}: say why AWS allows nothing else")
+        with_star = {
+            name
+            for _, _, _, template in rendered()
+            for name, entry in template["Resources"].items()
+            if entry["Type"].startswith("AWS::IAM::") and '"Resource": "*"' in json.dumps(entry)
+        }
+        self.assertEqual(with_star, {"UseVpcPolicy", "RegistryRole"})
+
+
+class Variables(unittest.TestCase):
+    def variables(self, function):
+        return TEMPLATE["Resources"][function]["Properties"]["Environment"]["Variables"]
+
+    def test_functions_get_only_variables_that_they_read(self):
+        self.assertLessEqual(set(self.variables("ShipperFunction")), set(SHIPPER_VARIABLES))
+        self.assertLessEqual(set(self.variables("RegistryFunction")), set(REGISTRY_VARIABLES))
+
+    def test_what_the_template_does_not_set_is_left_out_for_a_reason(self):
+        left = {*SHIPPER_VARIABLES, *REGISTRY_VARIABLES} - {*self.variables("ShipperFunction"), *self.variables("RegistryFunction")}
+        self.assertEqual(left, set(NOT_IN_TEMPLATE))
+
+    def test_the_backfill_ships_as_the_shipper_does(self):
+        shipper = dict(self.variables("ShipperFunction"))
+        del shipper["DEAD_LETTER_QUEUE_URL"]
+        self.assertEqual(self.variables("BackfillFunction"), shipper)
+
+    def test_the_documents_name_only_variables_that_are_read(self):
+        known = {*SHIPPER_VARIABLES, *REGISTRY_VARIABLES, *OTHER_VARIABLES}
+        for document in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")]:
+            text = document.read_text()
+            set_here = set(re.findall(r"\b([A-Z][A-Z0-9_]*)=", text))
+            named = set(re.findall(r"(?<![/\w.$-])\$?\{?([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b(?!-)", text))
+            unknown = {name for name in named - known - set_here if not name.startswith("AWS_")}
+            self.assertEqual(unknown, set(), document.name)
+
+    def test_every_parameter_has_a_description_a_label_and_a_group(self):
+        interface = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]
+        grouped = [name for group in interface["ParameterGroups"] for name in group["Parameters"]]
+        parameters = TEMPLATE["Parameters"]
+        self.assertEqual(sorted(grouped), sorted(parameters))
+        self.assertEqual(sorted(interface["ParameterLabels"]), sorted(parameters))
+        for name, entry in parameters.items():
+            self.assertTrue(entry.get("Description"), name)
+            limited = {"AllowedPattern", "AllowedValues", "MinValue", "MinLength", "NoEcho"} & entry.keys()
+            self.assertTrue(limited or name == "RegistryGroups", f"{name} takes anything")
+
+
+class Alarms(unittest.TestCase):
+    def check_metric(self, namespace, name, dimensions, words):
+        if namespace == NAMESPACE:
+            self.assertIn(name, METRICS, words)
+            self.assertEqual(dimensions, [(DIMENSION, "ShipperFunction")], words)
+        else:
+            ((dimension, of),) = dimensions
+            self.assertIn(name, AWS_METRICS[namespace, dimension], words)
+            self.assertIn(of, ("ShipperFunction", "RegistryFunction", "NotificationQueue", "DeadLetterQueue"), words)
+
+    def metrics_of(self, alarm):
+        if "MetricName" in alarm:
+            yield alarm, alarm["Period"]
+        for query in alarm.get("Metrics", []):
+            if "MetricStat" in query:
+                yield query["MetricStat"]["Metric"], query["MetricStat"]["Period"]
+
+    def test_alarms_are_about_metrics_that_there_are(self):
+        for words, _, _, template in rendered():
+            for name, entry in of_type(template, "AWS::CloudWatch::Alarm").items():
+                for metric, period in self.metrics_of(entry["Properties"]):
+                    dimensions = [(each["Name"], next(references(each["Value"]))) for each in metric["Dimensions"]]
+                    self.check_metric(metric["Namespace"], metric["MetricName"], dimensions, f"{name}: {words}")
+                    self.assertLessEqual(period * entry["Properties"]["EvaluationPeriods"], 24 * 3600, f"{name}: {words}")
+
+    def test_expressions_use_their_metrics_alone(self):
+        for name, entry in of_type(rendered()[0][3], "AWS::CloudWatch::Alarm").items():
+            queries = {query["Id"]: query for query in entry["Properties"].get("Metrics", [])}
+            for query in queries.values():
+                used = set(re.findall(r"\b[a-z]\w*", query.get("Expression", "")))
+                self.assertLessEqual(used, set(queries), name)
+            shown = [query for query in queries.values() if query.get("ReturnData", True)]
+            self.assertEqual(len(shown), 1 if queries else 0, f"{name} is about one number")
+
+    def test_the_dashboard_is_about_metrics_that_there_are(self):
+        for words, given, _, template in rendered():
+            body = template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+            body = body if isinstance(body, str) else body[0]
+            for widget in json.loads(body)["widgets"]:
+                for namespace, name, dimension, of, *_ in widget["properties"]["metrics"]:
+                    of = re.sub(r"[${}]|\..*", "", of)
+                    self.assertIn(of, template["Resources"], words)
+                    self.check_metric(namespace, name, [(dimension, of)], words)
+
+    def test_a_retry_that_succeeds_raises_no_alarm(self):
+        longest = seconds("src/queue.rs", "LONGEST_DELAY")
+        for name, entry in of_type(rendered()[0][3], "AWS::CloudWatch::Alarm").items():
+            alarm = entry["Properties"]
+            if alarm.get("Namespace") == "AWS/Lambda":
+                self.assertGreater(alarm["Period"], longest, name)
+                self.assertGreaterEqual(alarm["EvaluationPeriods"], 3, name)
+            for metric, _ in self.metrics_of(alarm):
+                self.assertNotIn(metric["MetricName"], ("SendRetries", "ObjectsFailed", "EventsUndelivered"), name)
+
+    def test_silence_is_an_alarm_by_itself_and_can_be_switched_off(self):
+        for words, given, _, template in rendered():
+            alarm = template["Resources"].get("SilenceAlarm")
+            self.assertEqual(alarm is None, given.get("NoObjectsHours") == 0, words)
+            if alarm:
+                self.assertEqual(alarm["Properties"]["TreatMissingData"], "breaching", words)
+
+    def test_each_alarm_has_its_paragraph_and_each_paragraph_its_alarm(self):
+        chapter = RUNBOOK.split("\n## Alarms\n")[1].split("\n## ")[0]
+        paragraphs = {anchor(title) for title in re.findall(r"^### (.+)$", chapter, re.M)}
+        alarms = {}
+        for name, entry in TEMPLATE["Resources"].items():
+            if entry["Type"] == "AWS::CloudWatch::Alarm":
+                description = entry["Properties"]["AlarmDescription"]["Fn::Sub"]
+                alarms[name] = re.fullmatch(r".+\. \$\{Runbook\}#([\w-]+)", description)[1]
+                self.assertEqual(entry["Properties"]["AlarmActions"], entry["Properties"]["OKActions"], name)
+                self.assertIn(f"`{name}`", chapter, f"the paragraph does not name {name}")
+        self.assertEqual(sorted(alarms.values()), sorted(paragraphs))
+
+
+class Documents(unittest.TestCase):
+    def test_names_of_the_template_in_the_runbook_are_right(self):
+        known = {*TEMPLATE["Parameters"], *TEMPLATE["Outputs"], *TEMPLATE["Resources"], *METRICS}
+        known |= {name for names in AWS_METRICS.values() for name in names}
+        known |= {"BucketOwnerEnforced", "RegistryTopicArn"}
+        for name in re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)(?:=[^`]*)?`", RUNBOOK):
+            self.assertIn(name, known, "docs/operations.md names what is not in the template")
+        for name in re.findall(r"\$\(out (\w+)\)", RUNBOOK):
+            self.assertIn(name, TEMPLATE["Outputs"], "docs/operations.md asks for an output that there is not")
+        used = set(re.findall(r"--parameter-overrides ((?:\w+=\S+ ?)+)", RUNBOOK + README))
+        for override in (pair for pairs in used for pair in pairs.split()):
+            self.assertIn(override.split("=")[0], TEMPLATE["Parameters"])
+
+    def test_links_lead_somewhere(self):
+        for document in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("samples/*.md")]:
+            for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+                if "://" in link:
+                    continue
+                path, _, place = link.partition("#")
+                target = document.parent / path if path else document
+                self.assertTrue(target.exists(), f"{document.name}: {link}")
+                if place:
+                    titles = re.findall(r"^#+ (.+)$", target.read_text(), re.M)
+                    self.assertIn(place, map(anchor, titles), f"{document.name}: {link}")
+
+    def test_json_of_the_documents_is_json(self):
+        for document in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")]:
+            for block in re.findall(r"```json\n(.*?)```", document.read_text(), re.S):
+                if "…" not in block:
+                    json.loads(block)
+
+
+class Environments(unittest.TestCase):
+    def test_each_environment_can_be_deployed(self):
+        environments = tomllib.loads((PROJECT / "samconfig.toml").read_text())
+        del environments["version"], environments["default"]
+        deployed = {name: entry["deploy"]["parameters"] for name, entry in environments.items()}
+        self.assertEqual(set(deployed), {"dev", "staging", "prod"})
+        for name, settings in deployed.items():
+            given = dict(pair.split("=", 1) for pair in settings["parameter_overrides"])
+            for parameter, value in given.items():
+                self.assertIn(parameter, TEMPLATE["Parameters"], name)
+                entry = TEMPLATE["Parameters"][parameter]
+                self.assertRegex(value, entry.get("AllowedPattern", "^"), f"{name}: {parameter}")
+                if "AllowedValues" in entry:
+                    self.assertIn(value, map(str, entry["AllowedValues"]), f"{name}: {parameter}")
+            self.assertEqual(Renderer(TEMPLATE, given).broken_rules(), [], name)
+            self.assertIn(f"environment={name}", settings["tags"])
+            self.assertEqual(settings["capabilities"], "CAPABILITY_IAM")
+        for unique in (lambda settings: settings["stack_name"], lambda settings: settings["s3_prefix"]):
+            self.assertEqual(len(set(map(unique, deployed.values()))), len(deployed))
+        buckets = {pair for settings in deployed.values() for pair in settings["parameter_overrides"] if "BucketNamePrefix" in pair}
+        self.assertEqual(len(buckets), len(deployed), "each environment needs a BucketNamePrefix of its own")
+
+
+def anchor(title):
+    """As GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+OPTIONS = [option for option in sys.argv[1:] if option == "--all"]
+
+if __name__ == "__main__":
+    unittest.main(argv=[argument for argument in sys.argv if argument not in OPTIONS])
