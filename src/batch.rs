@@ -8,7 +8,8 @@ use flate2::Compression as Level;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
-/// How much is collected before it is compressed. It fits a processor's cache, so a batch never has to exist uncompressed.
+/// How much is collected before it is compressed. It fits a processor's cache, so a batch that is compressed never has to exist
+/// uncompressed.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// How events stand in a body.
@@ -72,7 +73,7 @@ pub struct Unpacked {
 #[derive(Debug)]
 pub struct BatchBuilder {
     settings: BatchSettings,
-    /// What is not compressed yet.
+    /// What is not compressed yet; without compression, the whole body.
     piece: Vec<u8>,
     encoder: Encoder,
     ends: Vec<u32>,
@@ -82,7 +83,7 @@ pub struct BatchBuilder {
 
 #[derive(Debug)]
 enum Encoder {
-    Plain(Vec<u8>),
+    Plain,
     Gzip(Box<GzEncoder<Vec<u8>>>),
 }
 
@@ -135,9 +136,8 @@ impl BatchBuilder {
         if self.settings.framing == Framing::JsonArray {
             self.piece.push(b']');
         }
-        self.compress_piece();
         let compression = self.settings.compression;
-        let body = std::mem::replace(&mut self.encoder, Encoder::new(compression)).finish();
+        let body = std::mem::replace(&mut self.encoder, Encoder::new(compression)).finish(&mut self.piece);
         self.bytes = 0;
         Some(Batch { body: Body { bytes: body.into(), compression }, ends: std::mem::take(&mut self.ends) })
     }
@@ -165,8 +165,7 @@ impl BatchBuilder {
     }
 
     fn compress_piece(&mut self) {
-        self.encoder.write(&self.piece);
-        self.piece.clear();
+        self.encoder.take(&mut self.piece);
     }
 }
 
@@ -200,11 +199,8 @@ impl Unpacked {
     /// Some of its events, compressed as the batch was.
     pub fn part(&self, events: Range<usize>) -> Body {
         let (start, end) = (self.span(events.start).start, self.span(events.end - 1).end);
-        let mut encoder = Encoder::new(self.compression);
-        for piece in [b"[", &self.text[start..end], b"]"] {
-            encoder.write(piece);
-        }
-        Body { bytes: encoder.finish().into(), compression: self.compression }
+        let mut text = [b"[", &self.text[start..end], b"]"].concat();
+        Body { bytes: Encoder::new(self.compression).finish(&mut text).into(), compression: self.compression }
     }
 
     /// The JSON of one event.
@@ -222,21 +218,24 @@ impl Unpacked {
 impl Encoder {
     fn new(compression: Compression) -> Self {
         match compression {
-            Compression::None => Encoder::Plain(Vec::new()),
+            Compression::None => Encoder::Plain,
             Compression::Gzip(level) => Encoder::Gzip(Box::new(GzEncoder::new(Vec::new(), Level::new(level)))),
         }
     }
 
-    fn write(&mut self, piece: &[u8]) {
-        match self {
-            Encoder::Plain(body) => body.extend_from_slice(piece),
-            Encoder::Gzip(encoder) => into_memory(encoder.write_all(piece)),
+    /// Compresses the piece and empties it. What is not compressed stays where it is.
+    fn take(&mut self, piece: &mut Vec<u8>) {
+        if let Encoder::Gzip(encoder) = self {
+            into_memory(encoder.write_all(piece));
+            piece.clear();
         }
     }
 
-    fn finish(self) -> Vec<u8> {
+    /// The body, with the last piece.
+    fn finish(mut self, piece: &mut Vec<u8>) -> Vec<u8> {
+        self.take(piece);
         match self {
-            Encoder::Plain(body) => body,
+            Encoder::Plain => std::mem::take(piece),
             Encoder::Gzip(encoder) => into_memory(encoder.finish()),
         }
     }

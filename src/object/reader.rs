@@ -5,7 +5,7 @@ use bytes::{Buf as _, Bytes};
 use super::{Block, Body, Inflate, InflateError, LineLimits, Lines, ObjectError, ObjectName, Opened, Progress};
 use crate::event::DEAD_LETTER_START;
 
-/// How much text is made from compressed bytes at once.
+/// How much text is made from compressed bytes at once. After each step zlib keeps the last 32 KiB of it, so steps are not small.
 const STEP_BYTES: usize = 64 * 1024;
 
 /// How objects begin, once inflated, that hold no lines of a load balancer.

@@ -52,6 +52,7 @@ async fn try_run(args: ReplayArgs) -> Result<(), Exit> {
     }
     listed?;
     if report.failures().next().is_some() {
+        recorded.err().iter().for_each(|problem| say(problem));
         return Err(Exit::Failed(summary(&report)));
     }
     say(&summary(&report));

