@@ -10,8 +10,9 @@ use std::sync::LazyLock;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use elb_log_shipper::batch::{Batch, BatchBuilder, BatchSettings, Compression, Framing};
+use elb_log_shipper::buffer::Buffer;
 use elb_log_shipper::event::{EventSettings, EventWriter, Schema, Scratch};
-use elb_log_shipper::format::parse;
+use elb_log_shipper::format::{Tokens, parse};
 use elb_log_shipper::object::{Block, Inflate, LineLimits, Lines, ObjectName, Origin, Progress};
 use flate2::Compression as Level;
 use flate2::write::GzEncoder;
@@ -57,9 +58,9 @@ static EVENTS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let lines = BLOCKS.iter().flat_map(Block::lines);
     lines
         .map(|line| {
-            let mut event = Vec::new();
+            let mut event = Buffer::default();
             writer.write(&mut event, &line, &mut Scratch::default());
-            event
+            event.to_vec()
         })
         .collect()
 });
@@ -88,7 +89,7 @@ fn lines(bencher: Bencher<'_, '_>) {
 fn parse_lines(bencher: Bencher<'_, '_>) {
     LazyLock::force(&BLOCKS);
     per_line(bencher).bench(|| {
-        let mut tokens = Vec::new();
+        let mut tokens = Tokens::default();
         for line in BLOCKS.iter().flat_map(Block::lines) {
             let _ = black_box(parse(line.text, &mut tokens));
         }
@@ -100,7 +101,7 @@ fn parse_lines(bencher: Bencher<'_, '_>) {
 fn event(bencher: Bencher<'_, '_>, schema: Schema) {
     LazyLock::force(&BLOCKS);
     let writer = writer(schema);
-    let mut out = Vec::with_capacity(STEP_BYTES);
+    let mut out = Buffer::default();
     per_line(bencher).bench_local(|| {
         let mut scratch = Scratch::default();
         for line in BLOCKS.iter().flat_map(Block::lines) {
@@ -118,7 +119,7 @@ fn gzip(bencher: Bencher<'_, '_>, level: u32) {
     per_line(bencher).bench(|| {
         let mut builder = BatchBuilder::new(batches(Compression::Gzip(level)));
         for event in EVENTS.iter() {
-            black_box(builder.add(|out| out.extend_from_slice(event)));
+            black_box(builder.add(|out| out.put(event)));
         }
         builder.finish()
     });
@@ -132,7 +133,7 @@ fn whole(bencher: Bencher<'_, '_>, schema: Schema) {
     per_line(bencher).bench(|| {
         let mut lines = Lines::new(LIMITS);
         inflate_object(|text| {
-            lines.buffer().extend_from_slice(text);
+            lines.buffer().put(text);
             while let Some(block) = lines.next_block() {
                 make_batches(&block, &writer);
             }
@@ -148,10 +149,10 @@ fn per_line<'a, 'b>(bencher: Bencher<'a, 'b>) -> Bencher<'a, 'b> {
 
 fn inflate_object(mut take: impl FnMut(&[u8])) {
     let mut inflate = Inflate::default();
-    let mut text = Vec::with_capacity(STEP_BYTES);
+    let mut text = Buffer::default();
     let mut input = OBJECT.as_slice();
     loop {
-        let progress = inflate.step(&mut input, &mut text).expect("a whole object");
+        let progress = inflate.step(&mut input, &mut text, STEP_BYTES).expect("a whole object");
         take(&text);
         text.clear();
         if progress == Progress::NeedInput {
@@ -163,7 +164,7 @@ fn inflate_object(mut take: impl FnMut(&[u8])) {
 fn split(text: &[u8], mut take: impl FnMut(Block)) {
     let mut lines = Lines::new(LIMITS);
     for piece in text.chunks(STEP_BYTES) {
-        lines.buffer().extend_from_slice(piece);
+        lines.buffer().put(piece);
         while let Some(block) = lines.next_block() {
             take(block);
         }
@@ -185,7 +186,7 @@ fn drop_batch(batch: Option<Batch>) {
 }
 
 fn batches(compression: Compression) -> BatchSettings {
-    BatchSettings { events: 2_000, bytes: 4 << 20, framing: Framing::JsonArray, compression }
+    BatchSettings { events: 2_000, bytes: 4 << 20, framing: Framing::JsonArray, compression, bodies: true }
 }
 
 fn writer(schema: Schema) -> EventWriter {

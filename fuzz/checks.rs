@@ -9,8 +9,9 @@ use std::iter::from_fn;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
+use elb_log_shipper::buffer::Buffer;
 use elb_log_shipper::event::{EventSettings, EventWriter, IdPrefix, Schema, Scratch, Shape, Written, names};
-use elb_log_shipper::format::{self, Kind, LineError, Reading, Record, Token, Value as FieldValue, decode, is_time};
+use elb_log_shipper::format::{self, Kind, LineError, Reading, Record, Tokens, Value as FieldValue, decode, is_time};
 use elb_log_shipper::object::{Block, Inflate, InflateError, Line, LineLimits, Lines, ObjectName, Origin, Progress};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -32,13 +33,14 @@ pub fn lines(object: &[u8]) {
 
 /// A line to its fields: none is lost or made up, and each can be read.
 pub fn parse(line: &[u8]) {
-    let mut tokens = Vec::new();
+    let mut tokens = Tokens::default();
     let outcome = format::parse(line, &mut tokens);
     match &outcome {
         Ok(record) => check_record(line, record),
         Err(error) => check_error(line, error),
     }
-    let mut used = vec![Token { raw: b"of the line before", quoted: true, at: 0 }];
+    let mut used = Tokens::default();
+    let _ = format::parse(br#"tls 2.0 2026-03-02T10:15:04 "a line" of 7 \ before"#, &mut used);
     let again = format::parse(line, &mut used).map(|record| (record.kind, record.tokens));
     assert_eq!(again, outcome.map(|record| (record.kind, record.tokens)), "a line does not depend on the one before");
 }
@@ -92,13 +94,13 @@ struct Found {
 
 /// The text of an object and how it ends; none if it is too long to be of use.
 fn inflate_at_once(object: &[u8]) -> Option<(Vec<u8>, Result<(), InflateError>)> {
-    let (mut inflate, mut input, mut text) = (Inflate::default(), object, Vec::with_capacity(LONGEST_TEXT));
-    let end = match inflate.step(&mut input, &mut text) {
+    let (mut inflate, mut input, mut text) = (Inflate::default(), object, Buffer::default());
+    let end = match inflate.step(&mut input, &mut text, LONGEST_TEXT) {
         Ok(Progress::OutputFull) => return None,
         Ok(Progress::NeedInput) => inflate.finish(&mut text),
         Err(error) => Err(error),
     };
-    Some((text, end))
+    Some((text.to_vec(), end))
 }
 
 fn gzip(text: &[u8]) -> Vec<u8> {
@@ -125,11 +127,9 @@ fn read(object: &[u8], limits: LineLimits, pieces: Pieces) -> (Vec<Vec<Found>>, 
     let (mut inflate, mut lines, mut blocks) = (Inflate::default(), Lines::new(limits), Vec::new());
     let (mut chunks, mut input) = (object.chunks(pieces.chunk), [].as_slice());
     let end = loop {
-        let buffer = lines.buffer();
-        buffer.reserve(pieces.room);
-        let capacity = buffer.capacity();
-        let progress = inflate.step(&mut input, buffer);
-        assert_eq!(buffer.capacity(), capacity, "text goes to the room that there is");
+        let before = lines.buffer().len();
+        let progress = inflate.step(&mut input, lines.buffer(), pieces.room);
+        assert!(lines.buffer().len() <= before + pieces.room, "no more text than was asked for");
         blocks.extend(from_fn(|| lines.next_block()).map(|block| found(&block)));
         check_memory(lines.buffer(), limits, pieces);
         match progress {
@@ -147,8 +147,8 @@ fn read(object: &[u8], limits: LineLimits, pieces: Pieces) -> (Vec<Vec<Found>>, 
     (blocks, end)
 }
 
-/// The buffer holds a block, a line that has begun, and what came last; its room doubles when it is used up.
-fn check_memory(buffer: &Vec<u8>, limits: LineLimits, pieces: Pieces) {
+/// The buffer holds a block, a line that has begun, and what came last; its room grows by a quarter when it is used up.
+fn check_memory(buffer: &Buffer, limits: LineLimits, pieces: Pieces) {
     let bound = 4 * (limits.block_bytes + limits.line_bytes + pieces.room);
     assert!(buffer.capacity() <= bound, "a buffer of {} bytes for {limits:?} and {pieces:?}", buffer.capacity());
 }
@@ -213,7 +213,7 @@ fn check_error(line: &[u8], error: &LineError) {
 
 fn check_event(settings: &EventSettings, origin: &Origin, line: &Line<'_>) {
     let writer = EventWriter::new(settings, origin, Default::default());
-    let (mut out, mut scratch) = (b"before".to_vec(), Scratch::default());
+    let (mut out, mut scratch) = (Buffer::from(b"before".as_slice()), Scratch::default());
     let written = writer.write(&mut out, line, &mut scratch);
     let text = str::from_utf8(&out).unwrap_or_else(|error| panic!("{error} in {}", out.escape_ascii()));
     let text = text.strip_prefix("before").expect("what was written before stays");
@@ -223,9 +223,9 @@ fn check_event(settings: &EventSettings, origin: &Origin, line: &Line<'_>) {
     check_envelope(&event, settings, origin, line, written);
     check_parsed_part(&event, settings.schema, written);
 
-    let mut again = Vec::new();
+    let mut again = Buffer::default();
     assert_eq!(writer.write(&mut again, line, &mut scratch), written, "a line does not depend on the one before");
-    assert!(again == text.as_bytes(), "{} was {text} before", again.escape_ascii());
+    assert!(again[..] == *text.as_bytes(), "{} was {text} before", again.escape_ascii());
 }
 
 /// How many members the objects in a value have.

@@ -33,7 +33,7 @@ pub struct Surroundings {
 ///
 /// # Errors
 /// The certificates cannot be used.
-pub fn assemble(config: Config, surroundings: Surroundings) -> Result<Arc<Shipper>, String> {
+pub fn assemble(mut config: Config, surroundings: Surroundings) -> Result<Arc<Shipper>, String> {
     let aws = &surroundings.aws;
     let store = match config.store {
         StoreConfig::Dir(root) => Store::Dir(DirStore::new(root)),
@@ -51,6 +51,7 @@ pub fn assemble(config: Config, surroundings: Surroundings) -> Result<Arc<Shippe
         Target::Output => Sink::Output(OutputSink::stdout()),
         Target::Http(target) => Sink::Logstash(Arc::new(logstash(*target, config.ship.concurrency, &surroundings)?)),
     };
+    config.ship.batch.bodies = !surroundings.dry_run;
     Ok(Arc::new(Shipper::new(store, sink, dead_letter, config.ship, surroundings.journal)))
 }
 

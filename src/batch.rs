@@ -1,12 +1,13 @@
 //! Events to batches: bodies of requests, compressed while they are filled.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::Read as _;
 use std::ops::Range;
 
 use bytes::Bytes;
-use flate2::Compression as Level;
 use flate2::read::GzDecoder;
-use flate2::write::GzEncoder;
+
+use crate::buffer::Buffer;
+use crate::deflate::Deflate;
 
 /// How much is collected before it is compressed. It fits a processor's cache, so a batch that is compressed never has to exist
 /// uncompressed.
@@ -41,6 +42,8 @@ pub struct BatchSettings {
     pub framing: Framing,
     /// How it is compressed.
     pub compression: Compression,
+    /// Whether there are bodies at all. A dry run has no use for them.
+    pub bodies: bool,
 }
 
 /// The body of a request. Clones share its bytes.
@@ -74,7 +77,7 @@ pub struct Unpacked {
 pub struct BatchBuilder {
     settings: BatchSettings,
     /// What is not compressed yet; without compression, the whole body.
-    piece: Vec<u8>,
+    piece: Buffer,
     encoder: Encoder,
     ends: Vec<u32>,
     /// Uncompressed bytes of the batch, `piece` included.
@@ -83,8 +86,9 @@ pub struct BatchBuilder {
 
 #[derive(Debug)]
 enum Encoder {
+    Nothing,
     Plain,
-    Gzip(Box<GzEncoder<Vec<u8>>>),
+    Gzip(Deflate),
 }
 
 impl BatchBuilder {
@@ -92,8 +96,8 @@ impl BatchBuilder {
     pub fn new(settings: BatchSettings) -> Self {
         BatchBuilder {
             settings,
-            piece: Vec::with_capacity(PIECE_BYTES),
-            encoder: Encoder::new(settings.compression),
+            piece: Buffer::default(),
+            encoder: if settings.bodies { Encoder::new(settings.compression) } else { Encoder::Nothing },
             ends: Vec::new(),
             bytes: 0,
         }
@@ -101,7 +105,7 @@ impl BatchBuilder {
 
     /// Adds the one event that `write` appends to the buffer given to it. Also returns a batch, if this event ended it or did
     /// not fit in any more.
-    pub fn add<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> (T, Option<Batch>) {
+    pub fn add<T>(&mut self, write: impl FnOnce(&mut Buffer) -> T) -> (T, Option<Batch>) {
         let start = self.piece.len();
         self.open_event();
         let event = self.piece.len();
@@ -109,11 +113,11 @@ impl BatchBuilder {
         self.close_event();
         let mut batch = None;
         if !self.ends.is_empty() && self.bytes + (self.piece.len() - start) + self.tail() > self.settings.bytes {
-            let late = self.piece.split_off(event);
+            let late = self.piece[event..].to_vec();
             self.piece.truncate(start);
             batch = self.finish();
             self.open_event();
-            self.piece.extend_from_slice(&late);
+            self.piece.put(&late);
             self.bytes = self.piece.len();
         } else {
             self.bytes += self.piece.len() - start;
@@ -123,7 +127,7 @@ impl BatchBuilder {
         if self.ends.len() == self.settings.events {
             batch = self.finish();
         } else if self.piece.len() >= PIECE_BYTES {
-            self.compress_piece();
+            self.encoder.take(&mut self.piece);
         }
         (written, batch)
     }
@@ -137,9 +141,17 @@ impl BatchBuilder {
             self.piece.push(b']');
         }
         let compression = self.settings.compression;
-        let body = std::mem::replace(&mut self.encoder, Encoder::new(compression)).finish(&mut self.piece);
+        let bytes = self.encoder.finish(&mut self.piece);
         self.bytes = 0;
-        Some(Batch { body: Body { bytes: body.into(), compression }, ends: std::mem::take(&mut self.ends) })
+        Some(Batch { body: Body { bytes, compression }, ends: std::mem::take(&mut self.ends) })
+    }
+
+    /// Fills the memory of a batch again that is done with. To be called while no batch is begun.
+    pub fn reuse(&mut self, batch: Batch) {
+        let Batch { body, mut ends } = batch;
+        ends.clear();
+        self.ends = ends;
+        self.encoder.reuse(Buffer::reuse(body.bytes), &mut self.piece);
     }
 
     fn open_event(&mut self) {
@@ -163,10 +175,6 @@ impl BatchBuilder {
             Framing::Lines => 0,
         }
     }
-
-    fn compress_piece(&mut self) {
-        self.encoder.take(&mut self.piece);
-    }
 }
 
 impl Batch {
@@ -182,7 +190,8 @@ impl Batch {
             Compression::None => bytes,
             Compression::Gzip(_) => {
                 let mut text = Vec::new();
-                into_memory(GzDecoder::new(&bytes[..]).read_to_end(&mut text));
+                let read = GzDecoder::new(&bytes[..]).read_to_end(&mut text);
+                debug_assert!(read.is_ok(), "inflating what was deflated here failed");
                 text.into()
             }
         };
@@ -199,8 +208,8 @@ impl Unpacked {
     /// Some of its events, compressed as the batch was.
     pub fn part(&self, events: Range<usize>) -> Body {
         let (start, end) = (self.span(events.start).start, self.span(events.end - 1).end);
-        let mut text = [b"[", &self.text[start..end], b"]"].concat();
-        Body { bytes: Encoder::new(self.compression).finish(&mut text).into(), compression: self.compression }
+        let mut text = Buffer::from([b"[", &self.text[start..end], b"]"].concat().as_slice());
+        Body { bytes: Encoder::new(self.compression).finish(&mut text), compression: self.compression }
     }
 
     /// The JSON of one event.
@@ -219,32 +228,40 @@ impl Encoder {
     fn new(compression: Compression) -> Self {
         match compression {
             Compression::None => Encoder::Plain,
-            Compression::Gzip(level) => Encoder::Gzip(Box::new(GzEncoder::new(Vec::new(), Level::new(level)))),
+            Compression::Gzip(level) => Encoder::Gzip(Deflate::new(level)),
         }
     }
 
     /// Compresses the piece and empties it. What is not compressed stays where it is.
-    fn take(&mut self, piece: &mut Vec<u8>) {
-        if let Encoder::Gzip(encoder) = self {
-            into_memory(encoder.write_all(piece));
-            piece.clear();
+    fn take(&mut self, piece: &mut Buffer) {
+        match self {
+            Encoder::Nothing => piece.clear(),
+            Encoder::Plain => {}
+            Encoder::Gzip(deflate) => {
+                deflate.take(piece);
+                piece.clear();
+            }
         }
     }
 
-    /// The body, with the last piece.
-    fn finish(mut self, piece: &mut Vec<u8>) -> Vec<u8> {
+    /// The body, with the last piece, which it empties.
+    fn finish(&mut self, piece: &mut Buffer) -> Bytes {
         self.take(piece);
         match self {
-            Encoder::Plain => std::mem::take(piece),
-            Encoder::Gzip(encoder) => into_memory(encoder.finish()),
+            Encoder::Nothing => Bytes::new(),
+            Encoder::Plain => std::mem::take(piece).into_bytes(),
+            Encoder::Gzip(deflate) => deflate.finish().into_bytes(),
         }
     }
-}
 
-/// Compressing into a vector fails only where memory does, and then the allocator has aborted already.
-fn into_memory<T: Default>(result: io::Result<T>) -> T {
-    debug_assert!(result.is_ok(), "compressing into memory failed");
-    result.unwrap_or_default()
+    /// Takes memory for the next body.
+    fn reuse(&mut self, memory: Buffer, piece: &mut Buffer) {
+        match self {
+            Encoder::Nothing => {}
+            Encoder::Plain => *piece = memory,
+            Encoder::Gzip(deflate) => deflate.write_to(memory),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -254,7 +271,7 @@ mod tests {
     use super::*;
 
     fn settings(events: usize, bytes: usize, framing: Framing, compression: Compression) -> BatchSettings {
-        BatchSettings { events, bytes, framing, compression }
+        BatchSettings { events, bytes, framing, compression, bodies: true }
     }
 
     fn text(body: &Body) -> String {
@@ -270,7 +287,7 @@ mod tests {
         let mut builder = BatchBuilder::new(settings);
         let mut batches = Vec::new();
         for event in events {
-            batches.extend(builder.add(|out| out.extend_from_slice(event.as_bytes())).1);
+            batches.extend(builder.add(|out| out.put(event.as_bytes())).1);
         }
         batches.extend(builder.finish());
         batches.iter().map(|batch| (batch.events(), text(&batch.body))).collect()
@@ -294,6 +311,18 @@ mod tests {
     }
 
     #[test]
+    fn without_bodies_events_are_counted_in_the_same_batches() {
+        let mut builder =
+            BatchBuilder::new(BatchSettings { bodies: false, ..settings(10, 7, Framing::JsonArray, Compression::None) });
+        let counts: Vec<usize> = ["11", "22", "33333333", "4"]
+            .iter()
+            .filter_map(|event| builder.add(|out| out.put(event.as_bytes())).1)
+            .map(|batch| batch.events() + batch.body.bytes.len())
+            .collect();
+        assert_eq!((counts, builder.finish().map(|batch| batch.events())), (vec![2, 1], Some(1)));
+    }
+
+    #[test]
     fn no_events_make_no_batch() {
         assert_eq!(batches(settings(2, 100, Framing::JsonArray, Compression::Gzip(1)), &[]), []);
     }
@@ -305,7 +334,7 @@ mod tests {
             let events = ["{}".to_owned(), format!("\"{}\"", "x".repeat(2 * PIECE_BYTES)), "3".to_owned()];
             let mut builder = BatchBuilder::new(settings(10, 1 << 20, Framing::JsonArray, compression));
             for event in &events {
-                assert!(builder.add(|out| out.extend_from_slice(event.as_bytes())).1.is_none());
+                assert!(builder.add(|out| out.put(event.as_bytes())).1.is_none());
             }
             let batch = builder.finish().unwrap();
             let unpacked = batch.unpack();
@@ -322,9 +351,9 @@ mod tests {
     #[test]
     fn an_event_that_did_not_fit_any_more_begins_the_next_batch() {
         let mut builder = BatchBuilder::new(settings(10, 7, Framing::JsonArray, Compression::None));
-        assert!(builder.add(|out| out.extend_from_slice(b"1111")).1.is_none());
-        assert_eq!(builder.add(|out| out.extend_from_slice(b"222")).1.unwrap().unpack().event(0), "1111");
-        assert!(builder.add(|out| out.extend_from_slice(b"3")).1.is_none());
+        assert!(builder.add(|out| out.put(b"1111")).1.is_none());
+        assert_eq!(builder.add(|out| out.put(b"222")).1.unwrap().unpack().event(0), "1111");
+        assert!(builder.add(|out| out.put(b"3")).1.is_none());
         let last = builder.finish().unwrap().unpack();
         assert_eq!((last.event(0), last.event(1)), (Bytes::from("222"), Bytes::from("3")));
     }

@@ -286,6 +286,7 @@ impl<L: Fn(&str) -> Option<String>> Vars<L> {
                 bytes: batch_bytes?,
                 framing,
                 compression: if to_output { Compression::None } else { compression? },
+                bodies: true,
             },
             // One at a time, so that events stand in the order of their lines.
             concurrency: if to_output { 1 } else { concurrency? },

@@ -15,6 +15,7 @@
 //!
 //! Around it:
 //!
+//! * [`buffer`] holds text and events, which are written in many small pieces; [`spares`] are used again.
 //! * [`ship`] ties these together for one object and for many; [`pace`] slows them down, [`stop`] ends them.
 //! * [`aws`] is what the clients of AWS's services share.
 //! * [`handler`] is one invocation of the Lambda function; [`queue`] is where its messages come from.
@@ -35,8 +36,10 @@ pub mod assemble;
 pub mod aws;
 pub mod backfill;
 pub mod batch;
+pub mod buffer;
 pub mod config;
 pub mod dead_letter;
+mod deflate;
 pub mod event;
 pub mod format;
 pub mod handler;
@@ -50,6 +53,7 @@ pub mod receive;
 pub mod reference;
 pub mod ship;
 pub mod sink;
+pub mod spares;
 pub mod stop;
 pub mod telemetry;
 pub mod vars;

@@ -21,11 +21,15 @@ use crate::ledger::{Fate, Ledger, ObjectReport, Pending, Report, Tally};
 use crate::object::{Block, LineLimits, ObjectError, ObjectReader, ObjectRef, Skip, Store, Task};
 use crate::pace::Pace;
 use crate::sink::{Evidence, HttpTransport, Rejected, SendError, Sink, Transport};
+use crate::spares::Spares;
 use crate::stop::Stop;
 use crate::telemetry::Journal;
 
 /// Objects read at the same time, at most. Each holds a block of lines while it waits for its turn to send.
 const OBJECTS_AT_ONCE: usize = 4;
+
+/// Blocks and batch builders kept for the next ones to be made. There are rarely more that nobody uses.
+const SPARES: usize = 4;
 
 /// Writing the dead letter of a batch takes no longer.
 const DEAD_LETTER_TIME: Duration = Duration::from_secs(30);
@@ -59,6 +63,8 @@ pub struct Shipper<T = HttpTransport> {
     settings: ShipSettings,
     journal: Journal,
     in_flight: Arc<Semaphore>,
+    blocks: Arc<Spares<Block>>,
+    builders: Spares<BatchBuilder>,
     pace: Option<Pace>,
     progress: Progress,
 }
@@ -106,8 +112,18 @@ impl<T: Transport> Shipper<T> {
     /// A shipper from `store` to `sink`. Without a dead letter, poison events fail their object.
     pub fn new(store: Store, sink: Sink<T>, dead_letter: Option<DeadLetter>, settings: ShipSettings, journal: Journal) -> Self {
         let in_flight = Arc::new(Semaphore::new(settings.concurrency));
-        let pace = settings.events_per_second.map(Pace::new);
-        Shipper { store, sink, dead_letter, settings, journal, in_flight, pace, progress: Progress::default() }
+        Shipper {
+            store,
+            sink,
+            dead_letter,
+            journal,
+            in_flight,
+            blocks: Arc::new(Spares::new(SPARES)),
+            builders: Spares::new(SPARES),
+            pace: settings.events_per_second.map(Pace::new),
+            settings,
+            progress: Progress::default(),
+        }
     }
 
     /// The task that a notification is to become: a dead letter is not shipped again, or it would go in circles.
@@ -209,7 +225,8 @@ impl<T: Transport> Shipper<T> {
         };
         report.etag.clone_from(&opened.etag);
         let writer = Arc::new(EventWriter::new(&self.settings.events, &object.origin, opened.modified));
-        let mut reader = ObjectReader::new(object.name().clone(), opened, self.line_limits(), self.letter_bytes());
+        let (name, spares) = (object.name().clone(), Arc::clone(&self.blocks));
+        let mut reader = ObjectReader::new(name, opened, self.line_limits(), self.letter_bytes(), spares);
         let stop = run.child();
         let evidence = Arc::new(Mutex::new(Evidence::new(self.settings.poison_limit)));
         let mut sending = Sending { tasks: JoinSet::new(), ledger, run, stop: &stop, evidence, error: None };
@@ -277,27 +294,33 @@ impl<T: Transport> Shipper<T> {
         object: OfObject,
     ) -> Shipped {
         let mut shipped = Shipped::default();
-        let mut builder = BatchBuilder::new(self.settings.batch);
+        let mut builder = self.builders.take().unwrap_or_else(|| BatchBuilder::new(self.settings.batch));
         let mut scratch = Scratch::default();
         for line in block.lines() {
             let (written, full) = builder.add(|out| writer.write(out, &line, &mut scratch));
             shipped.tally.line(written);
             if let Some(batch) = full
-                && !self.ship_batch(batch, &mut pending, &mut shipped, &object).await
+                && !self.ship_batch(&batch, &mut pending, &mut shipped, &object).await
             {
                 return shipped;
             }
         }
-        if let Some(batch) = builder.finish() {
-            self.ship_batch(batch, &mut pending, &mut shipped, &object).await;
+        let last = builder.finish();
+        // Sending may take long, and needs the text no more.
+        drop(scratch);
+        self.blocks.give(block);
+        if let Some(batch) = last {
+            self.ship_batch(&batch, &mut pending, &mut shipped, &object).await;
+            builder.reuse(batch);
         }
+        self.builders.give(builder);
         shipped
     }
 
     /// Whether the block's next batch is to be sent as well.
-    async fn ship_batch(&self, batch: Batch, pending: &mut Pending, shipped: &mut Shipped, object: &OfObject) -> bool {
-        self.keep_pace(&batch, &object.stop).await;
-        let delivery = self.sink.deliver(&batch, &object.evidence, &object.stop).await;
+    async fn ship_batch(&self, batch: &Batch, pending: &mut Pending, shipped: &mut Shipped, object: &OfObject) -> bool {
+        self.keep_pace(batch, &object.stop).await;
+        let delivery = self.sink.deliver(batch, &object.evidence, &object.stop).await;
         shipped.tally.batches += 1;
         shipped.tally.requests += delivery.requests;
         shipped.tally.retries += delivery.requests.saturating_sub(1);

@@ -3,6 +3,7 @@
 //! A case gives a line and what must stand in its event's `elb` (other members may stand there too), or the error. The lines are
 //! invented, in AWS's form.
 
+use elb_log_shipper::buffer::Buffer;
 use elb_log_shipper::event::{EventSettings, EventWriter, Schema, Scratch};
 use elb_log_shipper::format::Kind;
 use elb_log_shipper::object::{Line, ObjectName, Origin};
@@ -14,7 +15,7 @@ fn event(schema: Schema, line: &str) -> Value {
     let origin = Origin::Bucket(ObjectName { bucket: "logs".to_owned(), key: "key".to_owned() });
     let settings = EventSettings { schema, ..EventSettings::default() };
     let writer = EventWriter::new(&settings, &origin, jiff::Timestamp::UNIX_EPOCH);
-    let mut out = Vec::new();
+    let mut out = Buffer::default();
     writer.write(&mut out, &Line { text: line.as_bytes(), offset: 0, truncated: false }, &mut Scratch::default());
     serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error} in {}", out.escape_ascii()))
 }

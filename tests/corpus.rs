@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use elb_log_shipper::buffer::Buffer;
 use elb_log_shipper::event::{EventSettings, EventWriter, Scratch};
-use elb_log_shipper::format::{Kind, LineError, parse};
+use elb_log_shipper::format::{Kind, LineError, Tokens, parse};
 use elb_log_shipper::object::{LineLimits, Lines, ObjectName, Origin};
 use serde_json::Value;
 use walkdir::WalkDir;
@@ -179,19 +180,19 @@ fn events_of(file: &str, text: &[u8]) -> Events {
     let writer = EventWriter::new(&EventSettings::default(), &origin, jiff::Timestamp::UNIX_EPOCH);
     // One block takes the whole file; the longest line is as by default.
     let mut lines = Lines::new(LineLimits { line_bytes: 1 << 20, block_lines: usize::MAX, block_bytes: usize::MAX });
-    lines.buffer().extend_from_slice(text);
+    lines.buffer().put(text);
     assert!(lines.next_block().is_none(), "{file} is more than one block: raise the limits");
     let block = lines.finish().unwrap_or_default();
 
     // Numbers come from the text, not from counting events, so that a lost line is missed at its own number.
     let (mut number, mut numbered) = (1, 0);
-    let (mut scratch, mut tokens) = (Scratch::default(), Vec::new());
+    let (mut scratch, mut tokens) = (Scratch::default(), Tokens::default());
     let mut events = Events::new();
     for line in block.lines() {
         let offset = usize::try_from(line.offset).expect("a file in memory");
         number += text[numbered..offset].iter().filter(|&&byte| byte == b'\n').count();
         numbered = offset;
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         let written = writer.write(&mut out, &line, &mut scratch);
         let event: Value = serde_json::from_slice(&out).unwrap_or_else(|error| {
             panic!("{file} line {number}: its event is not one JSON value ({error}): mend the event writer")

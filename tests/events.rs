@@ -1,5 +1,6 @@
 //! What the event writer writes, any JSON reader reads.
 
+use elb_log_shipper::buffer::Buffer;
 use elb_log_shipper::event::{EventSettings, EventWriter, IdPrefix, Schema, Scratch, Written};
 use elb_log_shipper::object::{Line, ObjectName, Origin};
 use proptest::prelude::*;
@@ -17,7 +18,7 @@ fn bucket_origin() -> Origin {
 fn write_with(settings: &EventSettings, origin: &Origin, line: &Line<'_>) -> (Value, Written) {
     let modified = "2026-05-06T07:08:09Z".parse().expect("a time");
     let writer = EventWriter::new(settings, origin, modified);
-    let mut out = Vec::new();
+    let mut out = Buffer::default();
     let written = writer.write(&mut out, line, &mut Scratch::default());
     let text = str::from_utf8(&out).unwrap_or_else(|error| panic!("{error} in {}", out.escape_ascii()));
     (serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}")), written)
@@ -61,10 +62,10 @@ fn the_envelope_says_where_the_line_stands() {
 #[test]
 fn numbers_keep_their_digits_and_absent_fields_are_left_out() {
     let writer = EventWriter::new(&EventSettings::default(), &bucket_origin(), jiff::Timestamp::UNIX_EPOCH);
-    let mut out = Vec::new();
+    let mut out = Buffer::default();
     let line = alb_line(7);
     writer.write(&mut out, &Line { text: line.as_bytes(), offset: 0, truncated: false }, &mut Scratch::default());
-    let text = String::from_utf8(out).expect("UTF-8");
+    let text = String::from_utf8(out.to_vec()).expect("UTF-8");
     assert!(text.contains(r#""request_processing_time":0.000,"target_processing_time":0.012"#), "{text}");
     assert!(!text.contains("redirect_url") && !text.contains("classification"), "{text}");
 }

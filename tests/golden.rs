@@ -7,6 +7,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use elb_log_shipper::buffer::Buffer;
 use elb_log_shipper::event::{EventSettings, EventWriter, Schema, Scratch};
 use elb_log_shipper::object::{Inflate, LineLimits, Lines, ObjectName, Origin};
 use elb_log_shipper::reference::{fields_markdown, index_template};
@@ -38,8 +39,7 @@ fn events(schema: Schema, key: &str) -> Vec<String> {
     let body = fs::read(project("samples/buckets/example-elb-logs").join(key)).unwrap_or_else(|error| panic!("{key}: {error}"));
     let mut lines = Lines::new(LineLimits { line_bytes: 1 << 20, block_lines: usize::MAX, block_bytes: usize::MAX });
     let mut inflate = Inflate::default();
-    lines.buffer().reserve(1 << 20);
-    inflate.step(&mut &body[..], lines.buffer()).expect("a whole object");
+    inflate.step(&mut &body[..], lines.buffer(), 1 << 20).expect("a whole object");
     inflate.finish(lines.buffer()).expect("a whole object");
     assert!(lines.next_block().is_none());
     let block = lines.finish().expect("lines");
@@ -48,9 +48,9 @@ fn events(schema: Schema, key: &str) -> Vec<String> {
     let writer = EventWriter::new(&settings, &origin, jiff::Timestamp::UNIX_EPOCH);
     let mut scratch = Scratch::default();
     let event = |line| {
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         writer.write(&mut out, &line, &mut scratch);
-        String::from_utf8(out).expect("UTF-8")
+        String::from_utf8(out.to_vec()).expect("UTF-8")
     };
     block.lines().map(event).collect()
 }

@@ -205,9 +205,10 @@ impl Transport for Told {
 }
 
 fn one_event() -> Batch {
-    let settings = BatchSettings { events: 10, bytes: 1 << 20, framing: Framing::JsonArray, compression: Compression::None };
+    let settings =
+        BatchSettings { events: 10, bytes: 1 << 20, framing: Framing::JsonArray, compression: Compression::None, bodies: true };
     let mut builder = BatchBuilder::new(settings);
-    builder.add(|out| out.extend_from_slice(b"{}"));
+    builder.add(|out| out.put(b"{}"));
     builder.finish().expect("a batch")
 }
 

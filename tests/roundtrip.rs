@@ -1,5 +1,6 @@
 //! A record of any kind, written as AWS writes it and read back, is itself; fields that AWS adds change nothing about that.
 
+use elb_log_shipper::buffer::Buffer;
 use elb_log_shipper::event::{EventSettings, EventWriter, Schema, Scratch, Written};
 use elb_log_shipper::format::{Kind, Quoting, Type};
 use elb_log_shipper::object::{Inflate, Line, LineLimits, Lines, ObjectName, Origin, Progress};
@@ -167,7 +168,7 @@ fn event(schema: Schema, line: &str) -> (Value, Written) {
     let origin = Origin::Bucket(ObjectName { bucket: "logs".to_owned(), key: "key".to_owned() });
     let settings = EventSettings { schema, ..EventSettings::default() };
     let writer = EventWriter::new(&settings, &origin, jiff::Timestamp::UNIX_EPOCH);
-    let mut out = Vec::new();
+    let mut out = Buffer::default();
     let written = writer.write(&mut out, &Line { text: line.as_bytes(), offset: 0, truncated: false }, &mut Scratch::default());
     (serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error} in {}", out.escape_ascii())), written)
 }
@@ -253,8 +254,7 @@ fn events(text: &str, piece: usize) -> Vec<String> {
     let mut found = Vec::new();
     for mut input in text.as_bytes().chunks(piece) {
         loop {
-            lines.buffer().reserve(64);
-            let progress = inflate.step(&mut input, lines.buffer()).expect("plain text");
+            let progress = inflate.step(&mut input, lines.buffer(), 64).expect("plain text");
             while let Some(block) = lines.next_block() {
                 found.extend(block.lines().map(event_text));
             }
@@ -274,7 +274,7 @@ fn events(text: &str, piece: usize) -> Vec<String> {
 fn event_text(line: Line<'_>) -> String {
     let origin = Origin::Bucket(ObjectName { bucket: "logs".to_owned(), key: "key".to_owned() });
     let writer = EventWriter::new(&EventSettings::default(), &origin, jiff::Timestamp::UNIX_EPOCH);
-    let mut out = Vec::new();
+    let mut out = Buffer::default();
     writer.write(&mut out, &line, &mut Scratch::default());
-    String::from_utf8(out).expect("UTF-8")
+    String::from_utf8(out.to_vec()).expect("UTF-8")
 }

@@ -7,7 +7,8 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::envelope::Envelope;
 use super::{EventSettings, Fields, Parsed, ecs, native, vended};
-use crate::format::{LineError, Reading, Record, decode, parse, show_invalid};
+use crate::buffer::Buffer;
+use crate::format::{LineError, Reading, Record, Tokens, decode, parse, show_invalid};
 use crate::object::{Line, ObjectName, Origin};
 
 /// Names and values as they stand in an event, digits included.
@@ -66,7 +67,7 @@ pub struct ExplainedError {
 
 /// Explains one line, given without its line feed.
 pub fn explain(line: &[u8]) -> Explanation {
-    let mut tokens = Vec::new();
+    let mut tokens = Tokens::default();
     match parse(line, &mut tokens) {
         Ok(record) => explain_record(line, &record, record.kind.evidence().to_owned()),
         Err(LineError::Json) => match vended::read(line) {
@@ -101,7 +102,7 @@ fn explain_record(line: &[u8], record: &Record<'_, '_>, reason: String) -> Expla
     let mut fields = Fields::default();
     fields.read(record);
     let line = Line { text: line, offset: 0, truncated: false };
-    let parsed = Parsed { line: &line, record, fields: &fields, clean: false };
+    let parsed = Parsed { line: &line, record, fields: &fields };
     let nowhere = Origin::LocalFile(ObjectName { bucket: String::new(), key: String::new() });
     let envelope = Envelope::new(&EventSettings::default(), &nowhere, jiff::Timestamp::UNIX_EPOCH);
     Explanation {
@@ -119,7 +120,7 @@ fn explain_record(line: &[u8], record: &Record<'_, '_>, reason: String) -> Expla
 fn explain_field(index: usize, envelope: &Envelope, parsed: &Parsed<'_, '_, '_>) -> ExplainedField {
     let field = &parsed.record.format.fields[index];
     let reading = parsed.fields.readings[index];
-    let (mut native, mut ecs) = (Vec::new(), Vec::new());
+    let (mut native, mut ecs) = (Buffer::default(), Buffer::default());
     if let Reading::Value(value) = reading {
         native::write_value(&mut native, field, value, false);
         ecs::write_field(&mut ecs, parsed.record.kind, index, envelope, parsed);

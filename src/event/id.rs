@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
+use crate::buffer::Buffer;
 use crate::object::ObjectName;
 
 /// The part of an id that all lines of an object share: the first 32 hex digits of the SHA-256 of bucket and key.
@@ -35,19 +36,32 @@ impl IdPrefix {
         &self.0
     }
 
-    /// Appends the id of the line at `offset`: prefix, `-`, and the offset in at least 12 digits, so that ids sort as lines do.
-    pub fn write(&self, out: &mut Vec<u8>, offset: u64) {
-        let mut digits = [b'0'; 20];
-        let mut rest = offset;
-        let mut at = digits.len();
-        while rest > 0 {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
-        out.extend_from_slice(self.0.as_bytes());
+    /// Appends the id of the line at `offset`: prefix, `-`, and the offset.
+    pub fn write(&self, out: &mut Buffer, offset: u64) {
+        out.put(self.0.as_bytes());
         out.push(b'-');
-        out.extend_from_slice(&digits[at.min(digits.len() - 12)..]);
+        Offset::of(offset).write(out);
+    }
+}
+
+/// An offset as it stands in ids: in at least 12 digits, so that ids sort as lines do.
+pub(super) struct Offset {
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl Offset {
+    pub fn of(offset: u64) -> Self {
+        let mut digits = [b'0'; 20];
+        let mut significant = itoa::Buffer::new();
+        let significant = significant.format(offset).as_bytes();
+        let start = digits.len() - significant.len();
+        digits[start..].copy_from_slice(significant);
+        Offset { digits, start: start.min(digits.len() - 12) }
+    }
+
+    pub fn write(&self, out: &mut Buffer) {
+        out.put(&self.digits[self.start..]);
     }
 }
 
@@ -57,7 +71,7 @@ mod tests {
 
     #[track_caller]
     fn check(bucket: &str, key: &str, offset: u64, expected: &str) {
-        let mut id = Vec::new();
+        let mut id = Buffer::default();
         IdPrefix::of(&ObjectName { bucket: bucket.to_owned(), key: key.to_owned() }).write(&mut id, offset);
         assert_eq!(String::from_utf8_lossy(&id), expected);
     }

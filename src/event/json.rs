@@ -1,9 +1,10 @@
 //! Writes JSON straight into a buffer.
 
+use crate::buffer::Buffer;
 use crate::format::{decode, is_zoned};
 
 /// Appends `text` as a JSON string.
-pub fn string(out: &mut Vec<u8>, text: &str) {
+pub fn string(out: &mut Buffer, text: &str) {
     out.push(b'"');
     escaped(out, text);
     out.push(b'"');
@@ -11,64 +12,76 @@ pub fn string(out: &mut Vec<u8>, text: &str) {
 
 /// Appends a log line's text as a JSON string, AWS's escapes decoded. `clean` says that no byte of it needs care: no escape,
 /// no quote, no control character, all ASCII.
-pub fn text(out: &mut Vec<u8>, raw: &[u8], clean: bool) {
+pub fn text(out: &mut Buffer, raw: &[u8], clean: bool) {
     out.push(b'"');
     if clean {
-        out.extend_from_slice(raw);
+        out.put(raw);
     } else {
         escaped(out, &decode(raw));
     }
     out.push(b'"');
 }
 
+/// Whether such a number (see [`number`]) is one in JSON as it is. This is quick rather than complete: it may say no.
+#[inline(always)]
+pub fn is_number(logged: &[u8]) -> bool {
+    matches!(logged, [b'1'..=b'9', ..] | [b'0'] | [b'0', b'.', ..])
+}
+
 /// Appends a number that is logged as an optional `-`, digits and an optional fraction. JSON knows no leading zeros.
-pub fn number(out: &mut Vec<u8>, logged: &[u8]) {
-    let digits = logged.strip_prefix(b"-").unwrap_or(logged);
-    if digits.len() != logged.len() {
-        out.push(b'-');
+pub fn number(out: &mut Buffer, logged: &[u8]) {
+    match logged {
+        _ if is_number(logged) => out.put(logged),
+        [b'-', rest @ ..] => {
+            out.push(b'-');
+            out.put(without_zeros(rest));
+        }
+        _ => out.put(without_zeros(logged)),
     }
-    let zeros = digits.iter().take_while(|&&digit| digit == b'0').count();
-    let starts_with_digit = digits.get(zeros).is_some_and(u8::is_ascii_digit);
-    out.extend_from_slice(&digits[if starts_with_digit { zeros } else { zeros - 1 }..]);
 }
 
 /// Appends a logged time, in UTC whether it says so or not.
-pub fn time(out: &mut Vec<u8>, logged: &[u8]) {
+pub fn time(out: &mut Buffer, logged: &[u8]) {
     out.push(b'"');
-    out.extend_from_slice(logged);
-    out.extend_from_slice(if is_zoned(logged) { b"\"" } else { b"Z\"" });
+    out.put(logged);
+    out.put(if is_zoned(logged) { b"\"" } else { b"Z\"" });
 }
 
 /// Appends `number` in decimal.
-pub fn integer(out: &mut Vec<u8>, number: u64) {
-    use std::io::Write as _;
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{number}");
+pub fn integer(out: &mut Buffer, number: u64) {
+    out.put(itoa::Buffer::new().format(number).as_bytes());
 }
 
-fn escaped(out: &mut Vec<u8>, text: &str) {
+/// Digits without the zeros before the last one of the whole part.
+fn without_zeros(digits: &[u8]) -> &[u8] {
+    let zeros = digits.iter().take_while(|&&digit| digit == b'0').count();
+    let starts_with_digit = digits.get(zeros).is_some_and(u8::is_ascii_digit);
+    &digits[if starts_with_digit { zeros } else { zeros.saturating_sub(1) }..]
+}
+
+fn escaped(out: &mut Buffer, text: &str) {
     let bytes = text.as_bytes();
     let mut written = 0;
     for (at, &byte) in bytes.iter().enumerate() {
         if byte >= 0x20 && byte != b'"' && byte != b'\\' {
             continue;
         }
-        out.extend_from_slice(&bytes[written..at]);
+        out.put(&bytes[written..at]);
         written = at + 1;
         match byte {
-            b'"' => out.extend_from_slice(br#"\""#),
-            b'\\' => out.extend_from_slice(br"\\"),
-            b'\n' => out.extend_from_slice(br"\n"),
-            b'\r' => out.extend_from_slice(br"\r"),
-            b'\t' => out.extend_from_slice(br"\t"),
+            b'"' => out.put(br#"\""#),
+            b'\\' => out.put(br"\\"),
+            b'\n' => out.put(br"\n"),
+            b'\r' => out.put(br"\r"),
+            b'\t' => out.put(br"\t"),
             control => {
                 const HEX: &[u8; 16] = b"0123456789abcdef";
                 let (high, low) = (HEX[usize::from(control >> 4)], HEX[usize::from(control & 15)]);
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+                out.put(&[b'\\', b'u', b'0', b'0', high, low]);
             }
         }
     }
-    out.extend_from_slice(&bytes[written..]);
+    out.put(&bytes[written..]);
 }
 
 #[cfg(test)]
@@ -78,7 +91,7 @@ mod tests {
     macro_rules! numbers {
         ($($name:ident: $logged:literal => $json:literal,)*) => {
             $(#[test] fn $name() {
-                let mut out = Vec::new();
+                let mut out = Buffer::default();
                 number(&mut out, $logged.as_bytes());
                 assert_eq!(String::from_utf8_lossy(&out), $json);
             })*
@@ -100,7 +113,7 @@ mod tests {
     #[test]
     fn every_control_character_is_escaped_as_serde_json_reads_it() {
         let text: String = (0_u8..0x80).map(char::from).collect();
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         string(&mut out, &text);
         assert_eq!(serde_json::from_slice::<String>(&out).expect("valid JSON"), text);
     }

@@ -13,7 +13,10 @@ pub mod explain;
 use self::envelope::Envelope;
 pub use self::id::IdPrefix;
 pub use self::resend::{DEAD_LETTER_START, event_of};
-use crate::format::{Endpoint, Field, Kind, LineError, Name, Port, Reading, Record, Token, Type, Value, parse, show_invalid};
+use crate::buffer::Buffer;
+use crate::format::{
+    Endpoint, Field, Kind, LineError, Name, Port, Reading, Record, Token, Tokens, Type, Value, parse, show_invalid,
+};
 use crate::object::{Line, Origin};
 
 /// Whose names the fields of an event have; `EVENT_SCHEMA`.
@@ -116,7 +119,7 @@ pub struct EventWriter {
 /// What is needed to write one event, reused from line to line.
 #[derive(Debug, Default)]
 pub struct Scratch<'a> {
-    tokens: Vec<Token<'a>>,
+    tokens: Tokens<'a>,
     fields: Fields<'a>,
 }
 
@@ -131,17 +134,15 @@ struct Fields<'a> {
 /// A field that is not of its type.
 #[derive(Clone, Copy, Debug)]
 struct InvalidField<'a> {
-    name: Name,
+    name: &'static Name,
     raw: &'a [u8],
 }
 
-/// A parsed line on its way into an event.
+/// A parsed line on its way into an event whose members are not in the order of fields.
 struct Parsed<'e, 't, 'a> {
     line: &'e Line<'a>,
     record: &'e Record<'t, 'a>,
     fields: &'e Fields<'a>,
-    /// No field needs decoding or escaping.
-    clean: bool,
 }
 
 impl EventWriter {
@@ -153,7 +154,7 @@ impl EventWriter {
     }
 
     /// Appends the event of one line: parsed, or unparsed with its raw text. There is no line without an event.
-    pub fn write<'a>(&self, out: &mut Vec<u8>, line: &Line<'a>, scratch: &mut Scratch<'a>) -> Written {
+    pub fn write<'a>(&self, out: &mut Buffer, line: &Line<'a>, scratch: &mut Scratch<'a>) -> Written {
         let Scratch { tokens, fields } = scratch;
         let parsed = if line.truncated { Err(LineError::TooLong { at: line.text.len() }) } else { parse(line.text, tokens) };
         match parsed {
@@ -164,12 +165,15 @@ impl EventWriter {
         }
     }
 
-    fn write_parsed<'a>(&self, out: &mut Vec<u8>, line: &Line<'a>, record: &Record<'_, 'a>, fields: &mut Fields<'a>) -> Written {
-        fields.read(record);
-        let parsed = Parsed { line, record, fields, clean: is_clean(line.text, record.tokens) };
+    fn write_parsed<'a>(&self, out: &mut Buffer, line: &Line<'a>, record: &Record<'_, 'a>, fields: &mut Fields<'a>) -> Written {
+        let Fields { invalid, .. } = fields;
+        invalid.clear();
         match self.schema {
-            Schema::Native => native::write(out, &self.envelope, &parsed, self.include_original),
-            Schema::Ecs => ecs::write(out, &self.envelope, &parsed, self.include_original),
+            Schema::Native => native::write(out, &self.envelope, line, record, invalid, self.include_original),
+            Schema::Ecs => {
+                fields.read(record);
+                ecs::write(out, &self.envelope, &Parsed { line, record, fields }, self.include_original);
+            }
         }
         Written {
             kind: Some(record.kind),
@@ -181,7 +185,7 @@ impl EventWriter {
     }
 
     /// A JSON line of a delivery through CloudWatch Logs is read like any other, once its members stand in the order of fields.
-    fn write_vended(&self, out: &mut Vec<u8>, line: &Line<'_>) -> Written {
+    fn write_vended(&self, out: &mut Buffer, line: &Line<'_>) -> Written {
         match vended::read(line.text) {
             Ok(vended) => {
                 let tokens = vended.tokens();
@@ -192,10 +196,10 @@ impl EventWriter {
     }
 
     /// The event of a dead letter keeps its id, and every digit.
-    fn write_again(&self, out: &mut Vec<u8>, line: &Line<'_>) -> Written {
+    fn write_again(&self, out: &mut Buffer, line: &Line<'_>) -> Written {
         match event_of(line.text) {
             Some(event) => {
-                out.extend_from_slice(event.get().as_bytes());
+                out.put(event.get().as_bytes());
                 Written::default()
             }
             None => self.write_unparsed(out, line, "a damaged line of a dead letter"),
@@ -203,17 +207,17 @@ impl EventWriter {
     }
 
     /// Unparsed events are the same in both schemas.
-    fn write_unparsed(&self, out: &mut Vec<u8>, line: &Line<'_>, reason: &str) -> Written {
+    fn write_unparsed(&self, out: &mut Buffer, line: &Line<'_>, reason: &str) -> Written {
         self.envelope.write_head(out, line.offset, self.envelope.fallback_time.as_bytes());
         self.envelope.write_place(out, line.offset);
-        out.extend_from_slice(br#","event":{"original":"#);
+        out.put(br#","event":{"original":"#);
         json::string(out, &show_invalid(line.text));
         let truncated: &[u8] = if line.truncated { br#","_elbtruncated""# } else { b"" };
-        out.extend_from_slice(br#"},"tags":["_elbparsefailure""#);
-        out.extend_from_slice(truncated);
-        out.extend_from_slice(br#"],"error":{"message":"#);
+        out.put(br#"},"tags":["_elbparsefailure""#);
+        out.put(truncated);
+        out.put(br#"],"error":{"message":"#);
         json::string(out, reason);
-        out.extend_from_slice(b"}}");
+        out.put(b"}}");
         Written { unparsed: true, ..Written::default() }
     }
 }
@@ -224,13 +228,7 @@ impl<'a> Fields<'a> {
         self.invalid.clear();
         for (field, token) in record.fields() {
             let reading = field.ty.read(token);
-            match reading {
-                Reading::Invalid => self.invalid.push(InvalidField { name: field.native.whole, raw: token.raw }),
-                Reading::Value(Value::Endpoint(Endpoint { port: Port::Invalid(raw), .. })) => {
-                    self.invalid.push(InvalidField { name: field.native.port, raw });
-                }
-                Reading::Value(_) | Reading::Absent => {}
-            }
+            self.invalid.extend(InvalidField::of(field, token, &reading));
             self.readings.push(reading);
         }
     }
@@ -244,47 +242,37 @@ impl<'a> Fields<'a> {
     }
 }
 
-impl<'a> Parsed<'_, '_, 'a> {
-    /// The line's own time, as logged.
-    fn own_time(&self) -> Option<&'a [u8]> {
-        self.fields().find_map(|(field, value)| match value {
-            Value::Time(time) if field.is_timestamp() => Some(time),
-            _ => None,
-        })
-    }
-
-    /// The event's time.
-    fn time<'e>(&self, envelope: &'e Envelope) -> &'e [u8]
-    where
-        'a: 'e,
-    {
-        self.own_time().unwrap_or(envelope.fallback_time.as_bytes())
-    }
-
-    fn fields(&self) -> impl Iterator<Item = (&'static Field, Value<'a>)> {
-        self.record.format.fields.iter().zip(&self.fields.readings).filter_map(|(field, reading)| match reading {
-            Reading::Value(value) => Some((field, *value)),
-            Reading::Absent | Reading::Invalid => None,
-        })
-    }
-
-    /// The tags as a JSON array; none if there is nothing to say.
-    fn tags(&self) -> Option<&'static str> {
-        match (!self.fields.invalid.is_empty(), self.record.is_short()) {
-            (false, false) => None,
-            (true, false) => Some(r#"["_elbfieldfailure"]"#),
-            (false, true) => Some(r#"["_elbshortline"]"#),
-            (true, true) => Some(r#"["_elbfieldfailure","_elbshortline"]"#),
+impl<'a> InvalidField<'a> {
+    /// What of a field is not of its type, if it was read as `reading`.
+    #[inline(always)]
+    fn of(field: &'static Field, token: &Token<'a>, reading: &Reading<'a>) -> Option<Self> {
+        match *reading {
+            Reading::Invalid => Some(InvalidField { name: &field.native.whole, raw: token.raw }),
+            Reading::Value(Value::Endpoint(Endpoint { port: Port::Invalid(raw), .. })) => {
+                Some(InvalidField { name: &field.native.port, raw })
+            }
+            Reading::Value(_) | Reading::Absent => None,
         }
     }
 }
 
-/// Whether every field of the line can be copied as it is: ASCII without control characters, backslashes, or quotes other than
-/// those around fields. One vectorised look at the line is cheaper than one at each byte of each field.
-fn is_clean(line: &[u8], tokens: &[Token<'_>]) -> bool {
-    let special = line.iter().fold(false, |found, &byte| found | !matches!(byte, 0x20..0x80) | (byte == b'\\'));
-    let quotes = memchr::memchr_iter(b'"', line).count();
-    !special && quotes == 2 * tokens.iter().filter(|token| token.quoted).count()
+/// The line's own time, as logged.
+fn own_time<'a>(record: &Record<'_, 'a>) -> Option<&'a [u8]> {
+    let (field, token) = record.fields().find(|(field, _)| field.is_timestamp())?;
+    match field.ty.read(token) {
+        Reading::Value(Value::Time(time)) => Some(time),
+        _ => None,
+    }
+}
+
+/// The tags as a JSON array; none if there is nothing to say.
+fn tags(record: &Record<'_, '_>, invalid: &[InvalidField<'_>]) -> Option<&'static str> {
+    match (!invalid.is_empty(), record.is_short()) {
+        (false, false) => None,
+        (true, false) => Some(r#"["_elbfieldfailure"]"#),
+        (false, true) => Some(r#"["_elbshortline"]"#),
+        (true, true) => Some(r#"["_elbfieldfailure","_elbshortline"]"#),
+    }
 }
 
 fn count(number: usize) -> u32 {

@@ -69,7 +69,7 @@ impl Vended<'_> {
 
     /// The record of [`Vended::tokens`].
     pub fn record<'t, 'v>(&self, tokens: &'t [Token<'v>]) -> Record<'t, 'v> {
-        Record { kind: self.kind, format: self.kind.format(), tokens }
+        Record { kind: self.kind, format: self.kind.format(), tokens, plain: false }
     }
 }
 

@@ -1,8 +1,7 @@
 //! Splits a line into its fields.
 
-use memchr::{memchr, memchr2};
-
 use super::Quoting;
+use super::scan::Scan;
 
 /// One field of a line as AWS wrote it: without the quotes around it, its escapes not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,59 +27,47 @@ pub(super) struct UnclosedQuote {
     pub at: usize,
 }
 
-/// Walks along a line, a field at a time.
-pub(super) struct Cursor<'a> {
-    line: &'a [u8],
-    at: usize,
-    quoting: Quoting,
+/// Splits a line, of which `scan` is the scan, and appends its fields to `tokens`. One or more spaces separate fields.
+pub(super) fn split<'a>(line: &'a [u8], scan: &Scan, quoting: Quoting, tokens: &mut Vec<Token<'a>>) -> Result<(), UnclosedQuote> {
+    let mut at = 0;
+    while let Some(&first) = line.get(at) {
+        if first == b' ' {
+            at += 1;
+        } else if first == b'"' && quoting != Quoting::None {
+            let closing = closing_quote(line, scan, quoting, at)?;
+            tokens.push(Token { raw: &line[at + 1..closing], at, quoted: true });
+            at = closing + 1;
+        } else {
+            let end = scan.next_space(at).unwrap_or(line.len());
+            tokens.push(Token { raw: &line[at..end], at, quoted: false });
+            at = end;
+        }
+    }
+    Ok(())
 }
 
-impl<'a> Cursor<'a> {
-    pub fn new(line: &'a [u8], quoting: Quoting) -> Self {
-        Cursor { line, at: 0, quoting }
-    }
-
-    /// The next field, or none at the end of the line. One or more spaces separate fields.
-    pub fn next_token(&mut self) -> Result<Option<Token<'a>>, UnclosedQuote> {
-        while self.line.get(self.at) == Some(&b' ') {
-            self.at += 1;
-        }
-        match self.line.get(self.at) {
-            None => Ok(None),
-            Some(b'"') if self.quoting != Quoting::None => self.quoted().map(Some),
-            Some(_) => Ok(Some(self.bare())),
+/// A quote inside a field is either escaped by a backslash, or not followed by what follows a closing quote.
+#[inline]
+fn closing_quote(line: &[u8], scan: &Scan, quoting: Quoting, opening: usize) -> Result<usize, UnclosedQuote> {
+    let mut at = opening + 1;
+    while let Some(found) = scan.next_quote(at) {
+        let following = line.get(found + 1);
+        if line[found] == b'\\' {
+            at = found + if matches!(following, Some(b'"' | b'\\')) { 2 } else { 1 };
+        } else if closes(quoting, following) {
+            return Ok(found);
+        } else {
+            at = found + 1;
         }
     }
+    Err(UnclosedQuote { at: opening })
+}
 
-    fn bare(&mut self) -> Token<'a> {
-        let (line, at) = (self.line, self.at);
-        self.at += memchr(b' ', &line[at..]).unwrap_or(line.len() - at);
-        Token { raw: &line[at..self.at], quoted: false, at }
-    }
-
-    /// A quote inside a field is either escaped by a backslash, or not followed by what follows a closing quote.
-    fn quoted(&mut self) -> Result<Token<'a>, UnclosedQuote> {
-        let (line, opening) = (self.line, self.at);
-        let mut at = opening + 1;
-        while let Some(found) = memchr2(b'"', b'\\', &line[at..]) {
-            at += found;
-            if line[at] == b'\\' {
-                at += if matches!(line.get(at + 1), Some(b'"' | b'\\')) { 2 } else { 1 };
-            } else if self.closes(line.get(at + 1)) {
-                self.at = at + 1;
-                return Ok(Token { raw: &line[opening + 1..at], quoted: true, at: opening });
-            } else {
-                at += 1;
-            }
-        }
-        Err(UnclosedQuote { at: opening })
-    }
-
-    fn closes(&self, following: Option<&u8>) -> bool {
-        match following {
-            None | Some(b' ') => true,
-            Some(byte) => self.quoting == Quoting::SpacedOrDigit && byte.is_ascii_digit(),
-        }
+#[inline]
+fn closes(quoting: Quoting, following: Option<&u8>) -> bool {
+    match following {
+        None | Some(b' ') => true,
+        Some(byte) => quoting == Quoting::SpacedOrDigit && byte.is_ascii_digit(),
     }
 }
 
@@ -90,18 +77,11 @@ mod tests {
 
     #[track_caller]
     fn check(line: &str, quoting: Quoting, expected: &[&str]) {
-        let mut cursor = Cursor::new(line.as_bytes(), quoting);
-        let mut found = Vec::new();
-        loop {
-            match cursor.next_token() {
-                Ok(Some(token)) => found.push(String::from_utf8_lossy(token.raw).into_owned()),
-                Ok(None) => break,
-                Err(UnclosedQuote { at }) => {
-                    found.push(format!("unclosed at {at}"));
-                    break;
-                }
-            }
-        }
+        let (mut scan, mut tokens) = (Scan::default(), Vec::new());
+        scan.read(line.as_bytes());
+        let end = split(line.as_bytes(), &scan, quoting, &mut tokens);
+        let mut found: Vec<String> = tokens.iter().map(|token| String::from_utf8_lossy(token.raw).into_owned()).collect();
+        found.extend(end.err().map(|UnclosedQuote { at }| format!("unclosed at {at}")));
         assert_eq!(found, expected, "fields of {line:?}");
     }
 

@@ -1,5 +1,7 @@
 //! The field table's columns: what one field of a log line is called and how it is read.
 
+use crate::buffer::Piece;
+
 /// One field of a format. A field that AWS adds is one more of these at the end of its format's list.
 #[derive(Debug)]
 pub struct Field {
@@ -48,7 +50,16 @@ pub struct Name {
     /// `client_ip`
     pub text: &'static str,
     /// `,"client_ip":`
-    pub member: &'static str,
+    pub member: Piece,
+    /// `,"client_ip":"`
+    pub text_member: Piece,
+}
+
+impl Name {
+    /// A name, and it as a member and as a member that is a text.
+    pub const fn new(text: &'static str, member: &str, text_member: &str) -> Self {
+        Name { text, member: Piece::new(member), text_member: Piece::new(text_member) }
+    }
 }
 
 /// How the text of a field is read. What is not of its field's type goes to `elb.invalid`.
@@ -107,7 +118,11 @@ macro_rules! field {
 /// Builds a [`Name`] of a stem and a suffix.
 macro_rules! name {
     ($stem:literal, $suffix:literal) => {
-        $crate::format::Name { text: concat!($stem, $suffix), member: concat!(",\"", $stem, $suffix, "\":") }
+        $crate::format::Name::new(
+            concat!($stem, $suffix),
+            concat!(",\"", $stem, $suffix, "\":"),
+            concat!(",\"", $stem, $suffix, "\":\""),
+        )
     };
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::scan::Scan;
 use super::time::is_time;
 use super::value::is_ip;
 use super::{Format, alb, alb_connection, alb_health_check, classic, nlb};
@@ -74,9 +75,9 @@ pub(super) struct NoKind {
     pub expected: &'static str,
 }
 
-/// Recognises a line by its first four tokens.
-pub(super) fn recognise(line: &[u8]) -> Result<Kind, NoKind> {
-    let [first, second, third, fourth] = first_tokens(line);
+/// Recognises a line, of which `scan` is the scan, by its first four words.
+pub(super) fn recognise(line: &[u8], scan: &Scan) -> Result<Kind, NoKind> {
+    let [first, second, third, fourth] = first_words(line, scan);
     if first.text == b"tls" && is_version(second.text) {
         return Ok(Kind::Nlb);
     }
@@ -110,14 +111,15 @@ struct Word<'a> {
     at: usize,
 }
 
-fn first_tokens(line: &[u8]) -> [Word<'_>; 4] {
-    let mut at = 0;
+fn first_words<'a>(line: &'a [u8], scan: &Scan) -> [Word<'a>; 4] {
+    let mut end = 0;
     [(); 4].map(|()| {
-        at += line[at..].iter().take_while(|&&byte| byte == b' ').count();
-        let length = memchr::memchr(b' ', &line[at..]).unwrap_or(line.len() - at);
-        let word = Word { text: &line[at..at + length], at };
-        at += length;
-        word
+        let mut at = end;
+        while line.get(at) == Some(&b' ') {
+            at += 1;
+        }
+        end = scan.next_space(at).unwrap_or(line.len());
+        Word { text: &line[at..end], at }
     })
 }
 

@@ -2,9 +2,17 @@
 
 use std::fmt;
 
-use super::cursor::{Cursor, UnclosedQuote};
+use super::cursor::{UnclosedQuote, split};
 use super::kind::{NoKind, recognise};
+use super::scan::Scan;
 use super::{Field, Format, Kind, Token};
+
+/// What is needed to take a line apart, kept from one line to the next.
+#[derive(Debug, Default)]
+pub struct Tokens<'a> {
+    list: Vec<Token<'a>>,
+    scan: Scan,
+}
 
 /// A parsed line. Its fields are read when they are asked for.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +23,9 @@ pub struct Record<'t, 'a> {
     pub format: &'static Format,
     /// The line's fields, those that the format does not know included.
     pub tokens: &'t [Token<'a>],
+    /// Whether every field can be written as it is: the line has only ASCII characters, no control character but DEL, no
+    /// backslash, and no quotes but those around fields.
+    pub plain: bool,
 }
 
 /// Why a line could not be parsed, and at which byte of it.
@@ -47,21 +58,20 @@ pub enum LineError {
     },
 }
 
-/// Takes a line (without its line feed) apart. `tokens` is emptied and then filled; the record borrows it, so that one
-/// allocation serves many lines.
+/// Takes a line (without its line feed) apart. The record borrows `tokens`, so that their memory serves many lines.
 ///
 /// # Errors
 /// A [`LineError`] for a line of no known kind and for a quote that never closes. A line with too few or too many fields,
 /// or with fields that are not of their type, is no error.
-pub fn parse<'t, 'a>(line: &'a [u8], tokens: &'t mut Vec<Token<'a>>) -> Result<Record<'t, 'a>, LineError> {
-    let kind = recognise(line).map_err(|no_kind| explain(line, no_kind))?;
+pub fn parse<'t, 'a>(line: &'a [u8], tokens: &'t mut Tokens<'a>) -> Result<Record<'t, 'a>, LineError> {
+    let Tokens { list, scan } = tokens;
+    scan.read(line);
+    let kind = recognise(line, scan).map_err(|no_kind| explain(line, no_kind))?;
     let format = kind.format();
-    tokens.clear();
-    let mut cursor = Cursor::new(line, format.quoting);
-    while let Some(token) = cursor.next_token().map_err(|UnclosedQuote { at }| LineError::UnclosedQuote { kind, at })? {
-        tokens.push(token);
-    }
-    Ok(Record { kind, format, tokens })
+    list.clear();
+    split(line, scan, format.quoting, list).map_err(|UnclosedQuote { at }| LineError::UnclosedQuote { kind, at })?;
+    let plain = scan.quotes_of_simple_line().is_some_and(|quotes| quotes == quotes_around(list));
+    Ok(Record { kind, format, tokens: list, plain })
 }
 
 impl<'t, 'a> Record<'t, 'a> {
@@ -108,6 +118,10 @@ impl fmt::Display for LineError {
 }
 
 impl std::error::Error for LineError {}
+
+fn quotes_around(tokens: &[Token<'_>]) -> usize {
+    2 * tokens.iter().filter(|token| token.quoted).count()
+}
 
 fn explain(line: &[u8], NoKind { at, expected }: NoKind) -> LineError {
     let spaces = line.iter().take_while(|&&byte| byte == b' ').count();

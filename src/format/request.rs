@@ -35,7 +35,13 @@ pub struct Url<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Splits a request field; none if it says that there is no request (`- - - `).
+    /// Whether a field says that there is no request: `- - - `.
+    pub fn is_absent(field: &[u8]) -> bool {
+        // Nearly every request begins with its method.
+        !field.first().is_some_and(u8::is_ascii_alphabetic) && Request::split(field).is_none()
+    }
+
+    /// Splits a request field; none if it says that there is no request.
     pub fn split(field: &'a [u8]) -> Option<Request<'a>> {
         let field = trim_end(field);
         let Some(first_space) = memchr(b' ', field) else {
@@ -120,7 +126,8 @@ pub(super) fn is_port(text: &[u8]) -> bool {
             .is_some_and(|port| port <= 65535)
 }
 
-fn unbracketed(host: &[u8]) -> &[u8] {
+/// An IPv6 address without its brackets; anything else as it is.
+pub(super) fn unbracketed(host: &[u8]) -> &[u8] {
     host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host)
 }
 
@@ -141,7 +148,9 @@ mod tests {
 
     /// The parts as `name=value` words, in the order of the event.
     fn show(field: &str) -> String {
-        let Some(request) = Request::split(field.as_bytes()) else { return "none".to_owned() };
+        let request = Request::split(field.as_bytes());
+        assert_eq!(Request::is_absent(field.as_bytes()), request.is_none(), "{field:?}");
+        let Some(request) = request else { return "none".to_owned() };
         let Url { scheme, host, port, path, query } = request.parts;
         let parts = [
             ("line", request.line),

@@ -2,7 +2,7 @@
 
 /// Whether `text` is such a time, with every part in range. A second of 60 is none: AWS smears leap seconds.
 pub fn is_time(text: &[u8]) -> bool {
-    let Some((head, tail)) = text.split_at_checked(19) else { return false };
+    let Some((head, tail)) = text.split_first_chunk::<19>() else { return false };
     let tail = tail.strip_suffix(b"Z").unwrap_or(tail);
     is_fraction(tail)
         && matches!((head[4], head[7], head[10], head[13], head[16]), (b'-', b'-', b'T', b':', b':'))
@@ -44,14 +44,20 @@ fn is_fraction(tail: &[u8]) -> bool {
     }
 }
 
-fn is_in_range(head: &[u8]) -> bool {
-    let two = |at: usize| number(&head[at..at + 2]);
-    let (Some(year), Some(month), Some(day)) = (number(&head[..4]), two(5), two(8)) else { return false };
-    (1..=12).contains(&month)
-        && (1..=days_in(year, month)).contains(&day)
-        && two(11).is_some_and(|hour| hour < 24)
-        && two(14).is_some_and(|minute| minute < 60)
-        && two(17).is_some_and(|second| second < 60)
+fn is_in_range(head: &[u8; 19]) -> bool {
+    // What is no digit becomes a number that is out of every range.
+    let two = |at: usize| {
+        let (tens, ones) = (u32::from(head[at].wrapping_sub(b'0')), u32::from(head[at + 1].wrapping_sub(b'0')));
+        if tens < 10 && ones < 10 { tens * 10 + ones } else { u32::MAX }
+    };
+    let (century, year, month, day) = (two(0), two(2), two(5), two(8));
+    century < 100
+        && year < 100
+        && (1..=12).contains(&month)
+        && (1..=28).contains(&day) | (day > 28 && day <= days_in(century * 100 + year, month))
+        && two(11) < 24
+        && two(14) < 60
+        && two(17) < 60
 }
 
 fn number(digits: &[u8]) -> Option<u32> {

@@ -1,11 +1,11 @@
 //! What the text of a field says, by the type of the field.
 
-use std::net::IpAddr;
+use std::net::Ipv6Addr;
 use std::str;
 
-use memchr::{memchr, memrchr};
+use memchr::memchr;
 
-use super::request::{Request, is_port};
+use super::request::{Request, is_port, unbracketed};
 use super::time::is_time;
 use super::{Token, Type, decode_escapes};
 
@@ -35,8 +35,8 @@ pub enum Value<'a> {
     Time(&'a [u8]),
     /// An address with its port.
     Endpoint(Endpoint<'a>),
-    /// A request line.
-    Request(Request<'a>),
+    /// A request line, for [`Request::split`]. Values are copied from here to there, so they stay small.
+    Request(&'a [u8]),
     /// Texts separated by this byte.
     List(&'a [u8], u8),
     /// Integers and `-`, separated by spaces.
@@ -82,42 +82,51 @@ pub enum Port<'a> {
 
 impl Type {
     /// Reads a field of this type.
+    // What it finds is matched at once by those who call it, and goes through registers only where it is part of them.
+    #[inline(always)]
     pub fn read<'a>(self, token: &Token<'a>) -> Reading<'a> {
         if token.is_absent() {
             return Reading::Absent;
         }
         let raw = token.raw;
-        let value = match self {
-            Type::Text => Some(Value::Text(raw)),
-            Type::Integer => is_integer(raw).then_some(Value::Number(raw)),
-            Type::Port => is_port(raw).then_some(Value::Number(raw)),
-            Type::Decimal => is_decimal(raw).then_some(Value::Number(raw)),
-            Type::ProcessingTime if is_minus_one(raw) => return Reading::Absent,
-            Type::ProcessingTime => is_decimal(raw).then_some(Value::Number(raw)),
-            Type::Ip => is_ip(raw).then_some(Value::Text(raw)),
-            Type::Endpoint => Endpoint::split(raw).map(Value::Endpoint),
-            Type::Timestamp | Type::Time => is_time(raw).then_some(Value::Time(raw)),
-            Type::Request => {
-                return Request::split(raw).map_or(Reading::Absent, |request| Reading::Value(Value::Request(request)));
-            }
-            Type::CommaList => return read_list(raw, b',', |_| true, Value::List(raw, b',')),
-            Type::SpaceList => return read_list(raw, b' ', |_| true, Value::List(raw, b' ')),
-            Type::IntegerList => return read_list(raw, b' ', |item| item == b"-" || is_integer(item), Value::IntegerList(raw)),
-            Type::AlpnList => Some(Value::AlpnList(raw)),
-            Type::Validity => split_validity(raw),
-        };
-        value.map_or(Reading::Invalid, Reading::Value)
+        match self {
+            Type::Text => Reading::Value(Value::Text(raw)),
+            Type::Integer => checked(is_integer(raw), Value::Number(raw)),
+            Type::Port => checked(is_port(raw), Value::Number(raw)),
+            Type::Decimal => checked(is_decimal(raw), Value::Number(raw)),
+            Type::ProcessingTime if is_minus_one(raw) => Reading::Absent,
+            Type::ProcessingTime => checked(is_decimal(raw), Value::Number(raw)),
+            Type::Ip => checked(is_ip(raw), Value::Text(raw)),
+            Type::Endpoint => Endpoint::read(raw),
+            Type::Timestamp | Type::Time => checked(is_time(raw), Value::Time(raw)),
+            Type::Request if Request::is_absent(raw) => Reading::Absent,
+            Type::Request => Reading::Value(Value::Request(raw)),
+            Type::CommaList => read_list(raw, b',', |_| true, Value::List(raw, b',')),
+            Type::SpaceList => read_list(raw, b' ', |_| true, Value::List(raw, b' ')),
+            Type::IntegerList => read_list(raw, b' ', |item| item == b"-" || is_integer(item), Value::IntegerList(raw)),
+            Type::AlpnList => Reading::Value(Value::AlpnList(raw)),
+            Type::Validity => match split_validity(raw) {
+                Some((not_before, not_after)) => Reading::Value(Value::Validity(not_before, not_after)),
+                None => Reading::Invalid,
+            },
+        }
     }
 }
 
+/// A reading of a value that may turn out not to be of its type.
+#[inline(always)]
+fn checked(valid: bool, value: Value<'_>) -> Reading<'_> {
+    if valid { Reading::Value(value) } else { Reading::Invalid }
+}
+
 impl<'a> Endpoint<'a> {
-    fn split(text: &'a [u8]) -> Option<Endpoint<'a>> {
+    #[inline(always)]
+    fn read(text: &'a [u8]) -> Reading<'a> {
         if text.starts_with(b"arn:") {
-            return Some(Endpoint { host: Host::Arn(text), port: Port::None });
+            return Reading::Value(Value::Endpoint(Endpoint { host: Host::Arn(text), port: Port::None }));
         }
-        let colon = memrchr(b':', text)?;
-        let (address, port) = (&text[..colon], &text[colon + 1..]);
-        let address = address.strip_prefix(b"[").and_then(|inner| inner.strip_suffix(b"]")).unwrap_or(address);
+        let Some(colon) = text.iter().rposition(|&byte| byte == b':') else { return Reading::Invalid };
+        let (address, port) = (unbracketed(&text[..colon]), &text[colon + 1..]);
         let host = match address {
             b"" | b"-" => Host::None,
             _ if is_ip(address) => Host::Ip(address),
@@ -128,7 +137,7 @@ impl<'a> Endpoint<'a> {
             _ if is_port(port) => Port::Number(port),
             _ => Port::Invalid(port),
         };
-        Some(Endpoint { host, port })
+        Reading::Value(Value::Endpoint(Endpoint { host, port }))
     }
 }
 
@@ -149,19 +158,38 @@ fn unquoted(item: &[u8]) -> &[u8] {
     item.strip_suffix(b"\"").unwrap_or(item)
 }
 
-fn split_validity(text: &[u8]) -> Option<Value<'_>> {
+fn split_validity(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let separator = memchr(b';', text)?;
     let not_before = text[..separator].strip_prefix(b"NotBefore=")?;
     let not_after = text[separator + 1..].strip_prefix(b"NotAfter=")?;
-    (is_time(not_before) && is_time(not_after)).then_some(Value::Validity(not_before, not_after))
+    (is_time(not_before) && is_time(not_after)).then_some((not_before, not_after))
 }
 
 /// Whether `text` is what [`IpAddr`] reads.
 pub(super) fn is_ip(text: &[u8]) -> bool {
-    let plausible = text.len() >= 2 && (memchr(b':', text).is_some() || text[0].is_ascii_digit());
-    plausible && str::from_utf8(text).is_ok_and(|text| text.parse::<IpAddr>().is_ok())
+    is_ipv4(text)
+        || text.len() >= 2
+            && memchr(b':', text).is_some()
+            && str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }
 
+/// Four numbers up to 255, without leading zeros. Nearly every address is one, and the library's parser makes the address, too.
+fn is_ipv4(text: &[u8]) -> bool {
+    let (mut points, mut digits, mut number) = (0, 0, 0_u32);
+    for &byte in text {
+        match byte {
+            b'0'..=b'9' if digits < 3 && (digits == 0 || number > 0) => {
+                number = number * 10 + u32::from(byte - b'0');
+                digits += 1;
+            }
+            b'.' if points < 3 && digits > 0 && number < 256 => (points, digits, number) = (points + 1, 0, 0),
+            _ => return false,
+        }
+    }
+    points == 3 && digits > 0 && number < 256
+}
+
+#[inline(always)]
 fn read_list<'a>(raw: &'a [u8], separator: u8, valid: impl Fn(&[u8]) -> bool, value: Value<'a>) -> Reading<'a> {
     let mut items = items(raw, separator).peekable();
     if items.peek().is_none() {
@@ -175,18 +203,20 @@ fn read_list<'a>(raw: &'a [u8], separator: u8, valid: impl Fn(&[u8]) -> bool, va
 
 fn is_integer(text: &[u8]) -> bool {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    plain && (digits.len() <= 18 || str::from_utf8(text).is_ok_and(|text| text.parse::<i64>().is_ok()))
+    are_digits(digits) && (digits.len() <= 18 || str::from_utf8(text).is_ok_and(|text| text.parse::<i64>().is_ok()))
 }
 
 fn is_decimal(text: &[u8]) -> bool {
     let unsigned = text.strip_prefix(b"-").unwrap_or(text);
-    let digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
     text.len() <= LONGEST_DECIMAL
-        && match memchr(b'.', unsigned) {
-            Some(point) => digits(&unsigned[..point]) && digits(&unsigned[point + 1..]),
-            None => digits(unsigned),
+        && match unsigned.iter().position(|&byte| byte == b'.') {
+            Some(point) => are_digits(&unsigned[..point]) && are_digits(&unsigned[point + 1..]),
+            None => are_digits(unsigned),
         }
+}
+
+fn are_digits(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
 fn is_minus_one(text: &[u8]) -> bool {
@@ -199,6 +229,10 @@ fn is_minus_one(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[track_caller]
@@ -290,6 +324,13 @@ mod tests {
         assert_eq!(items(r#"\"h2\",\"http/1.1\""#), ["h2", "http/1.1"]);
         assert_eq!(items(r#""h2","http/1"#), ["h2", "http/1"]);
         assert_eq!(items(r#""h2""#), ["h2"]);
+    }
+
+    proptest! {
+        #[test]
+        fn addresses_are_those_that_the_library_reads(text in "[0-9]{0,4}(\\.[0-9]{0,4}){0,4}|[0-9a-f:.]{0,20}|\\PC{0,5}") {
+            prop_assert_eq!(is_ip(text.as_bytes()), text.parse::<IpAddr>().is_ok(), "{:?}", text);
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
+use crate::buffer::Buffer;
+
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// zlib's window bits for the largest window, which any gzip stream may use.
@@ -33,7 +35,7 @@ enum State {
 pub enum Progress {
     /// All input was consumed and everything it yields is written.
     NeedInput,
-    /// The output's spare capacity is used up; there may be more.
+    /// The room is used up; there may be more.
     OutputFull,
 }
 
@@ -73,12 +75,12 @@ impl Default for Inflate {
 }
 
 impl Inflate {
-    /// Consumes from the front of `input` and appends what it yields to `out`, never beyond `out`'s spare capacity, which must
-    /// not be zero.
+    /// Consumes from the front of `input` and appends what it yields to `out`, at most `room` bytes, which must not be zero.
     ///
     /// # Errors
     /// Data that is corrupt or followed by garbage. What was appended before is good.
-    pub fn step(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Progress, InflateError> {
+    pub fn step(&mut self, input: &mut &[u8], out: &mut Buffer, room: usize) -> Result<Progress, InflateError> {
+        let full = out.len() + room;
         loop {
             match &mut self.state {
                 State::Sniffing(first) => match (*first, *input) {
@@ -89,7 +91,7 @@ impl Inflate {
                     }
                     (Some(first), [second, ..]) if [first, *second] == GZIP_MAGIC => {
                         self.state = State::Gzip(Box::new(Decompress::new_gzip(WINDOW_BITS)));
-                        self.inflate(&mut [first].as_slice(), out)?;
+                        self.inflate(&mut [first].as_slice(), out, full)?;
                     }
                     (Some(first), _) => {
                         out.push(first);
@@ -98,15 +100,15 @@ impl Inflate {
                     }
                 },
                 State::Plain => {
-                    let length = input.len().min(out.capacity() - out.len());
-                    out.extend_from_slice(&input[..length]);
+                    let length = input.len().min(full - out.len());
+                    out.put(&input[..length]);
                     *input = &input[length..];
                     self.consumed += length as u64;
                     self.written += length as u64;
                     return Ok(if input.is_empty() { Progress::NeedInput } else { Progress::OutputFull });
                 }
                 State::Gzip(_) => {
-                    if let Some(progress) = self.inflate(input, out)? {
+                    if let Some(progress) = self.inflate(input, out, full)? {
                         return Ok(progress);
                     }
                 }
@@ -125,7 +127,7 @@ impl Inflate {
     ///
     /// # Errors
     /// Data that ends inside a gzip member. A single byte that could have begun one is plain text; it is appended to `out`.
-    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), InflateError> {
+    pub fn finish(&mut self, out: &mut Buffer) -> Result<(), InflateError> {
         match self.state {
             State::Gzip(_) => Err(InflateError::Truncated { at: self.consumed, written: self.written }),
             State::Sniffing(Some(only)) => {
@@ -149,11 +151,13 @@ impl Inflate {
     }
 
     /// One call of zlib. None when a member ended and the loop should look at what follows.
-    fn inflate(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Option<Progress>, InflateError> {
+    fn inflate(&mut self, input: &mut &[u8], out: &mut Buffer, full: usize) -> Result<Option<Progress>, InflateError> {
         let State::Gzip(member) = &mut self.state else { return Ok(None) };
         let (consumed, written) = (member.total_in(), member.total_out());
-        let status = member.decompress_vec(input, out, FlushDecompress::None);
+        let room = full - out.len();
+        let status = member.decompress(input, out.room(room), FlushDecompress::None);
         let (used, made) = (member.total_in() - consumed, member.total_out() - written);
+        out.fill(usize::try_from(made).unwrap_or(room));
         self.consumed += used;
         self.written += made;
         *input = usize::try_from(used).ok().and_then(|used| input.get(used..)).unwrap_or_default();
@@ -163,7 +167,7 @@ impl Inflate {
                 self.state = State::BetweenMembers;
                 Ok(None)
             }
-            Ok(Status::Ok | Status::BufError) if out.len() == out.capacity() => Ok(Some(Progress::OutputFull)),
+            Ok(Status::Ok | Status::BufError) if out.len() == full => Ok(Some(Progress::OutputFull)),
             Ok(Status::Ok | Status::BufError) if input.is_empty() => Ok(Some(Progress::NeedInput)),
             Ok(Status::Ok) => Ok(None),
             Ok(Status::BufError) => Err(InflateError::Corrupt { at: self.consumed, written: self.written }),
@@ -189,11 +193,13 @@ mod tests {
 
     /// Inflates in pieces of `chunk` bytes into rooms of `room` bytes.
     fn inflate(data: &[u8], chunk: usize, room: usize) -> (Vec<u8>, Result<(), InflateError>) {
-        let (mut inflate, mut all, mut out) = (Inflate::default(), Vec::new(), Vec::with_capacity(room));
+        let (mut inflate, mut all, mut out) = (Inflate::default(), Vec::new(), Buffer::default());
         for mut input in data.chunks(chunk) {
             loop {
-                let progress = inflate.step(&mut input, &mut out);
-                all.append(&mut out);
+                let progress = inflate.step(&mut input, &mut out, room);
+                assert!(out.len() <= room, "{} bytes for which there was no room", out.len() - room);
+                all.extend_from_slice(&out);
+                out.clear();
                 match progress {
                     Ok(Progress::NeedInput) => break,
                     Ok(Progress::OutputFull) => {}
@@ -202,7 +208,7 @@ mod tests {
             }
         }
         let end = inflate.finish(&mut out);
-        all.append(&mut out);
+        all.extend_from_slice(&out);
         (all, end)
     }
 

@@ -5,6 +5,8 @@
 
 use memchr::memchr;
 
+use crate::buffer::Buffer;
+
 /// Bounds of a block of lines.
 #[derive(Clone, Copy, Debug)]
 pub struct LineLimits {
@@ -19,7 +21,7 @@ pub struct LineLimits {
 /// A run of whole lines of one object.
 #[derive(Debug, Default)]
 pub struct Block {
-    text: Vec<u8>,
+    text: Buffer,
     spans: Vec<Span>,
 }
 
@@ -57,6 +59,11 @@ impl Block {
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.spans.clear();
+    }
 }
 
 /// Finds the lines in text that comes in pieces.
@@ -80,7 +87,13 @@ pub struct Lines {
 impl Lines {
     /// Starts at the beginning of an object.
     pub fn new(limits: LineLimits) -> Self {
-        Lines { limits, block: Block::default(), scanned: 0, start: 0, offset: 0, dropped: 0 }
+        Lines::new_in(limits, Block::default())
+    }
+
+    /// The same, with the memory of a block that is done with.
+    pub fn new_in(limits: LineLimits, mut memory: Block) -> Self {
+        memory.clear();
+        Lines { limits, block: memory, scanned: 0, start: 0, offset: 0, dropped: 0 }
     }
 
     /// Cuts lines off only at this length.
@@ -89,17 +102,22 @@ impl Lines {
     }
 
     /// The buffer to append text to.
-    pub fn buffer(&mut self) -> &mut Vec<u8> {
+    pub fn buffer(&mut self) -> &mut Buffer {
         &mut self.block.text
     }
 
     /// A full block, if the text appended so far makes one.
     pub fn next_block(&mut self) -> Option<Block> {
+        self.next_block_in(Block::default)
+    }
+
+    /// The same, with the memory of a block that is done with for what follows.
+    pub fn next_block_in(&mut self, memory: impl FnOnce() -> Block) -> Option<Block> {
         while let Some(found) = memchr(b'\n', &self.block.text[self.scanned..]) {
             let line_feed = self.scanned + found;
             self.end_line(line_feed);
             if self.is_full() {
-                return Some(self.cut());
+                return Some(self.cut(memory()));
             }
         }
         self.scanned = self.block.text.len();
@@ -144,7 +162,7 @@ impl Lines {
     /// Forgets the blank lines at the start of a block. They leave no span, so any number of them could pile up there.
     fn drop_blank_start(&mut self) {
         if self.block.is_empty() && self.start > 0 {
-            self.block.text.drain(..self.start);
+            self.block.text.drop_front(self.start);
             self.scanned = self.scanned.saturating_sub(self.start);
             self.start = 0;
         }
@@ -157,11 +175,10 @@ impl Lines {
     }
 
     /// Takes the block up to the current line, whose beginning moves to a new one.
-    fn cut(&mut self) -> Block {
-        let mut rest = Vec::with_capacity(self.block.text.capacity());
-        rest.extend_from_slice(&self.block.text[self.start..]);
-        let mut block = Block { text: rest, spans: Vec::with_capacity(self.block.spans.len()) };
-        std::mem::swap(&mut block, &mut self.block);
+    fn cut(&mut self, mut next: Block) -> Block {
+        next.clear();
+        next.text.put(&self.block.text[self.start..]);
+        let mut block = std::mem::replace(&mut self.block, next);
         block.text.truncate(self.start);
         (self.start, self.scanned) = (0, 0);
         block
@@ -199,7 +216,7 @@ mod tests {
             shown.push("|".to_owned());
         };
         for piece in text.chunks(piece) {
-            lines.buffer().extend_from_slice(piece);
+            lines.buffer().put(piece);
             while let Some(block) = lines.next_block() {
                 show(block);
             }
@@ -247,7 +264,7 @@ mod tests {
         for byte in [b'x', b'\n'] {
             let mut lines = Lines::new(LIMITS);
             for _ in 0..1_000 {
-                lines.buffer().extend_from_slice(&[byte; 100]);
+                lines.buffer().put(&[byte; 100]);
                 assert!(lines.next_block().is_none());
                 assert!(lines.buffer().len() <= 9, "{} bytes of {:?} are kept", lines.buffer().len(), char::from(byte));
             }

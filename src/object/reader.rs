@@ -1,11 +1,15 @@
 //! One object's bytes to blocks of lines.
 
+use std::sync::Arc;
+
 use bytes::{Buf as _, Bytes};
 
 use super::{Block, Body, Inflate, InflateError, LineLimits, Lines, ObjectError, ObjectName, Opened, Progress};
 use crate::event::DEAD_LETTER_START;
+use crate::spares::Spares;
 
-/// How much text is made from compressed bytes at once. After each step zlib keeps the last 32 KiB of it, so steps are not small.
+/// How much text is made from compressed bytes at once. After each step zlib keeps the last 32 KiB of it, so steps are not small;
+/// what is made beyond the end of a block is copied to the next one, so they are not large either.
 const STEP_BYTES: usize = 64 * 1024;
 
 /// How objects begin, once inflated, that hold no lines of a load balancer.
@@ -16,6 +20,7 @@ const REFUSED: [(&[u8], &str); 3] = [(b"#Version", "a W3C log"), (b"#Fields:", "
 pub struct ObjectReader {
     source: Source,
     inflate: Inflate,
+    spares: Arc<Spares<Block>>,
     /// None once the last block is handed out.
     lines: Option<Lines>,
     /// How long the lines of a dead letter may be; none where it is read like any other object.
@@ -38,12 +43,20 @@ struct Source {
 
 impl ObjectReader {
     /// Reads what was opened under `name`. A dead letter may have lines of `letter_bytes`, if that is not none: an event is longer
-    /// than the line that it was made of.
-    pub fn new(name: ObjectName, opened: Opened, limits: LineLimits, letter_bytes: Option<usize>) -> Self {
+    /// than the line that it was made of. Blocks are made in the memory of those in `spares`.
+    pub fn new(
+        name: ObjectName,
+        opened: Opened,
+        limits: LineLimits,
+        letter_bytes: Option<usize>,
+        spares: Arc<Spares<Block>>,
+    ) -> Self {
+        let lines = Lines::new_in(limits, spares.take().unwrap_or_default());
         ObjectReader {
             source: Source { name, body: opened.body, length: opened.length, received: 0, chunk: Bytes::new() },
             inflate: Inflate::default(),
-            lines: Some(Lines::new(limits)),
+            spares,
+            lines: Some(lines),
             letter_bytes,
             begun: false,
             end: None,
@@ -61,7 +74,8 @@ impl ObjectReader {
             self.begun = self.begins_as_lines()? || self.end.is_some();
         }
         loop {
-            if let Some(block) = self.lines.as_mut().and_then(Lines::next_block) {
+            let spare = || self.spares.take().unwrap_or_default();
+            if let Some(block) = self.lines.as_mut().and_then(|lines| lines.next_block_in(spare)) {
                 return Ok(Some(block));
             }
             match (&self.end, self.lines.take()) {
@@ -123,11 +137,10 @@ impl ObjectReader {
     async fn try_fill(&mut self) -> Result<bool, ObjectError> {
         let ObjectReader { source, inflate, lines: Some(lines), .. } = self else { return Ok(false) };
         let buffer = lines.buffer();
-        buffer.reserve(STEP_BYTES);
         loop {
             let before = buffer.len();
             let mut input = &source.chunk[..];
-            let progress = inflate.step(&mut input, buffer);
+            let progress = inflate.step(&mut input, buffer, STEP_BYTES);
             let used = source.chunk.len() - input.len();
             source.chunk.advance(used);
             let progress = progress.map_err(|error| source.data_error(error))?;

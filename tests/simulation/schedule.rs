@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use elb_log_shipper::batch::{BatchSettings, Compression, Framing};
+use elb_log_shipper::buffer::Buffer;
 use elb_log_shipper::event::{EventSettings, IdPrefix, Schema};
 use elb_log_shipper::object::ObjectName;
 use elb_log_shipper::ship::ShipSettings;
@@ -175,9 +176,9 @@ impl Object {
         let (mut text, mut ids, mut poison) = (String::new(), Vec::new(), Vec::new());
         let lines = if rng.u8(..8) == 0 { 0 } else { rng.usize(1..90) };
         for line in 0..lines {
-            let mut id = Vec::new();
+            let mut id = Buffer::default();
             prefix.write(&mut id, text.len() as u64);
-            let id = String::from_utf8(id).expect("hex digits");
+            let id = String::from_utf8(id.to_vec()).expect("hex digits");
             if line % poison_one_in == poison_one_in / 2 {
                 poison.push(id.clone());
             }
@@ -223,6 +224,7 @@ fn ship_settings(rng: &mut Rng) -> ShipSettings {
             bytes: rng.usize(4_096..32_768),
             framing: Framing::JsonArray,
             compression: if rng.bool() { Compression::Gzip(1) } else { Compression::None },
+            bodies: true,
         },
         concurrency: rng.usize(1..=4),
         max_line_bytes: 4_096,

@@ -2,8 +2,6 @@
 //!
 //! The probes make no events: the http input takes an empty JSON array for none. Only `--canary` sends one, and marks it.
 
-use std::io::Write as _;
-
 use elb_log_shipper::assemble::logstash;
 use elb_log_shipper::batch::{BatchBuilder, BatchSettings, Body, Framing};
 use elb_log_shipper::config::{Config, Target};
@@ -48,39 +46,38 @@ async fn check(
     settings: BatchSettings,
     canary: bool,
 ) -> Result<bool, String> {
-    let reached = sink.try_once(endpoint, &body(settings, |_| {})).await?;
+    let reached = sink.try_once(endpoint, &body(settings, b"")).await?;
     if !tell("an empty batch", &reached, explain_empty(&reached)) {
         return Ok(false);
     }
-    let large = body(settings, |out| out.resize(settings.bytes.saturating_sub(1), b' '));
+    let large = body(settings, &vec![b' '; settings.bytes.saturating_sub(2)]);
     let answer = sink.try_once(endpoint, &large).await?;
     let mut good = tell(&format!("a batch of BATCH_BYTES ({} bytes)", settings.bytes), &answer, explain_large(&answer));
     if good && canary {
-        let answer = sink.try_once(endpoint, &body(settings, write_canary)).await?;
+        let answer = sink.try_once(endpoint, &body(settings, canary_event().as_bytes())).await?;
         good = tell("one event, tagged elbship-canary: look for it in Elasticsearch", &answer, explain_empty(&answer));
     }
     Ok(good)
 }
 
-/// A body with what `write` appends between the brackets.
-fn body(settings: BatchSettings, write: impl FnOnce(&mut Vec<u8>)) -> Body {
+/// A body with `text` between the brackets.
+fn body(settings: BatchSettings, text: &[u8]) -> Body {
     let mut builder = BatchBuilder::new(BatchSettings { events: 2, bytes: usize::MAX, ..settings });
-    builder.add(write);
+    builder.add(|out| out.put(text));
     // What was added is a batch, even if it is no event.
     let batch = builder.finish();
     batch.map_or_else(|| Body { bytes: Default::default(), compression: settings.compression }, |batch| batch.body)
 }
 
-fn write_canary(out: &mut Vec<u8>) {
+fn canary_event() -> String {
     let now = jiff::Timestamp::now();
     let id = format!("elbship-canary-{}", now.as_nanosecond());
-    let event = json!({
+    json!({
         "@timestamp": now.to_string(),
         "@metadata": {"_id": id, "_ingest_document": {"id": id}},
         "tags": ["elbship-canary"],
-    });
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{event}");
+    })
+    .to_string()
 }
 
 /// Prints what was tried and how it ended; none of `problem` is good.

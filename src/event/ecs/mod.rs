@@ -9,28 +9,29 @@ pub(super) use self::plan::names;
 use self::plan::{PLANS, Part, Source};
 use super::envelope::Envelope;
 use super::native::{write_extras, write_invalid, write_list};
-use super::{Parsed, json};
+use super::{Parsed, json, own_time, tags};
+use crate::buffer::Buffer;
 use crate::format::{Endpoint, Host, Kind, Port, Request, Value, nanoseconds, show_invalid};
 
 /// The version of the Elastic Common Schema that the names are of.
 const ECS_VERSION: &str = "8.11.0";
 
 /// Appends the event of a parsed line.
-pub(super) fn write(out: &mut Vec<u8>, envelope: &Envelope, parsed: &Parsed<'_, '_, '_>, include_original: bool) {
+pub(super) fn write(out: &mut Buffer, envelope: &Envelope, parsed: &Parsed<'_, '_, '_>, include_original: bool) {
     let facts = Facts::of(envelope, parsed, include_original);
-    envelope.write_head(out, parsed.line.offset, parsed.time(envelope));
+    envelope.write_head(out, parsed.line.offset, facts.end.unwrap_or(envelope.fallback_time.as_bytes()));
     let plan = &PLANS[parsed.record.kind as usize];
     let (mut open, mut common) = (0, 0);
     for leaf in &plan.leaves {
         common = common.min(leaf.common);
         let before = out.len();
-        out.extend(std::iter::repeat_n(b'}', open - common));
+        close(out, open - common);
         out.push(b',');
         for group in &leaf.groups[common..] {
-            out.extend_from_slice(group);
+            out.put(group);
             out.push(b'{');
         }
-        out.extend_from_slice(&leaf.member);
+        out.put(&leaf.member);
         if facts.write(out, leaf.source) {
             open = leaf.groups.len();
             common = open;
@@ -38,11 +39,17 @@ pub(super) fn write(out: &mut Vec<u8>, envelope: &Envelope, parsed: &Parsed<'_, 
             out.truncate(before);
         }
     }
-    out.extend(std::iter::repeat_n(b'}', open + 1));
+    close(out, open + 1);
+}
+
+fn close(out: &mut Buffer, groups: usize) {
+    for _ in 0..groups {
+        out.push(b'}');
+    }
 }
 
 /// Appends the members that one field becomes, flat: dotted name, colon, value, each with a comma before it.
-pub(super) fn write_field(out: &mut Vec<u8>, kind: Kind, index: usize, envelope: &Envelope, parsed: &Parsed<'_, '_, '_>) {
+pub(super) fn write_field(out: &mut Buffer, kind: Kind, index: usize, envelope: &Envelope, parsed: &Parsed<'_, '_, '_>) {
     let facts = Facts::of(envelope, parsed, false);
     for leaf in PLANS[kind as usize].leaves.iter().filter(|leaf| leaf.source.field() == Some(index)) {
         let before = out.len();
@@ -64,30 +71,29 @@ struct Facts<'p, 'e, 't, 'a> {
     tcp: bool,
     status: Option<&'a [u8]>,
     start: Option<&'a [u8]>,
+    end: Option<&'a [u8]>,
+    request: Option<Request<'a>>,
 }
 
 impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
     fn of(envelope: &'p Envelope, parsed: &'p Parsed<'e, 't, 'a>, include_original: bool) -> Self {
-        let (mut status, mut start, mut request) = (None, None, None);
-        for (field, value) in parsed.fields() {
-            match value {
-                Value::Number(number) if field.ecs == ["http.response.status_code"] => status = Some(number),
-                Value::Time(time) if field.ecs == ["event.start"] => start = Some(time),
-                Value::Request(found) => request = Some(found),
-                _ => {}
-            }
-        }
+        let plan = &PLANS[parsed.record.kind as usize];
+        let value = |index: Option<usize>| index.and_then(|index| parsed.fields.value(index));
+        let status = value(plan.status).and_then(|value| if let Value::Number(number) = value { Some(number) } else { None });
+        let start = value(plan.start).and_then(|value| if let Value::Time(time) = value { Some(time) } else { None });
+        let request =
+            value(plan.request).and_then(|value| if let Value::Request(raw) = value { Request::split(raw) } else { None });
         let tcp = match parsed.record.kind {
             Kind::Nlb => true,
             // TCP and SSL listeners log neither a status nor a request.
             Kind::Classic => status.is_none() && request.is_none(),
             Kind::Alb | Kind::AlbConnection | Kind::AlbHealthCheck => false,
         };
-        Facts { envelope, parsed, include_original, tcp, status, start }
+        Facts { envelope, parsed, include_original, tcp, status, start, end: own_time(parsed.record), request }
     }
 
     /// Appends a value; false, and nothing appended, if there is none.
-    fn write(&self, out: &mut Vec<u8>, source: Source) -> bool {
+    fn write(&self, out: &mut Buffer, source: Source) -> bool {
         match source {
             Source::S3 => raw(out, self.envelope.s3.as_deref()),
             Source::Log => {
@@ -107,34 +113,34 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
             }
             Source::Outcome => string(out, self.outcome()),
             Source::Start(_) => time(out, self.start),
-            Source::End(_) => time(out, self.parsed.own_time()),
+            Source::End(_) => time(out, self.end),
             Source::Duration => self.write_duration(out),
             Source::Protocol => string(out, self.protocol()),
             Source::NodeIp(index) => match index.and_then(|index| self.parsed.fields.value(index)) {
-                Some(Value::Text(ip)) => text(out, Some(ip), self.parsed.clean),
+                Some(Value::Text(ip)) => text(out, Some(ip), self.parsed.record.plain),
                 _ => raw(out, self.envelope.node_ip.as_deref()),
             },
             Source::Field(index, part) => self.parsed.fields.value(index).is_some_and(|value| self.write_part(out, value, part)),
             Source::Invalid => {
                 let invalid = &self.parsed.fields.invalid;
                 if !invalid.is_empty() {
-                    write_invalid(out, invalid, self.parsed.clean);
+                    write_invalid(out, invalid, self.parsed.record.plain);
                 }
                 !invalid.is_empty()
             }
             Source::Extra => {
                 let any = !self.parsed.record.extras().is_empty();
                 if any {
-                    write_extras(out, self.parsed.record, self.parsed.clean);
+                    write_extras(out, self.parsed.record, self.parsed.record.plain);
                 }
                 any
             }
-            Source::Tags => raw(out, self.parsed.tags().map(str::as_bytes)),
+            Source::Tags => raw(out, tags(self.parsed.record, &self.parsed.fields.invalid).map(str::as_bytes)),
         }
     }
 
-    fn write_part(&self, out: &mut Vec<u8>, value: Value<'_>, part: Part) -> bool {
-        let clean = self.parsed.clean;
+    fn write_part(&self, out: &mut Buffer, value: Value<'_>, part: Part) -> bool {
+        let clean = self.parsed.record.plain;
         match (part, value) {
             (Part::BytesOverTcp, _) if !self.tcp => false,
             (Part::BytesOverHttp, _) if self.tcp => false,
@@ -150,7 +156,7 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
             }
             (Part::AsText, Value::Text(raw)) => text(out, Some(raw), clean),
             (_, Value::Endpoint(endpoint)) => write_endpoint_part(out, endpoint, part, clean),
-            (_, Value::Request(request)) => write_request_part(out, &request, part, clean),
+            (_, Value::Request(_)) => self.request.as_ref().is_some_and(|request| write_request_part(out, request, part, clean)),
             (Part::NotBefore, Value::Validity(not_before, _)) => time(out, Some(not_before)),
             (Part::NotAfter, Value::Validity(_, not_after)) => time(out, Some(not_after)),
             (Part::TlsVersion, Value::Text(protocol)) => {
@@ -169,9 +175,10 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
             let status: i64 = str::from_utf8(status).ok()?.parse().ok()?;
             return Some(verdict(status < 400));
         }
-        self.parsed.fields().find_map(|(field, value)| match (field.aws, value) {
-            ("status", Value::Text(status)) => Some(verdict(status == b"PASS")),
-            ("tls_verify_status", Value::Text(status)) => Some(verdict(status == b"Success")),
+        self.parsed.record.fields().find_map(|(field, token)| match field.aws {
+            _ if token.is_absent() => None,
+            "status" => Some(verdict(token.raw == b"PASS")),
+            "tls_verify_status" => Some(verdict(token.raw == b"Success")),
             _ => None,
         })
     }
@@ -183,8 +190,8 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
         }
     }
 
-    fn write_duration(&self, out: &mut Vec<u8>) -> bool {
-        let duration = self.start.and_then(nanoseconds).zip(self.parsed.own_time().and_then(nanoseconds));
+    fn write_duration(&self, out: &mut Buffer) -> bool {
+        let duration = self.start.and_then(nanoseconds).zip(self.end.and_then(nanoseconds));
         // An index holds it as a signed 64-bit number, and would refuse the event for one that is larger.
         let duration = duration.and_then(|(start, end)| i64::try_from(end - start).ok());
         let duration = duration.and_then(|nanoseconds| u64::try_from(nanoseconds).ok());
@@ -195,18 +202,18 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
     }
 }
 
-fn write_whole(out: &mut Vec<u8>, value: Value<'_>, clean: bool) {
+fn write_whole(out: &mut Buffer, value: Value<'_>, clean: bool) {
     match value {
         Value::Text(raw) => json::text(out, raw, clean),
         Value::Number(digits) => json::number(out, digits),
         Value::Time(time) => json::time(out, time),
         Value::List(..) | Value::IntegerList(_) | Value::AlpnList(_) => write_list(out, value, clean),
         // These have parts, never a whole.
-        Value::Endpoint(_) | Value::Request(_) | Value::Validity(..) => out.extend_from_slice(b"null"),
+        Value::Endpoint(_) | Value::Request(_) | Value::Validity(..) => out.put(b"null"),
     }
 }
 
-fn write_endpoint_part(out: &mut Vec<u8>, endpoint: Endpoint<'_>, part: Part, clean: bool) -> bool {
+fn write_endpoint_part(out: &mut Buffer, endpoint: Endpoint<'_>, part: Part, clean: bool) -> bool {
     match (part, endpoint.host, endpoint.port) {
         (Part::Address, Host::Ip(raw) | Host::Address(raw) | Host::Arn(raw), _)
         | (Part::NoIpAddress, Host::Address(raw) | Host::Arn(raw), _)
@@ -225,7 +232,7 @@ fn write_endpoint_part(out: &mut Vec<u8>, endpoint: Endpoint<'_>, part: Part, cl
     }
 }
 
-fn write_request_part(out: &mut Vec<u8>, request: &Request<'_>, part: Part, clean: bool) -> bool {
+fn write_request_part(out: &mut Buffer, request: &Request<'_>, part: Part, clean: bool) -> bool {
     let parts = &request.parts;
     let found = match part {
         Part::RequestLine => request.line,
@@ -270,26 +277,26 @@ fn trace_root(header: &[u8]) -> Option<&[u8]> {
     header.split(|&byte| byte == b';').find_map(|part| part.strip_prefix(b"Root="))
 }
 
-fn raw(out: &mut Vec<u8>, json: Option<&[u8]>) -> bool {
-    out.extend_from_slice(json.unwrap_or_default());
+fn raw(out: &mut Buffer, json: Option<&[u8]>) -> bool {
+    out.put(json.unwrap_or_default());
     json.is_some()
 }
 
-fn string(out: &mut Vec<u8>, text: Option<&str>) -> bool {
+fn string(out: &mut Buffer, text: Option<&str>) -> bool {
     if let Some(text) = text {
         json::string(out, text);
     }
     text.is_some()
 }
 
-fn text(out: &mut Vec<u8>, raw: Option<&[u8]>, clean: bool) -> bool {
+fn text(out: &mut Buffer, raw: Option<&[u8]>, clean: bool) -> bool {
     if let Some(raw) = raw {
         json::text(out, raw, clean);
     }
     raw.is_some()
 }
 
-fn time(out: &mut Vec<u8>, logged: Option<&[u8]>) -> bool {
+fn time(out: &mut Buffer, logged: Option<&[u8]>) -> bool {
     if let Some(logged) = logged {
         json::time(out, logged);
     }

@@ -10,6 +10,12 @@ use crate::format::{Field, Kind, Type};
 pub(super) struct Plan {
     /// All leaves, those of a group behind each other.
     pub leaves: Vec<Leaf>,
+    /// The field with the status of the answer.
+    pub status: Option<usize>,
+    /// The field with the time at which the request began.
+    pub start: Option<usize>,
+    /// The field with the request.
+    pub request: Option<usize>,
 }
 
 /// One name.
@@ -121,7 +127,13 @@ impl Plan {
             before = path;
             leaf
         });
-        Plan { leaves: leaves.collect() }
+        let field = |is: fn(&Field) -> bool| kind.format().fields.iter().position(is);
+        Plan {
+            leaves: leaves.collect(),
+            status: field(|field| field.ecs == ["http.response.status_code"]),
+            start: field(is_start),
+            request: field(|field| field.ty == Type::Request),
+        }
     }
 }
 
@@ -158,7 +170,7 @@ impl Tree {
 /// All names of a kind. The first one of a group decides where the group stands.
 fn paths(kind: Kind) -> Vec<(String, Source)> {
     let fields = kind.format().fields;
-    let start = fields.iter().position(|field| field.ecs == ["event.start"]);
+    let start = fields.iter().position(is_start);
     let end = fields.iter().position(Field::is_timestamp);
     let fixed = [
         ("aws.s3", Source::S3),
@@ -183,7 +195,7 @@ fn paths(kind: Kind) -> Vec<(String, Source)> {
             Type::Endpoint => paths.extend(field.ecs.iter().flat_map(|base| endpoint_paths(base, index))),
             _ if field.is_node_ip() => paths.push((field.ecs[0].to_owned(), Source::NodeIp(Some(index)))),
             // The event begins with its request.
-            _ if field.ecs == ["event.start"] => {}
+            _ if is_start(field) => {}
             _ => paths.extend(field.ecs.iter().map(|path| ((*path).to_owned(), Source::Field(index, part_of(path))))),
         }
     }
@@ -195,6 +207,11 @@ fn paths(kind: Kind) -> Vec<(String, Source)> {
     paths.push(("ecs.version".to_owned(), Source::Constant(ECS_VERSION)));
     paths.push(("tags".to_owned(), Source::Tags));
     paths
+}
+
+/// Whether this is the time at which the request began.
+fn is_start(field: &Field) -> bool {
+    field.ecs == ["event.start"]
 }
 
 /// Elastic maps a backend's port as a keyword, and has no name for the whole address of one.
