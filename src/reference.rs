@@ -107,7 +107,7 @@ fn type_name(ty: Type) -> &'static str {
         Type::Port => "port",
         Type::Decimal => "decimal",
         Type::ProcessingTime => "seconds",
-        Type::Ip => "address",
+        Type::Ip | Type::NodeIp => "address",
         Type::Endpoint => "ip:port",
         Type::Timestamp => "time of the event",
         Type::Time => "time",

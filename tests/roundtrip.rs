@@ -75,7 +75,7 @@ fn field(ty: Type, name: String, quoting: Quoting) -> BoxedStrategy<Logged> {
                 logged(raw, one(&name, value))
             })
             .boxed(),
-        Type::Ip => address().prop_map(move |ip| logged(ip.clone(), one(&name, json!(ip)))).boxed(),
+        Type::Ip | Type::NodeIp => address().prop_map(move |ip| logged(ip.clone(), one(&name, json!(ip)))).boxed(),
         Type::Endpoint => (address(), any::<u16>(), any::<bool>())
             .prop_map(move |(ip, port, brackets)| {
                 let raw = if brackets && ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") };

@@ -1,6 +1,7 @@
 //! What an event says about where its line stands: the same in both schemas and, but for a few bytes, for all lines of an object.
 
-use super::{EventSettings, IdPrefix, id, json};
+use super::id::Offset;
+use super::{EventSettings, IdPrefix, json};
 use crate::buffer::Buffer;
 use crate::format::is_zoned;
 use crate::object::{KeyFacts, Origin};
@@ -64,13 +65,12 @@ impl Envelope {
     }
 
     /// Begins an event: the brace, the time, and the id for both of its readers.
-    pub fn write_head(&self, out: &mut Buffer, offset: u64, time: &[u8]) {
+    pub fn write_head(&self, out: &mut Buffer, offset: &Offset, time: &[u8]) {
         out.put(br#"{"@timestamp":""#);
         out.put(time);
         if !is_zoned(time) {
             out.push(b'Z');
         }
-        let offset = id::Offset::of(offset);
         for start in &self.before_id {
             out.put(start);
             offset.write(out);
@@ -79,16 +79,16 @@ impl Envelope {
     }
 
     /// Goes on with `aws`, `log`, `cloud` and `labels`.
-    pub fn write_place(&self, out: &mut Buffer, offset: u64) {
+    pub fn write_place(&self, out: &mut Buffer, offset: &Offset) {
         out.put(&self.before_offset);
-        json::integer(out, offset);
+        offset.write_number(out);
         out.put(&self.after_offset);
     }
 
     /// The value of `log`.
-    pub fn write_log(&self, out: &mut Buffer, offset: u64) {
+    pub fn write_log(&self, out: &mut Buffer, offset: &Offset) {
         out.put(br#"{"offset":"#);
-        json::integer(out, offset);
+        offset.write_number(out);
         out.put(&self.log_end);
     }
 }

@@ -44,7 +44,10 @@ impl IdPrefix {
     }
 }
 
-/// An offset as it stands in ids: in at least 12 digits, so that ids sort as lines do.
+/// In ids, offsets have at least 12 digits of the 20 that there can be, so that ids sort as lines do.
+const MOST_ZEROS: usize = 8;
+
+/// An offset in digits.
 pub(super) struct Offset {
     digits: [u8; 20],
     start: usize,
@@ -57,10 +60,16 @@ impl Offset {
         let significant = significant.format(offset).as_bytes();
         let start = digits.len() - significant.len();
         digits[start..].copy_from_slice(significant);
-        Offset { digits, start: start.min(digits.len() - 12) }
+        Offset { digits, start }
     }
 
+    /// Appends it as it stands in ids.
     pub fn write(&self, out: &mut Buffer) {
+        out.put(&self.digits[self.start.min(MOST_ZEROS)..]);
+    }
+
+    /// Appends it as a number.
+    pub fn write_number(&self, out: &mut Buffer) {
         out.put(&self.digits[self.start..]);
     }
 }

@@ -12,10 +12,11 @@ pub mod explain;
 
 use self::envelope::Envelope;
 pub use self::id::IdPrefix;
+use self::id::Offset;
 pub use self::resend::{DEAD_LETTER_START, event_of};
 use crate::buffer::Buffer;
 use crate::format::{
-    Endpoint, Field, Kind, LineError, Name, Port, Reading, Record, Token, Tokens, Type, Value, parse, show_invalid,
+    Endpoint, Field, Kind, LineError, Name, Port, Reading, Record, Take, Token, Tokens, Type, Value, parse, show_invalid,
 };
 use crate::object::{Line, Origin};
 
@@ -84,7 +85,7 @@ impl Shape {
         match ty {
             Type::Integer | Type::Port | Type::IntegerList => Some(Shape::Integer),
             Type::Decimal | Type::ProcessingTime => Some(Shape::Decimal),
-            Type::Ip => Some(Shape::Ip),
+            Type::Ip | Type::NodeIp => Some(Shape::Ip),
             Type::Time | Type::Timestamp => Some(Shape::Time),
             Type::Text | Type::CommaList | Type::SpaceList | Type::AlpnList => Some(Shape::Text),
             Type::Endpoint | Type::Request | Type::Validity => None,
@@ -208,8 +209,9 @@ impl EventWriter {
 
     /// Unparsed events are the same in both schemas.
     fn write_unparsed(&self, out: &mut Buffer, line: &Line<'_>, reason: &str) -> Written {
-        self.envelope.write_head(out, line.offset, self.envelope.fallback_time.as_bytes());
-        self.envelope.write_place(out, line.offset);
+        let offset = Offset::of(line.offset);
+        self.envelope.write_head(out, &offset, self.envelope.fallback_time.as_bytes());
+        self.envelope.write_place(out, &offset);
         out.put(br#","event":{"original":"#);
         json::string(out, &show_invalid(line.text));
         let truncated: &[u8] = if line.truncated { br#","_elbtruncated""# } else { b"" };
@@ -227,9 +229,10 @@ impl<'a> Fields<'a> {
         self.readings.clear();
         self.invalid.clear();
         for (field, token) in record.fields() {
-            let reading = field.ty.read(token);
-            self.invalid.extend(InvalidField::of(field, token, &reading));
-            self.readings.push(reading);
+            self.readings.push(Reading::Absent);
+            if let Some(reading) = self.readings.last_mut() {
+                field.ty.read_to(token, KeepField { reading, invalid: &mut self.invalid, field, token });
+            }
         }
     }
 
@@ -239,6 +242,24 @@ impl<'a> Fields<'a> {
             Some(Reading::Value(value)) => Some(*value),
             _ => None,
         }
+    }
+}
+
+/// Keeps what a field was read as.
+struct KeepField<'f, 't, 'a> {
+    reading: &'f mut Reading<'a>,
+    invalid: &'f mut Vec<InvalidField<'a>>,
+    field: &'static Field,
+    token: &'t Token<'a>,
+}
+
+impl<'a> Take<'a> for KeepField<'_, '_, 'a> {
+    #[inline(always)]
+    fn take(self, reading: Reading<'a>) {
+        if let Some(field) = InvalidField::of(self.field, self.token, &reading) {
+            self.invalid.push(field);
+        }
+        *self.reading = reading;
     }
 }
 

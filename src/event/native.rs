@@ -1,10 +1,12 @@
 //! The `native` schema: AWS's own field names under `elb`, which no setting of Logstash's http input touches.
 
 use super::envelope::Envelope;
+use super::id::Offset;
 use super::{InvalidField, MemberName, Shape, json, own_time, tags};
 use crate::buffer::Buffer;
 use crate::format::{
-    Endpoint, Field, Host, Kind, Name, Port, Reading, Record, Request, Type, Value, alpn_items, items, name, show_invalid,
+    Endpoint, Field, Host, Kind, Name, Port, Reading, Record, Request, Take, Token, Type, Value, alpn_items, items, name,
+    show_invalid,
 };
 use crate::object::Line;
 
@@ -32,8 +34,9 @@ pub(super) fn write<'a>(
     include_original: bool,
 ) {
     let time = own_time(record);
-    envelope.write_head(out, line.offset, time.unwrap_or(envelope.fallback_time.as_bytes()));
-    envelope.write_place(out, line.offset);
+    let offset = Offset::of(line.offset);
+    envelope.write_head(out, &offset, time.unwrap_or(envelope.fallback_time.as_bytes()));
+    envelope.write_place(out, &offset);
     if include_original {
         out.put(br#","event":{"original":"#);
         json::string(out, &show_invalid(line.text));
@@ -91,15 +94,10 @@ fn write_elb<'a>(
     out.push(b'"');
     let mut has_node_ip = false;
     for (field, token) in record.fields() {
-        // It has been read.
-        if has_time && field.is_timestamp() {
-            continue;
-        }
-        let reading = field.ty.read(token);
-        invalid.extend(InvalidField::of(field, token, &reading));
-        if let Reading::Value(value) = reading {
-            has_node_ip |= field.is_node_ip();
-            write_value(out, field, value, record.plain);
+        // The line's own time has been read.
+        if !(has_time && field.is_timestamp()) {
+            let (has_node_ip, plain) = (&mut has_node_ip, record.plain);
+            field.ty.read_to(token, WriteField { out, invalid, has_node_ip, field, token, plain });
         }
     }
     if let Some(ip) = node_ip.filter(|_| !has_node_ip && record.kind != Kind::Nlb) {
@@ -115,6 +113,30 @@ fn write_elb<'a>(
         write_extras(out, record, record.plain);
     }
     out.push(b'}');
+}
+
+/// Writes a field once it is read.
+struct WriteField<'w, 't, 'a> {
+    out: &'w mut Buffer,
+    invalid: &'w mut Vec<InvalidField<'a>>,
+    has_node_ip: &'w mut bool,
+    field: &'static Field,
+    token: &'t Token<'a>,
+    plain: bool,
+}
+
+impl<'a> Take<'a> for WriteField<'_, '_, 'a> {
+    #[inline(always)]
+    fn take(self, reading: Reading<'a>) {
+        let WriteField { out, invalid, has_node_ip, field, token, plain } = self;
+        if let Some(field) = InvalidField::of(field, token, &reading) {
+            invalid.push(field);
+        }
+        if let Reading::Value(value) = reading {
+            *has_node_ip |= field.is_node_ip();
+            write_value(out, field, value, plain);
+        }
+    }
 }
 
 /// Appends the members of `elb` that one field becomes, each with a comma before it.

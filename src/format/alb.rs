@@ -43,5 +43,5 @@ static FIELDS: [Field; 34] = [
     field!("transformed_host", Text, "transformed_host", ["aws.elb.transformed_host"]),
     field!("transformed_uri", Text, "transformed_uri", ["aws.elb.transformed_uri"]),
     field!("request_transform_status", Text, "request_transform_status", ["aws.elb.request_transform_status"]),
-    field!("ip_address", Ip, "ip_address", ["aws.elb.ip_address"]),
+    field!("ip_address", NodeIp, "ip_address", ["aws.elb.ip_address"]),
 ];

@@ -29,5 +29,5 @@ static FIELDS: [Field; 15] = [
     field!("conn_trace_id", Text, "conn_trace_id", ["aws.elb.conn_trace_id"]),
     field!("tls_keyexchange", Text, "tls_keyexchange", ["aws.elb.ssl_named_group"]),
     field!("elb", Text, "id", ["aws.elb.name"]),
-    field!("ip_address", Ip, "ip_address", ["aws.elb.ip_address"]),
+    field!("ip_address", NodeIp, "ip_address", ["aws.elb.ip_address"]),
 ];

@@ -19,5 +19,5 @@ static FIELDS: [Field; 10] = [
     field!("status_code", Integer, "status_code", ["aws.elb.health_check.status_code"]),
     field!("reason_code", Text, "reason_code", ["aws.elb.health_check.reason_code"]),
     field!("elb", Text, "id", ["aws.elb.name"]),
-    field!("ip_address", Ip, "ip_address", ["aws.elb.ip_address"]),
+    field!("ip_address", NodeIp, "ip_address", ["aws.elb.ip_address"]),
 ];

@@ -27,8 +27,35 @@ pub(super) struct UnclosedQuote {
     pub at: usize,
 }
 
-/// Splits a line, of which `scan` is the scan, and appends its fields to `tokens`. One or more spaces separate fields.
-pub(super) fn split<'a>(line: &'a [u8], scan: &Scan, quoting: Quoting, tokens: &mut Vec<Token<'a>>) -> Result<(), UnclosedQuote> {
+/// Splits a line, of which `scan` is the scan, and appends its fields to the empty `tokens`. One or more spaces separate fields.
+/// Says whether the line is plain: each field can be copied as it is, because it has only ASCII characters, no control character
+/// but DEL, no backslash, and no quotes but those around fields.
+pub(super) fn split<'a>(
+    line: &'a [u8],
+    scan: &Scan,
+    quoting: Quoting,
+    tokens: &mut Vec<Token<'a>>,
+) -> Result<bool, UnclosedQuote> {
+    let plain = split_plain(line, scan, tokens) && (quoting != Quoting::None || tokens.iter().all(|token| !token.quoted));
+    if !plain {
+        tokens.clear();
+        split_any(line, scan, quoting, tokens)?;
+    }
+    Ok(plain)
+}
+
+/// The quick way, for nearly every line. False, and of no use, for a line that is not plain.
+fn split_plain<'a>(line: &'a [u8], scan: &Scan, tokens: &mut Vec<Token<'a>>) -> bool {
+    scan.split_plain(|start, end| match line.get(start..end) {
+        Some([b'"', raw @ .., b'"']) => tokens.push(Token { raw, at: start, quoted: true }),
+        Some(raw @ [_, ..]) => tokens.push(Token { raw, at: start, quoted: false }),
+        // Two spaces next to each other, or what the scan has behind the line.
+        Some([]) | None => {}
+    })
+}
+
+/// The way that goes from quote to quote, for any line.
+fn split_any<'a>(line: &'a [u8], scan: &Scan, quoting: Quoting, tokens: &mut Vec<Token<'a>>) -> Result<(), UnclosedQuote> {
     let mut at = 0;
     while let Some(&first) = line.get(at) {
         if first == b' ' {
@@ -73,6 +100,8 @@ fn closes(quoting: Quoting, following: Option<&u8>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[track_caller]
@@ -80,9 +109,37 @@ mod tests {
         let (mut scan, mut tokens) = (Scan::default(), Vec::new());
         scan.read(line.as_bytes());
         let end = split(line.as_bytes(), &scan, quoting, &mut tokens);
+        assert!(end != Ok(true) || is_plain(line.as_bytes(), &tokens), "{line:?} is not plain");
         let mut found: Vec<String> = tokens.iter().map(|token| String::from_utf8_lossy(token.raw).into_owned()).collect();
         found.extend(end.err().map(|UnclosedQuote { at }| format!("unclosed at {at}")));
         assert_eq!(found, expected, "fields of {line:?}");
+    }
+
+    fn is_plain(line: &[u8], tokens: &[Token<'_>]) -> bool {
+        let quotes = line.iter().filter(|&&byte| byte == b'"').count();
+        line.iter().all(|&byte| matches!(byte, 0x20..0x80) && byte != b'\\')
+            && quotes == 2 * tokens.iter().filter(|token| token.quoted).count()
+    }
+
+    proptest! {
+        #[test]
+        fn both_ways_split_a_plain_line_alike(
+            line in prop::collection::vec(prop_oneof![
+                6 => "[ -~]{0,3}",
+                4 => r#" ?"[a-z ]{0,70}"[ 1]?"#,
+                1 => "[a-z ]{0,70}",
+                1 => r"\\PC|\\\\",
+            ], 0..30).prop_map(|parts| parts.concat()),
+            quoting in prop::sample::select(&[Quoting::None, Quoting::Spaced, Quoting::SpacedOrDigit]),
+        ) {
+            let (mut scan, mut tokens, mut others) = (Scan::default(), Vec::new(), Vec::new());
+            scan.read(line.as_bytes());
+            let end = split(line.as_bytes(), &scan, quoting, &mut tokens);
+            let other_end = split_any(line.as_bytes(), &scan, quoting, &mut others);
+            prop_assert_eq!(end.map(|_| ()), other_end);
+            prop_assert_eq!(&tokens, &others);
+            prop_assert!(end != Ok(true) || is_plain(line.as_bytes(), &tokens));
+        }
     }
 
     macro_rules! splits {
@@ -107,6 +164,27 @@ mod tests {
         unclosed: r#"a "b c"# => ["a", "unclosed at 2"],
         unclosed_after_an_escaped_quote: r#"a "b\""# => ["a", "unclosed at 2"],
         backslash_at_the_end: r#"a "b\"# => ["a", "unclosed at 2"],
+    }
+
+    #[test]
+    fn a_usual_line_is_plain() {
+        for (line, quoting, plain) in [
+            (
+                r#"h2 1.2.3.4:80 "GET / HTTP/1.1" "an agent (of 65 bytes, more than are looked at at once)" - """#,
+                Quoting::SpacedOrDigit,
+                true,
+            ),
+            ("tls 2.0 -", Quoting::None, true),
+            (r#"tls "h2" -"#, Quoting::None, false),
+            (r#"a "b\x22" c"#, Quoting::Spaced, false),
+            ("a \u{e4} b", Quoting::Spaced, false),
+            ("a \t b", Quoting::Spaced, false),
+            (r#"a b"c d"#, Quoting::Spaced, false),
+        ] {
+            let mut scan = Scan::default();
+            scan.read(line.as_bytes());
+            assert_eq!(split(line.as_bytes(), &scan, quoting, &mut Vec::new()), Ok(plain), "whether {line:?} is plain");
+        }
     }
 
     #[test]

@@ -22,9 +22,9 @@ impl Field {
         self.ty == Type::Timestamp
     }
 
-    /// Whether this is the address of the load balancer's node, for which the object's key can stand in.
+    /// Whether this is the address of the load balancer's node.
     pub fn is_node_ip(&self) -> bool {
-        self.aws == "ip_address"
+        self.ty == Type::NodeIp
     }
 }
 
@@ -77,6 +77,8 @@ pub enum Type {
     ProcessingTime,
     /// An address without a port.
     Ip,
+    /// The address of the load balancer's node, for which the object's key can stand in.
+    NodeIp,
     /// `ip:port`, an ARN, or a host name with a port.
     Endpoint,
     /// The line's own time; it becomes `@timestamp`.

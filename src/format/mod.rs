@@ -28,7 +28,7 @@ pub(crate) use self::text::show_invalid;
 pub use self::text::{decode, decode_escapes};
 pub use self::time::{is_time, is_zoned, nanoseconds};
 pub use self::value::{Endpoint, Host, Port, Reading, Value};
-pub(crate) use self::value::{alpn_items, items};
+pub(crate) use self::value::{Take, alpn_items, items};
 
 /// What is known of one kind of log: the list of its fields in the order in which AWS writes them.
 #[derive(Debug)]

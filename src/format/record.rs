@@ -69,8 +69,7 @@ pub fn parse<'t, 'a>(line: &'a [u8], tokens: &'t mut Tokens<'a>) -> Result<Recor
     let kind = recognise(line, scan).map_err(|no_kind| explain(line, no_kind))?;
     let format = kind.format();
     list.clear();
-    split(line, scan, format.quoting, list).map_err(|UnclosedQuote { at }| LineError::UnclosedQuote { kind, at })?;
-    let plain = scan.quotes_of_simple_line().is_some_and(|quotes| quotes == quotes_around(list));
+    let plain = split(line, scan, format.quoting, list).map_err(|UnclosedQuote { at }| LineError::UnclosedQuote { kind, at })?;
     Ok(Record { kind, format, tokens: list, plain })
 }
 
@@ -118,10 +117,6 @@ impl fmt::Display for LineError {
 }
 
 impl std::error::Error for LineError {}
-
-fn quotes_around(tokens: &[Token<'_>]) -> usize {
-    2 * tokens.iter().filter(|token| token.quoted).count()
-}
 
 fn explain(line: &[u8], NoKind { at, expected }: NoKind) -> LineError {
     let spaces = line.iter().take_while(|&&byte| byte == b' ').count();

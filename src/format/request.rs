@@ -44,7 +44,7 @@ impl<'a> Request<'a> {
     /// Splits a request field; none if it says that there is no request.
     pub fn split(field: &'a [u8]) -> Option<Request<'a>> {
         let field = trim_end(field);
-        let Some(first_space) = memchr(b' ', field) else {
+        let Some(first_space) = first(b' ', field) else {
             let line = Some(present(field)?);
             return Some(Request { line, ..Request::default() });
         };
@@ -76,6 +76,16 @@ impl<'a> Url<'a> {
     }
 }
 
+/// Where a byte is that is likely to be near the start of the text. A search of many bytes at once costs more to begin.
+fn first(byte: u8, text: &[u8]) -> Option<usize> {
+    text.iter().position(|&other| other == byte)
+}
+
+/// The same for one that is likely to be near the end.
+pub(super) fn last(byte: u8, text: &[u8]) -> Option<usize> {
+    (0..text.len()).rev().find(|&at| text[at] == byte)
+}
+
 fn trim_end(text: &[u8]) -> &[u8] {
     let spaces = text.iter().rev().take_while(|&&byte| byte == b' ').count();
     &text[..text.len() - spaces]
@@ -87,7 +97,7 @@ fn present(text: &[u8]) -> Option<&[u8]> {
 
 /// `rest` begins with the space behind the method.
 fn split_protocol(rest: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let last_space = memrchr(b' ', rest).unwrap_or(0);
+    let last_space = last(b' ', rest).unwrap_or(0);
     let last_word = &rest[last_space + 1..];
     if last_word == b"-" || last_word.starts_with(b"HTTP/") {
         (rest.get(1..last_space).unwrap_or_default(), Some(last_word))
@@ -97,7 +107,7 @@ fn split_protocol(rest: &[u8]) -> (&[u8], Option<&[u8]>) {
 }
 
 fn split_scheme(url: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = memchr(b':', url)?;
+    let colon = first(b':', url)?;
     let (scheme, rest) = (&url[..colon], url[colon..].strip_prefix(b"://")?);
     let valid = matches!(scheme, [first, others @ ..] if first.is_ascii_alphabetic()
         && others.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')));
@@ -108,7 +118,7 @@ fn split_scheme(url: &[u8]) -> Option<(&[u8], &[u8])> {
 #[expect(clippy::type_complexity, reason = "a pair that is taken apart at once")]
 fn split_authority(authority: &[u8]) -> Option<(Option<&[u8]>, Option<&[u8]>)> {
     let authority = memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..]);
-    let colon = memrchr(b':', authority).filter(|&colon| memchr(b']', &authority[colon..]).is_none());
+    let colon = last(b':', authority).filter(|&colon| memchr(b']', &authority[colon..]).is_none());
     let Some(colon) = colon else { return Some((non_empty(unbracketed(authority)), None)) };
     let port = &authority[colon + 1..];
     let port = port.strip_suffix(b"-").unwrap_or(port);

@@ -11,69 +11,117 @@ const WORD_BYTES: usize = 64;
 /// What was found in a line. One scan serves many lines, one after the other.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scan {
-    /// A bit for each space.
-    spaces: Vec<u64>,
-    /// A bit for each quote and each backslash.
-    quotes: Vec<u64>,
-    /// How many of those there are.
-    quote_count: u32,
+    words: Vec<Word>,
     /// Whether there are only ASCII characters, no control character but DEL, and no backslash.
     simple: bool,
+}
+
+/// What was found in [`WORD_BYTES`] bytes.
+#[derive(Clone, Copy, Debug)]
+struct Word {
+    /// A bit for each space.
+    spaces: u64,
+    /// A bit for each quote and each backslash.
+    quotes: u64,
 }
 
 impl Scan {
     /// Scans a line.
     pub fn read(&mut self, line: &[u8]) {
-        self.spaces.clear();
-        self.quotes.clear();
-        (self.quote_count, self.simple) = (0, true);
-        let (words, rest) = line.as_chunks::<WORD_BYTES>();
-        for word in words {
-            self.read_word(word);
+        let (whole, rest) = line.as_chunks::<WORD_BYTES>();
+        let mut odd = u8x16::ZERO;
+        self.words.clear();
+        self.words.extend(whole.iter().map(|bytes| Word::read(bytes, &mut odd)));
+        // Behind the line there is always a space, as behind each of its fields.
+        let mut last = [b' '; WORD_BYTES];
+        last[..rest.len()].copy_from_slice(rest);
+        self.words.push(Word::read(&last, &mut odd));
+        self.simple = !odd.any();
+    }
+
+    /// Calls `take` with the start and the end of each field, quotes included, if the line is plain: it has only ASCII
+    /// characters, no control character but DEL, no backslash, and every quote stands at the start or the end of a field. Says
+    /// whether it is; if it is not, what was taken is of no use.
+    ///
+    /// In a plain line, a space separates fields if and only if an even number of quotes stands before it.
+    #[inline(always)]
+    pub fn split_plain(&self, mut take: impl FnMut(usize, usize)) -> bool {
+        if !self.simple {
+            return false;
         }
-        if !rest.is_empty() {
-            // A letter is neither a space nor a quote nor anything that has to be escaped.
-            let mut last = [b'x'; WORD_BYTES];
-            last[..rest.len()].copy_from_slice(rest);
-            self.read_word(&last);
+        let (mut start, mut inside, mut space_before) = (0, 0, 1);
+        for (index, word) in self.words.iter().enumerate() {
+            let Word { spaces, quotes } = *word;
+            // From each opening quote up to before the closing one.
+            let quoted = parity(quotes) ^ inside;
+            inside = if quoted >> 63 == 1 { u64::MAX } else { 0 };
+            let following = self.words.get(index + 1).map_or(1, |next| next.spaces & 1);
+            let behind_space = spaces << 1 | space_before;
+            let before_space = spaces >> 1 | following << 63;
+            space_before = spaces >> 63;
+            if (quotes & quoted & !behind_space) | (quotes & !quoted & !before_space) != 0 {
+                return false;
+            }
+            let mut separators = spaces & !quoted;
+            while separators != 0 {
+                let end = index * WORD_BYTES + separators.trailing_zeros() as usize;
+                separators &= separators - 1;
+                take(start, end);
+                start = end + 1;
+            }
         }
+        inside == 0
     }
 
     /// The first space at or behind `at`.
-    #[inline]
+    #[inline(always)]
     pub fn next_space(&self, at: usize) -> Option<usize> {
-        next(&self.spaces, at)
+        self.next(at, |word| word.spaces)
     }
 
     /// The first quote or backslash at or behind `at`.
-    #[inline]
+    #[inline(always)]
     pub fn next_quote(&self, at: usize) -> Option<usize> {
-        next(&self.quotes, at)
-    }
-
-    /// How many quotes the line has, if it has only ASCII characters, no control character but DEL, and no backslash.
-    pub fn quotes_of_simple_line(&self) -> Option<usize> {
-        self.simple.then_some(self.quote_count as usize)
+        self.next(at, |word| word.quotes)
     }
 
     #[inline(always)]
-    fn read_word(&mut self, word: &[u8; WORD_BYTES]) {
-        let (mut spaces, mut quotes) = (0, 0);
-        let mut odd = u8x16::ZERO;
-        for (index, chunk) in word.as_chunks::<16>().0.iter().enumerate() {
+    fn next(&self, at: usize, sought: impl Fn(&Word) -> u64) -> Option<usize> {
+        let mut index = at / WORD_BYTES;
+        let mut bits = sought(self.words.get(index)?) & (u64::MAX << (at % WORD_BYTES));
+        while bits == 0 {
+            index += 1;
+            bits = sought(self.words.get(index)?);
+        }
+        Some(index * WORD_BYTES + bits.trailing_zeros() as usize)
+    }
+}
+
+impl Word {
+    /// Adds to `odd` what is not simple.
+    #[inline(always)]
+    fn read(bytes: &[u8; WORD_BYTES], odd: &mut u8x16) -> Self {
+        let mut word = Word { spaces: 0, quotes: 0 };
+        for (index, chunk) in bytes.as_chunks::<16>().0.iter().enumerate() {
             let chunk = u8x16::new(*chunk);
             let backslash = chunk.simd_eq(u8x16::splat(b'\\'));
             let quote = chunk.simd_eq(u8x16::splat(b'"')) | backslash;
-            spaces |= bits(chunk.simd_eq(u8x16::splat(b' ')), index);
-            quotes |= bits(quote, index);
+            word.spaces |= bits(chunk.simd_eq(u8x16::splat(b' ')), index);
+            word.quotes |= bits(quote, index);
             // Bytes from 128 on are negative numbers, so they are below the first printable character, too.
-            odd |= backslash | low(chunk);
+            *odd |= backslash | low(chunk);
         }
-        self.spaces.push(spaces);
-        self.quotes.push(quotes);
-        self.quote_count += quotes.count_ones();
-        self.simple &= !odd.any();
+        word
     }
+}
+
+/// A bit for each position at or before which an odd number of bits is set.
+#[inline(always)]
+fn parity(mut bits: u64) -> u64 {
+    for distance in [1, 2, 4, 8, 16, 32] {
+        bits ^= bits << distance;
+    }
+    bits
 }
 
 #[inline(always)]
@@ -84,18 +132,6 @@ fn low(chunk: u8x16) -> u8x16 {
 #[inline(always)]
 fn bits(chunk: u8x16, index: usize) -> u64 {
     u64::from(chunk.to_bitmask()) << (16 * index)
-}
-
-/// The first bit at or behind `at`.
-#[inline(always)]
-fn next(words: &[u64], at: usize) -> Option<usize> {
-    let mut index = at / WORD_BYTES;
-    let mut bits = words.get(index)? & (u64::MAX << (at % WORD_BYTES));
-    while bits == 0 {
-        index += 1;
-        bits = *words.get(index)?;
-    }
-    Some(index * WORD_BYTES + bits.trailing_zeros() as usize)
 }
 
 #[cfg(test)]
@@ -112,13 +148,13 @@ mod tests {
     #[track_caller]
     fn check(scan: &mut Scan, line: &[u8]) {
         scan.read(line);
-        for at in 0..=line.len() + 1 {
-            assert_eq!(scan.next_space(at), search(line, at, b" "), "the space from {at} on in {:?}", line.escape_ascii());
+        for at in 0..=line.len() {
+            let space = search(line, at, b" ").unwrap_or(line.len());
+            assert_eq!(scan.next_space(at), Some(space), "the space from {at} on in {:?}", line.escape_ascii());
             assert_eq!(scan.next_quote(at), search(line, at, b"\"\\"), "the quote from {at} on in {:?}", line.escape_ascii());
         }
         let simple = line.iter().all(|&byte| matches!(byte, 0x20..0x80) && byte != b'\\');
-        let quotes = line.iter().filter(|&&byte| byte == b'"').count();
-        assert_eq!(scan.quotes_of_simple_line(), simple.then_some(quotes), "{:?}", line.escape_ascii());
+        assert_eq!(scan.simple, simple, "{:?}", line.escape_ascii());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::str;
 
 use memchr::memchr;
 
-use super::request::{Request, is_port, unbracketed};
+use super::request::{Request, is_port, last, unbracketed};
 use super::time::is_time;
 use super::{Token, Type, decode_escapes};
 
@@ -80,52 +80,88 @@ pub enum Port<'a> {
     Invalid(&'a [u8]),
 }
 
+/// What is done with a reading. It is a trait and no closure because a method can be made a part of every arm of
+/// [`Type::read_to`], where it is known which reading it is: so values stay in registers, which is half of an event's time.
+pub(crate) trait Take<'a> {
+    /// Called once, with what was read.
+    fn take(self, reading: Reading<'a>);
+}
+
 impl Type {
     /// Reads a field of this type.
-    // What it finds is matched at once by those who call it, and goes through registers only where it is part of them.
-    #[inline(always)]
     pub fn read<'a>(self, token: &Token<'a>) -> Reading<'a> {
+        let mut reading = Reading::Absent;
+        self.read_to(token, Keep(&mut reading));
+        reading
+    }
+
+    /// Reads a field of this type.
+    #[inline(always)]
+    pub(crate) fn read_to<'a>(self, token: &Token<'a>, to: impl Take<'a>) {
         if token.is_absent() {
-            return Reading::Absent;
+            return to.take(Reading::Absent);
         }
         let raw = token.raw;
         match self {
-            Type::Text => Reading::Value(Value::Text(raw)),
-            Type::Integer => checked(is_integer(raw), Value::Number(raw)),
-            Type::Port => checked(is_port(raw), Value::Number(raw)),
-            Type::Decimal => checked(is_decimal(raw), Value::Number(raw)),
-            Type::ProcessingTime if is_minus_one(raw) => Reading::Absent,
-            Type::ProcessingTime => checked(is_decimal(raw), Value::Number(raw)),
-            Type::Ip => checked(is_ip(raw), Value::Text(raw)),
-            Type::Endpoint => Endpoint::read(raw),
-            Type::Timestamp | Type::Time => checked(is_time(raw), Value::Time(raw)),
-            Type::Request if Request::is_absent(raw) => Reading::Absent,
-            Type::Request => Reading::Value(Value::Request(raw)),
-            Type::CommaList => read_list(raw, b',', |_| true, Value::List(raw, b',')),
-            Type::SpaceList => read_list(raw, b' ', |_| true, Value::List(raw, b' ')),
-            Type::IntegerList => read_list(raw, b' ', |item| item == b"-" || is_integer(item), Value::IntegerList(raw)),
-            Type::AlpnList => Reading::Value(Value::AlpnList(raw)),
+            Type::Text => to.take(Reading::Value(Value::Text(raw))),
+            Type::Integer => take_if(is_integer(raw), Value::Number(raw), to),
+            Type::Port => take_if(is_port(raw), Value::Number(raw), to),
+            Type::Decimal => take_if(is_decimal(raw), Value::Number(raw), to),
+            Type::ProcessingTime if is_minus_one(raw) => to.take(Reading::Absent),
+            Type::ProcessingTime => take_if(is_decimal(raw), Value::Number(raw), to),
+            Type::Ip | Type::NodeIp => take_if(is_ip(raw), Value::Text(raw), to),
+            Type::Endpoint => match Endpoint::split(raw) {
+                Some(endpoint) => to.take(Reading::Value(Value::Endpoint(endpoint))),
+                None => to.take(Reading::Invalid),
+            },
+            Type::Timestamp | Type::Time => take_if(is_time(raw), Value::Time(raw), to),
+            Type::Request if Request::is_absent(raw) => to.take(Reading::Absent),
+            Type::Request => to.take(Reading::Value(Value::Request(raw))),
+            Type::CommaList => take_list(raw, b',', |_| true, Value::List(raw, b','), to),
+            Type::SpaceList => take_list(raw, b' ', |_| true, Value::List(raw, b' '), to),
+            Type::IntegerList => {
+                take_list(raw, b' ', |item| item == b"-" || is_integer(item), Value::IntegerList(raw), to);
+            }
+            Type::AlpnList => to.take(Reading::Value(Value::AlpnList(raw))),
             Type::Validity => match split_validity(raw) {
-                Some((not_before, not_after)) => Reading::Value(Value::Validity(not_before, not_after)),
-                None => Reading::Invalid,
+                Some((not_before, not_after)) => to.take(Reading::Value(Value::Validity(not_before, not_after))),
+                None => to.take(Reading::Invalid),
             },
         }
     }
 }
 
-/// A reading of a value that may turn out not to be of its type.
+struct Keep<'r, 'a>(&'r mut Reading<'a>);
+
+impl<'a> Take<'a> for Keep<'_, 'a> {
+    #[inline(always)]
+    fn take(self, reading: Reading<'a>) {
+        *self.0 = reading;
+    }
+}
+
 #[inline(always)]
-fn checked(valid: bool, value: Value<'_>) -> Reading<'_> {
-    if valid { Reading::Value(value) } else { Reading::Invalid }
+fn take_if<'a>(valid: bool, value: Value<'a>, to: impl Take<'a>) {
+    to.take(if valid { Reading::Value(value) } else { Reading::Invalid });
+}
+
+#[inline(always)]
+fn take_list<'a>(raw: &'a [u8], separator: u8, valid: impl Fn(&[u8]) -> bool, value: Value<'a>, to: impl Take<'a>) {
+    let mut items = items(raw, separator).peekable();
+    if items.peek().is_none() {
+        to.take(Reading::Absent);
+    } else {
+        take_if(items.all(valid), value, to);
+    }
 }
 
 impl<'a> Endpoint<'a> {
     #[inline(always)]
-    fn read(text: &'a [u8]) -> Reading<'a> {
+    fn split(text: &'a [u8]) -> Option<Endpoint<'a>> {
         if text.starts_with(b"arn:") {
-            return Reading::Value(Value::Endpoint(Endpoint { host: Host::Arn(text), port: Port::None }));
+            return Some(Endpoint { host: Host::Arn(text), port: Port::None });
         }
-        let Some(colon) = text.iter().rposition(|&byte| byte == b':') else { return Reading::Invalid };
+        let colon = last(b':', text)?;
         let (address, port) = (unbracketed(&text[..colon]), &text[colon + 1..]);
         let host = match address {
             b"" | b"-" => Host::None,
@@ -137,7 +173,7 @@ impl<'a> Endpoint<'a> {
             _ if is_port(port) => Port::Number(port),
             _ => Port::Invalid(port),
         };
-        Reading::Value(Value::Endpoint(Endpoint { host, port }))
+        Some(Endpoint { host, port })
     }
 }
 
@@ -187,18 +223,6 @@ fn is_ipv4(text: &[u8]) -> bool {
         }
     }
     points == 3 && digits > 0 && number < 256
-}
-
-#[inline(always)]
-fn read_list<'a>(raw: &'a [u8], separator: u8, valid: impl Fn(&[u8]) -> bool, value: Value<'a>) -> Reading<'a> {
-    let mut items = items(raw, separator).peekable();
-    if items.peek().is_none() {
-        Reading::Absent
-    } else if items.all(valid) {
-        Reading::Value(value)
-    } else {
-        Reading::Invalid
-    }
 }
 
 fn is_integer(text: &[u8]) -> bool {

@@ -5,13 +5,16 @@
 
 mod plan;
 
+use std::borrow::Cow;
+
 pub(super) use self::plan::names;
 use self::plan::{PLANS, Part, Source};
 use super::envelope::Envelope;
+use super::id::Offset;
 use super::native::{write_extras, write_invalid, write_list};
 use super::{Parsed, json, own_time, tags};
 use crate::buffer::Buffer;
-use crate::format::{Endpoint, Host, Kind, Port, Request, Value, nanoseconds, show_invalid};
+use crate::format::{Endpoint, Host, Kind, Port, Reading, Request, Value, nanoseconds, show_invalid};
 
 /// The version of the Elastic Common Schema that the names are of.
 const ECS_VERSION: &str = "8.11.0";
@@ -19,21 +22,19 @@ const ECS_VERSION: &str = "8.11.0";
 /// Appends the event of a parsed line.
 pub(super) fn write(out: &mut Buffer, envelope: &Envelope, parsed: &Parsed<'_, '_, '_>, include_original: bool) {
     let facts = Facts::of(envelope, parsed, include_original);
-    envelope.write_head(out, parsed.line.offset, facts.end.unwrap_or(envelope.fallback_time.as_bytes()));
+    envelope.write_head(out, &facts.offset, facts.end.unwrap_or(envelope.fallback_time.as_bytes()));
     let plan = &PLANS[parsed.record.kind as usize];
     let (mut open, mut common) = (0, 0);
     for leaf in &plan.leaves {
         common = common.min(leaf.common);
+        if facts.lacks(leaf.source) {
+            continue;
+        }
         let before = out.len();
         close(out, open - common);
-        out.push(b',');
-        for group in &leaf.groups[common..] {
-            out.put(group);
-            out.push(b'{');
-        }
-        out.put(&leaf.member);
+        out.put(&leaf.starts[common]);
         if facts.write(out, leaf.source) {
-            open = leaf.groups.len();
+            open = leaf.groups();
             common = open;
         } else {
             out.truncate(before);
@@ -67,6 +68,7 @@ struct Facts<'p, 'e, 't, 'a> {
     envelope: &'p Envelope,
     parsed: &'p Parsed<'e, 't, 'a>,
     include_original: bool,
+    offset: Offset,
     /// Whether the line is about a TCP connection rather than an HTTP request.
     tcp: bool,
     status: Option<&'a [u8]>,
@@ -89,7 +91,20 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
             Kind::Classic => status.is_none() && request.is_none(),
             Kind::Alb | Kind::AlbConnection | Kind::AlbHealthCheck => false,
         };
-        Facts { envelope, parsed, include_original, tcp, status, start, end: own_time(parsed.record), request }
+        let offset = Offset::of(parsed.line.offset);
+        Facts { envelope, parsed, include_original, offset, tcp, status, start, end: own_time(parsed.record), request }
+    }
+
+    /// Whether it is plain without a closer look that there is no value. Most fields of most lines are absent.
+    #[inline(always)]
+    fn lacks(&self, source: Source) -> bool {
+        match source {
+            Source::Field(index, _) => !matches!(self.parsed.fields.readings.get(index), Some(Reading::Value(_))),
+            Source::Original => !self.include_original,
+            Source::Labels => self.envelope.labels.is_none(),
+            Source::Invalid | Source::Tags => self.parsed.fields.invalid.is_empty() && !self.parsed.record.is_short(),
+            _ => false,
+        }
     }
 
     /// Appends a value; false, and nothing appended, if there is none.
@@ -97,7 +112,7 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
         match source {
             Source::S3 => raw(out, self.envelope.s3.as_deref()),
             Source::Log => {
-                self.envelope.write_log(out, self.parsed.line.offset);
+                self.envelope.write_log(out, &self.offset);
                 true
             }
             Source::Cloud => raw(out, Some(&self.envelope.cloud)),
@@ -106,16 +121,16 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
                 let original = self.include_original.then(|| show_invalid(self.parsed.line.text));
                 string(out, original.as_deref())
             }
-            Source::Constant(text) => string(out, Some(text)),
+            Source::Constant(text) => constant(out, Some(text)),
             Source::Category => {
                 let network = self.tcp || self.parsed.record.kind == Kind::AlbConnection;
                 raw(out, Some(if network { br#"["network"]"# } else { br#"["web"]"# }))
             }
-            Source::Outcome => string(out, self.outcome()),
+            Source::Outcome => constant(out, self.outcome()),
             Source::Start(_) => time(out, self.start),
             Source::End(_) => time(out, self.end),
             Source::Duration => self.write_duration(out),
-            Source::Protocol => string(out, self.protocol()),
+            Source::Protocol => constant(out, self.protocol()),
             Source::NodeIp(index) => match index.and_then(|index| self.parsed.fields.value(index)) {
                 Some(Value::Text(ip)) => text(out, Some(ip), self.parsed.record.plain),
                 _ => raw(out, self.envelope.node_ip.as_deref()),
@@ -160,9 +175,9 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
             (Part::NotBefore, Value::Validity(not_before, _)) => time(out, Some(not_before)),
             (Part::NotAfter, Value::Validity(_, not_after)) => time(out, Some(not_after)),
             (Part::TlsVersion, Value::Text(protocol)) => {
-                string(out, tls_version(protocol).map(|(_, version)| version).as_deref())
+                constant(out, tls_version(protocol).map(|(_, version)| version).as_deref())
             }
-            (Part::TlsProtocol, Value::Text(protocol)) => string(out, tls_version(protocol).map(|(protocol, _)| protocol)),
+            (Part::TlsProtocol, Value::Text(protocol)) => constant(out, tls_version(protocol).map(|(protocol, _)| protocol)),
             (Part::TraceRoot, Value::Text(header)) => text(out, trace_root(header), clean),
             (Part::TlsErrorCode, Value::Text(status)) => text(out, status.strip_prefix(b"Failed:"), clean),
             _ => false,
@@ -255,7 +270,12 @@ fn write_request_part(out: &mut Buffer, request: &Request<'_>, part: Part, clean
 }
 
 /// `TLSv1.2`, `tlsv12` and `SSLv3` as protocol and version.
-fn tls_version(logged: &[u8]) -> Option<(&'static str, String)> {
+fn tls_version(logged: &[u8]) -> Option<(&'static str, Cow<'static, str>)> {
+    match logged {
+        b"TLSv1.3" => return Some(("tls", Cow::Borrowed("1.3"))),
+        b"TLSv1.2" => return Some(("tls", Cow::Borrowed("1.2"))),
+        _ => {}
+    }
     let logged = str::from_utf8(logged).ok()?.to_ascii_lowercase();
     let (protocol, version) = logged.split_once('v')?;
     let protocol = match protocol {
@@ -265,9 +285,9 @@ fn tls_version(logged: &[u8]) -> Option<(&'static str, String)> {
     };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match version.split_once('.') {
-        Some((major, minor)) if digits(major) && digits(minor) => Some((protocol, version.to_owned())),
-        None if digits(version) && version.len() == 2 => Some((protocol, format!("{}.{}", &version[..1], &version[1..]))),
-        None if digits(version) => Some((protocol, version.to_owned())),
+        Some((major, minor)) if digits(major) && digits(minor) => Some((protocol, version.to_owned().into())),
+        None if digits(version) && version.len() == 2 => Some((protocol, format!("{}.{}", &version[..1], &version[1..]).into())),
+        None if digits(version) => Some((protocol, version.to_owned().into())),
         _ => None,
     }
 }
@@ -280,6 +300,16 @@ fn trace_root(header: &[u8]) -> Option<&[u8]> {
 fn raw(out: &mut Buffer, json: Option<&[u8]>) -> bool {
     out.put(json.unwrap_or_default());
     json.is_some()
+}
+
+/// Text that needs no escapes.
+fn constant(out: &mut Buffer, text: Option<&str>) -> bool {
+    text.is_some_and(|text| {
+        out.push(b'"');
+        out.put(text.as_bytes());
+        out.push(b'"');
+        true
+    })
 }
 
 fn string(out: &mut Buffer, text: Option<&str>) -> bool {

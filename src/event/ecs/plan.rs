@@ -22,10 +22,9 @@ pub(super) struct Plan {
 pub(super) struct Leaf {
     /// `aws.elb.name`
     pub path: String,
-    /// `"name":` of each object around the leaf, outermost first.
-    pub groups: Vec<Vec<u8>>,
-    /// `"name":` of the leaf.
-    pub member: Vec<u8>,
+    /// What stands before its value if so many of the objects around it are open, outermost first: a comma, `"name":{` for each
+    /// that is not open, and `"name":`.
+    pub starts: Vec<Vec<u8>>,
     /// How many groups it shares with the leaf before it.
     pub common: usize,
     /// Where its value comes from.
@@ -121,9 +120,11 @@ impl Plan {
             let whole = path.join(".");
             let member = path.pop().unwrap_or_default();
             let common = before.iter().zip(&path).take_while(|(before, now)| before == now).count();
-            let as_member = |name: &String| format!("\"{name}\":").into_bytes();
-            let leaf =
-                Leaf { path: whole, groups: path.iter().map(as_member).collect(), member: as_member(&member), common, source };
+            let start = |open: usize| {
+                let groups: String = path[open..].iter().map(|name| format!("\"{name}\":{{")).collect();
+                format!(",{groups}\"{member}\":").into_bytes()
+            };
+            let leaf = Leaf { path: whole, starts: (0..=path.len()).map(start).collect(), common, source };
             before = path;
             leaf
         });
@@ -235,6 +236,13 @@ fn part_of(path: &str) -> Part {
         "source.bytes" | "destination.bytes" => Part::BytesOverTcp,
         "http.request.body.bytes" | "http.response.body.bytes" => Part::BytesOverHttp,
         _ => Part::Whole,
+    }
+}
+
+impl Leaf {
+    /// How many objects are around it.
+    pub fn groups(&self) -> usize {
+        self.starts.len() - 1
     }
 }
 
