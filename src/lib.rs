@@ -16,7 +16,7 @@
 //! Around it:
 //!
 //! * [`ship`] ties these together for one object and for many; [`pace`] slows them down, [`stop`] ends them.
-//! * [`aws`] is what the clients of AWS's services share.
+//! * [`aws`] is what the clients of AWS's services share; [`tls`] is whom https trusts.
 //! * [`handler`] is one invocation of the Lambda function; [`queue`] is where its messages come from.
 //! * [`config`] is everything the program can be told, read by means of [`vars`]; [`assemble`] makes a shipper of it;
 //!   [`telemetry`] is what it says while it works,
@@ -52,4 +52,5 @@ pub mod ship;
 pub mod sink;
 pub mod stop;
 pub mod telemetry;
+pub mod tls;
 pub mod vars;
