@@ -185,3 +185,36 @@ pub fn client_config(
 fn pem(certificate: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(certificate))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A certificate and its key, as PEM text.
+    fn pair() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(["shipper".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn an_identity_is_a_certificate_and_its_key() {
+        let (certificate, key) = pair();
+        let public_key = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
+        let both = certificate.clone() + &key;
+        assert!(Identity::from_pem(both.as_bytes()).is_ok());
+        for text in ["", &certificate, &key, "-----BEGIN CERTIFICATE-----\n", &(both.clone() + public_key)] {
+            assert_eq!(Identity::from_pem(text.as_bytes()).unwrap_err(), "does not hold a certificate and its key", "{text}");
+        }
+        let shown = format!("{:?}", Identity::from_pem(both.as_bytes()));
+        assert!(shown.contains("secret key elided"), "{shown}");
+    }
+
+    #[test]
+    fn what_the_configuration_names_is_refused_before_anything_is_connected() {
+        let system = SystemRoots::new();
+        let of_others = Identity::from_pem((pair().0 + &pair().1).as_bytes()).unwrap();
+        assert!(client_config(&system, Vec::new(), Some(of_others)).is_err(), "the key is that of another certificate");
+        assert!(client_config(&system, vec![CertificateDer::from(vec![1, 2, 3])], None).is_err(), "this is no certificate");
+        assert!(system.roots.get().is_none(), "the system's authorities are read for nothing");
+    }
+}
