@@ -11,12 +11,15 @@ use crate::object::{DirStore, S3Store, Store};
 use crate::ship::Shipper;
 use crate::sink::{Credentials, HttpSettings, HttpTransport, Logstash, LogstashSettings, OutputSink, Sink};
 use crate::telemetry::Journal;
+use crate::tls::{SystemRoots, client_config};
 
 /// What the binaries know and the configuration does not.
 #[derive(Debug)]
 pub struct Surroundings {
     /// Region and credentials.
     pub aws: Aws,
+    /// Whom https trusts where the configuration names nobody.
+    pub roots: SystemRoots,
     /// All objects are files named on the command line.
     pub local_files: bool,
     /// Make the events and send none of them.
@@ -61,8 +64,7 @@ pub fn assemble(mut config: Config, surroundings: Surroundings) -> Result<Arc<Sh
 /// The certificates cannot be used.
 pub fn logstash(target: HttpTarget, concurrency: usize, surroundings: &Surroundings) -> Result<Logstash<HttpTransport>, String> {
     let transport = HttpTransport::new(HttpSettings {
-        authorities: target.authorities,
-        identity: target.identity,
+        tls: client_config(&surroundings.roots, target.authorities, target.identity)?,
         concurrency,
         connect_timeout: target.connect_timeout,
         now: surroundings.now,

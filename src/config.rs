@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use reqwest::{Certificate, Identity};
+use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 use tracing::level_filters::LevelFilter;
 
@@ -12,6 +12,7 @@ use crate::batch::{BatchSettings, Compression, Framing};
 use crate::event::{EventSettings, Schema};
 use crate::ship::ShipSettings;
 use crate::sink::{Endpoint, EndpointTemplate, Endpoints, Registry};
+use crate::tls::{self, Identity};
 use crate::vars::{ConfigErrors, Variable, Vars, boolean, duration, log_level, pem, size, timeout, url, whole_number};
 
 /// Every variable that is read, with its default and what is allowed; the README's table is checked against it.
@@ -113,7 +114,7 @@ pub struct HttpTarget {
     /// What to show.
     pub credentials: CredentialsConfig,
     /// Authorities to trust instead of the system's; none for those.
-    pub authorities: Vec<Certificate>,
+    pub authorities: Vec<CertificateDer<'static>>,
     /// What the client shows.
     pub identity: Option<Identity>,
     /// See `CONNECT_TIMEOUT`.
@@ -348,13 +349,12 @@ fn dead_letter(text: &str, path_style: bool) -> Result<DeadLetterConfig, String>
     Ok(DeadLetterConfig::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned(), path_style })
 }
 
-fn authorities(text: &str) -> Result<Vec<Certificate>, String> {
-    let certificates = Certificate::from_pem_bundle(&pem(text)?).map_err(|_| "is no PEM of certificates".to_owned())?;
-    if certificates.is_empty() { Err("holds no certificate".to_owned()) } else { Ok(certificates) }
+fn authorities(text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    tls::certificates(&pem(text)?)
 }
 
 fn identity(text: &str) -> Result<Identity, String> {
-    Identity::from_pem(&pem(text)?).map_err(|_| "does not hold a certificate and its key".to_owned())
+    Identity::from_pem(&pem(text)?)
 }
 
 fn schema(text: &str) -> Result<Schema, String> {

@@ -17,7 +17,7 @@
 //!
 //! * [`buffer`] holds text and events, which are written in many small pieces; [`spares`] are used again.
 //! * [`ship`] ties these together for one object and for many; [`pace`] slows them down, [`stop`] ends them.
-//! * [`aws`] is what the clients of AWS's services share.
+//! * [`aws`] is what the clients of AWS's services share; [`tls`] is whom https trusts.
 //! * [`handler`] is one invocation of the Lambda function; [`queue`] is where its messages come from.
 //! * [`config`] is everything the program can be told, read by means of [`vars`]; [`assemble`] makes a shipper of it;
 //!   [`telemetry`] is what it says while it works,
@@ -56,4 +56,5 @@ pub mod sink;
 pub mod spares;
 pub mod stop;
 pub mod telemetry;
+pub mod tls;
 pub mod vars;

@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::json;
 
 #[path = "support/runtime.rs"]
@@ -348,4 +351,29 @@ async fn silent_server() -> (String, Arc<Mutex<Vec<tokio::net::TcpStream>>>) {
         }
     });
     (url, kept)
+}
+
+/// The authorities are a pipe: who reads it before there is a writer never gets on, and neither does who reads it twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_systems_authorities_are_read_when_they_are_needed_and_once_for_aws_and_logstash() {
+    let authority = Authority::new("system");
+    let server = authority.sign("localhost", false);
+    let (logstash, kept) = tls::start(&server, None).await;
+    let secrets = tls::serve(&server, None, Router::new().fallback(async || pair("first"))).await;
+    let object = Object::of_lines(50);
+    let (store, pipe) = (format!("dir:{}", object.root.path().display()), object.root.path().join("roots.pem"));
+    mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).expect("a pipe");
+    let mut variables = aws(&secrets);
+    let roots = pipe.display().to_string();
+    variables.extend([("LOGSTASH_URL", logstash.as_str()), ("OBJECT_STORE", &store), ("SSL_CERT_FILE", &roots)]);
+    let mut api = RuntimeApi::start().await;
+    let _child = api.function(&variables).spawn().expect("the function");
+
+    let deadline = milliseconds_from_now(Duration::from_secs(25));
+    assert!(matches!(api.invoke(json!({"hello": "world"}), deadline).await, Outcome::Error(_)), "this is no notification");
+    // Nobody waits for this thread, since it waits for a reader.
+    std::thread::spawn(move || std::fs::write(pipe, authority.certificate.pem()));
+    let outcome = api.invoke(s3_event("logs", &object.key), deadline).await;
+    assert!(matches!(outcome, Outcome::Response(_)), "{outcome:?}");
+    assert_eq!(kept.drain().len(), 50);
 }

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::BehaviorVersion;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use elb_log_shipper::assemble::{Surroundings, assemble};
-use elb_log_shipper::aws::Aws;
+use elb_log_shipper::aws::{Aws, http_client};
 use elb_log_shipper::config::{Config, Program};
 use elb_log_shipper::handler::{HandlerError, handle, invocation_end};
 use elb_log_shipper::notification::Reply;
 use elb_log_shipper::queue::Queue;
 use elb_log_shipper::ship::Shipper;
 use elb_log_shipper::telemetry::{self, Journal, LogFormat};
+use elb_log_shipper::tls::SystemRoots;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 use tracing::level_filters::LevelFilter;
@@ -40,11 +42,14 @@ async fn main() -> ExitCode {
 
 /// Builds the clients once and then serves one invocation after the other.
 async fn run(config: Config) -> Result<(), String> {
-    let aws = Aws::new(|| Box::pin(aws_config::load_defaults(BehaviorVersion::latest())));
+    let roots = SystemRoots::new();
+    let http = http_client(roots.clone(), ProxyConfig::from_env());
+    let aws = Aws::new(move || aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone()).load());
     let reserve = config.deadline_reserve;
     let queue = Arc::new(Queue::new(aws.clone(), config.dead_letter_queue_url.clone()));
     let surroundings = Surroundings {
         aws,
+        roots,
         local_files: false,
         dry_run: false,
         journal: journal(),

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, Identity, Url};
+use reqwest::{Client, Url};
+use rustls::ClientConfig;
 use tokio::time::{Instant, timeout};
 
 use super::answer::{Answer, Fault, Response};
@@ -50,10 +51,8 @@ pub trait Transport: Send + Sync + 'static {
 /// What an [`HttpTransport`] needs to know.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
-    /// Authorities to trust instead of the system's; none for those.
-    pub authorities: Vec<Certificate>,
-    /// What the client shows.
-    pub identity: Option<Identity>,
+    /// Whom https trusts, and what it shows.
+    pub tls: ClientConfig,
     /// Requests in flight at once, and so connections kept.
     pub concurrency: usize,
     /// See `CONNECT_TIMEOUT`.
@@ -75,7 +74,7 @@ impl HttpTransport {
     /// Builds the client. No connection is made yet.
     ///
     /// # Errors
-    /// The certificates cannot be used.
+    /// The settings cannot be used.
     pub fn new(settings: HttpSettings) -> Result<Self, String> {
         let client = client(&settings, None)?;
         Ok(HttpTransport { settings, client, pinned: Mutex::default() })
@@ -154,13 +153,7 @@ impl Transport for HttpTransport {
 }
 
 fn client(settings: &HttpSettings, pinned: Option<(&str, SocketAddr)>) -> Result<Client, String> {
-    let mut builder = Client::builder();
-    if !settings.authorities.is_empty() {
-        builder = builder.tls_certs_only(settings.authorities.clone());
-    }
-    if let Some(identity) = settings.identity.clone() {
-        builder = builder.identity(identity);
-    }
+    let mut builder = Client::builder().tls_backend_preconfigured(settings.tls.clone());
     if let Some((host, address)) = pinned {
         builder = builder.resolve(host, address);
     }

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::serve::Listener;
 use elb_log_shipper::receive::{ReceiveSettings, router};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
@@ -70,6 +71,12 @@ impl Listener for TlsListener {
 
 /// A receiver behind TLS. It asks for certificates of `clients`, if there are any.
 pub async fn start(server: &(Certificate, KeyPair), clients: Option<&Authority>) -> (String, Keep) {
+    let kept = Keep::default();
+    (serve(server, clients, router(ReceiveSettings::default(), kept.clone())).await, kept)
+}
+
+/// Any service behind TLS.
+pub async fn serve(server: &(Certificate, KeyPair), clients: Option<&Authority>, service: Router) -> String {
     let key = PrivateKeyDer::try_from(server.1.serialize_der()).expect("a key");
     let builder = match clients {
         None => ServerConfig::builder().with_no_client_auth(),
@@ -83,9 +90,7 @@ pub async fn start(server: &(Certificate, KeyPair), clients: Option<&Authority>)
     let config = builder.with_single_cert(vec![server.0.der().clone()], key).expect("a certificate with its key");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("an address").port();
-    let kept = Keep::default();
-    let service = router(ReceiveSettings::default(), kept.clone());
     let listener = TlsListener { listener, acceptor: TlsAcceptor::from(Arc::new(config)) };
     tokio::spawn(async move { axum::serve(listener, service).await });
-    (format!("https://localhost:{port}/"), kept)
+    format!("https://localhost:{port}/")
 }

@@ -7,12 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aws_config::BehaviorVersion;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use elb_log_shipper::assemble::{Surroundings, assemble};
-use elb_log_shipper::aws::Aws;
+use elb_log_shipper::aws::{Aws, http_client};
 use elb_log_shipper::config::{Config, Program, Target};
 use elb_log_shipper::ledger::Report;
 use elb_log_shipper::ship::Shipper;
 use elb_log_shipper::telemetry::Journal;
+use elb_log_shipper::tls::SystemRoots;
 
 use crate::cli::ShipArgs;
 
@@ -66,8 +68,11 @@ pub fn build(config: Config, args: &ShipArgs, store_needed: bool) -> Result<Arc<
 
 /// What a person's machine adds to the configuration.
 pub fn surroundings(local_files: bool, dry_run: bool) -> Surroundings {
+    let roots = SystemRoots::new();
+    let http = http_client(roots.clone(), ProxyConfig::from_env());
     Surroundings {
-        aws: Aws::new(|| Box::pin(aws_config::load_defaults(BehaviorVersion::latest()))),
+        aws: Aws::new(move || aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone()).load()),
+        roots,
         local_files,
         dry_run,
         journal: Journal::Log,
