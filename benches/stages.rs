@@ -3,6 +3,7 @@
 //! For looking at one stage again and again while it is changed. What counts in the end is `bench/compare`, which measures the
 //! program as it ships, from outside, beside its limits.
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::io::Write as _;
 use std::sync::LazyLock;
@@ -82,7 +83,17 @@ fn inflate(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn lines(bencher: Bencher<'_, '_>) {
     LazyLock::force(&TEXT);
-    per_line(bencher).bench(|| split(&TEXT, |block| drop(black_box(block))));
+    let spare = Cell::new(Block::default());
+    per_line(bencher).bench_local(|| {
+        let mut lines = Lines::new_in(LIMITS, spare.take());
+        for piece in TEXT.chunks(STEP_BYTES) {
+            lines.buffer().put(piece);
+            while let Some(block) = lines.next_block_in(|| spare.take()) {
+                spare.set(black_box(block));
+            }
+        }
+        lines.finish().into_iter().for_each(|block| spare.set(block));
+    });
 }
 
 #[divan::bench]

@@ -8,6 +8,9 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
+/// A buffer grows by at most so much more than is needed.
+const MOST_AHEAD: usize = 64 * 1024;
+
 /// The longest [`Piece`].
 const PIECE_BYTES: usize = 48;
 
@@ -192,10 +195,10 @@ impl Buffer {
         self.room(bytes.len()).copy_from_slice(bytes);
     }
 
-    /// In steps that keep what is never used below a fifth, since memory is what bounds the function.
+    /// In steps that leave little unused, since memory is what bounds the function.
     #[cold]
     fn grow(&mut self, needed: usize) {
-        let target = needed + needed / 4 + PIECE_BYTES;
+        let target = needed + PIECE_BYTES + (needed / 4).min(MOST_AHEAD);
         self.bytes.reserve_exact(target - self.bytes.len());
         self.bytes.resize(self.bytes.capacity(), 0);
     }

@@ -28,8 +28,8 @@ use crate::telemetry::Journal;
 /// Objects read at the same time, at most. Each holds a block of lines while it waits for its turn to send.
 const OBJECTS_AT_ONCE: usize = 4;
 
-/// Blocks and batch builders kept for the next ones to be made. There are rarely more that nobody uses.
-const SPARES: usize = 4;
+/// Blocks and batch builders kept for the next ones to be made: about as many as processors give back at once.
+const SPARES: usize = 2;
 
 /// Writing the dead letter of a batch takes no longer.
 const DEAD_LETTER_TIME: Duration = Duration::from_secs(30);

@@ -27,7 +27,7 @@ class Programs:
 def build(groups: list[str]) -> Programs:
     """Builds everything that the groups need, as it ships: with the release profile."""
     release = places.TARGET / "release"
-    cargo(places.ROOT, "--bins")
+    cargo(places.ROOT, "--package", "elb-log-shipper", "--bins")
     cargo(places.BENCH, "--bins")
     same_codec()
     if "peers" in groups:

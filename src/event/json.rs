@@ -14,12 +14,18 @@ pub fn string(out: &mut Buffer, text: &str) {
 /// no quote, no control character, all ASCII.
 pub fn text(out: &mut Buffer, raw: &[u8], clean: bool) {
     out.push(b'"');
-    if clean {
+    if clean || is_ordinary(raw) {
         out.put(raw);
     } else {
         escaped(out, &decode(raw));
     }
     out.push(b'"');
+}
+
+/// Whether text can be written as it is. In a line that cannot be, most fields can.
+fn is_ordinary(raw: &[u8]) -> bool {
+    // Without an end in the middle, so that many bytes are looked at in one step.
+    !raw.iter().fold(false, |odd, &byte| odd | !matches!(byte, 0x20..0x80) | (byte == b'"') | (byte == b'\\'))
 }
 
 /// Whether such a number (see [`number`]) is one in JSON as it is. This is quick rather than complete: it may say no.

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -48,8 +49,13 @@ pub(super) fn read(line: &[u8]) -> Result<Vended<'_>, VendedError> {
     };
     let fields = kind.format().fields;
     let mut vended = Vended { kind, values: vec![None; fields.len()], extras: Vec::new() };
-    for (key, value) in members {
-        match fields.iter().position(|field| is_called(field, &key)) {
+    // Members mostly come in the order of fields.
+    let mut next = 0;
+    for (Key(key), value) in members {
+        let is_next = fields.get(next).is_some_and(|field| is_called(field, &key));
+        let found = if is_next { Some(next) } else { fields.iter().position(|field| is_called(field, &key)) };
+        next = found.map_or(next, |index| index + 1);
+        match found {
             Some(index) if vended.values[index].is_none() => vended.values[index] = Some(value),
             _ if matches!(&*value, "" | "-") => {}
             // A second value for a field has no place of its own either.
@@ -73,8 +79,8 @@ impl Vended<'_> {
     }
 }
 
-fn kind_of(members: &[(String, Cow<'_, str>)]) -> Option<Kind> {
-    let member = |name: &str| members.iter().find(|(key, _)| key == name).map(|(_, value)| &**value);
+fn kind_of(members: &[(Key<'_>, Cow<'_, str>)]) -> Option<Kind> {
+    let member = |name: &str| members.iter().find(|(key, _)| key.0 == name).map(|(_, value)| &**value);
     if member("type") == Some("tls") {
         Some(Kind::Nlb)
     } else if member("target_group_id").is_some() || member("latency").is_some() {
@@ -99,11 +105,16 @@ fn is_called(field: &Field, key: &str) -> bool {
         }
 }
 
+/// A member's name, which is copied only if there is an escape in it.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
 /// Reads an object's members in order, every value as text. null says that there is none, so such members are left out.
 struct Members;
 
 impl<'de> Visitor<'de> for Members {
-    type Value = Vec<(String, Cow<'de, str>)>;
+    type Value = Vec<(Key<'de>, Cow<'de, str>)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
@@ -111,7 +122,7 @@ impl<'de> Visitor<'de> for Members {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Vec::new();
-        while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
+        while let Some((key, value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
             match value.get() {
                 "null" => {}
                 json if json.starts_with('"') => members.push((key, string(json).map_err(A::Error::custom)?)),

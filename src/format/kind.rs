@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::scan::Scan;
 use super::time::is_time;
-use super::value::is_ip;
+use super::value::{are_digits, is_ip};
 use super::{Format, alb, alb_connection, alb_health_check, classic, nlb};
 
 /// The kinds of log line that Elastic Load Balancing writes.
@@ -128,22 +128,18 @@ fn is_type(text: &[u8]) -> bool {
 }
 
 fn is_version(text: &[u8]) -> bool {
-    text.split_once_on(b'.').is_some_and(|(major, minor)| is_digits(major) && is_digits(minor))
+    text.split_once_on(b'.').is_some_and(|(major, minor)| are_digits(major) && are_digits(minor))
 }
 
 fn is_number_or_dash(text: &[u8]) -> bool {
     let unsigned = text.strip_prefix(b"-").unwrap_or(text);
     text == b"-"
-        || is_digits(unsigned)
-        || unsigned.split_once_on(b'.').is_some_and(|(whole, fraction)| is_digits(whole) && is_digits(fraction))
+        || are_digits(unsigned)
+        || unsigned.split_once_on(b'.').is_some_and(|(whole, fraction)| are_digits(whole) && are_digits(fraction))
 }
 
 fn is_digits_or_dash(text: &[u8]) -> bool {
-    text == b"-" || is_digits(text)
-}
-
-fn is_digits(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+    text == b"-" || are_digits(text)
 }
 
 fn has_colon_or_dash(text: &[u8]) -> bool {

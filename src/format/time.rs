@@ -1,5 +1,7 @@
 //! The one form of time in every ELB log: `YYYY-MM-DDTHH:MM:SS[.digits][Z]`, always UTC.
 
+use super::value::are_digits;
+
 /// Whether `text` is such a time, with every part in range. A second of 60 is none: AWS smears leap seconds.
 pub fn is_time(text: &[u8]) -> bool {
     let Some((head, tail)) = text.split_first_chunk::<19>() else { return false };
@@ -37,7 +39,7 @@ fn days_since_1970(year: u32, month: u32, day: u32) -> i64 {
 fn is_fraction(tail: &[u8]) -> bool {
     match tail {
         [] => true,
-        [b'.', digits @ ..] => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
+        [b'.', digits @ ..] => are_digits(digits),
         _ => false,
     }
 }

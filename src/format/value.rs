@@ -239,8 +239,15 @@ fn is_decimal(text: &[u8]) -> bool {
         }
 }
 
-fn are_digits(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+/// Whether there are only digits, and at least one.
+#[inline(always)]
+pub(super) fn are_digits(text: &[u8]) -> bool {
+    for byte in text {
+        if !byte.is_ascii_digit() {
+            return false;
+        }
+    }
+    !text.is_empty()
 }
 
 fn is_minus_one(text: &[u8]) -> bool {

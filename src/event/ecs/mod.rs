@@ -108,7 +108,22 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
     }
 
     /// Appends a value; false, and nothing appended, if there is none.
+    #[inline(always)]
     fn write(&self, out: &mut Buffer, source: Source) -> bool {
+        // Most names are of a field as it is.
+        match source {
+            Source::Field(index, Part::Whole) => match self.parsed.fields.readings.get(index) {
+                Some(Reading::Value(value)) => {
+                    write_whole(out, *value, self.parsed.record.plain);
+                    true
+                }
+                _ => false,
+            },
+            _ => self.write_other(out, source),
+        }
+    }
+
+    fn write_other(&self, out: &mut Buffer, source: Source) -> bool {
         match source {
             Source::S3 => raw(out, self.envelope.s3.as_deref()),
             Source::Log => {
@@ -217,6 +232,7 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
     }
 }
 
+#[inline(always)]
 fn write_whole(out: &mut Buffer, value: Value<'_>, clean: bool) {
     match value {
         Value::Text(raw) => json::text(out, raw, clean),
