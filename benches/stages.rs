@@ -85,10 +85,11 @@ fn lines(bencher: Bencher<'_, '_>) {
     LazyLock::force(&TEXT);
     let spare = Cell::new(Block::default());
     per_line(bencher).bench_local(|| {
-        let mut lines = Lines::new_in(LIMITS, spare.take());
+        let mut lines = Lines::new(LIMITS);
         for piece in TEXT.chunks(STEP_BYTES) {
+            lines.make_room(|| Some(spare.take()));
             lines.buffer().put(piece);
-            while let Some(block) = lines.next_block_in(|| spare.take()) {
+            while let Some(block) = lines.next_block() {
                 spare.set(black_box(block));
             }
         }

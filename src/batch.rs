@@ -13,6 +13,9 @@ use crate::deflate::Deflate;
 /// uncompressed.
 const PIECE_BYTES: usize = 64 * 1024;
 
+/// Few events are longer.
+const LONG_EVENT_BYTES: usize = 16 * 1024;
+
 /// How events stand in a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -96,7 +99,7 @@ impl BatchBuilder {
     pub fn new(settings: BatchSettings) -> Self {
         BatchBuilder {
             settings,
-            piece: Buffer::default(),
+            piece: Buffer::with_capacity(PIECE_BYTES + LONG_EVENT_BYTES),
             encoder: if settings.bodies { Encoder::new(settings.compression) } else { Encoder::Nothing },
             ends: Vec::new(),
             bytes: 0,

@@ -8,9 +8,6 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
-/// A buffer grows by at most so much more than is needed.
-const MOST_AHEAD: usize = 64 * 1024;
-
 /// The longest [`Piece`].
 const PIECE_BYTES: usize = 48;
 
@@ -58,6 +55,12 @@ impl std::fmt::Debug for Piece {
 }
 
 impl Buffer {
+    /// An empty buffer that need not grow before it holds so many bytes. What is never written to costs no memory: the system gives
+    /// pages when they are touched.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Buffer { bytes: vec![0; bytes + PIECE_BYTES], len: 0 }
+    }
+
     /// Appends bytes.
     #[inline(always)]
     pub fn put(&mut self, bytes: &[u8]) {
@@ -195,10 +198,10 @@ impl Buffer {
         self.room(bytes.len()).copy_from_slice(bytes);
     }
 
-    /// In steps that leave little unused, since memory is what bounds the function.
+    /// In steps that leave at most a fifth unused, since memory is what bounds the function.
     #[cold]
     fn grow(&mut self, needed: usize) {
-        let target = needed + PIECE_BYTES + (needed / 4).min(MOST_AHEAD);
+        let target = needed + needed / 4 + PIECE_BYTES;
         self.bytes.reserve_exact(target - self.bytes.len());
         self.bytes.resize(self.bytes.capacity(), 0);
     }

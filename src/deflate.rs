@@ -12,6 +12,9 @@ const WINDOW_BITS: u8 = 15;
 /// Room for output is made in steps of this size.
 const STEP_BYTES: usize = 32 * 1024;
 
+/// Most streams are not longer.
+const OUT_BYTES: usize = 256 * 1024;
+
 /// Writes gzip streams.
 pub(crate) struct Deflate {
     state: Compress,
@@ -21,7 +24,7 @@ pub(crate) struct Deflate {
 impl Deflate {
     /// For streams of a level from 1 to 9.
     pub fn new(level: u32) -> Self {
-        Deflate { state: Compress::new_gzip(Compression::new(level), WINDOW_BITS), out: Buffer::default() }
+        Deflate { state: Compress::new_gzip(Compression::new(level), WINDOW_BITS), out: Buffer::with_capacity(OUT_BYTES) }
     }
 
     /// Goes on with the stream.

@@ -29,7 +29,7 @@ use crate::telemetry::Journal;
 const OBJECTS_AT_ONCE: usize = 4;
 
 /// Blocks and batch builders kept for the next ones to be made: about as many as processors give back at once.
-const SPARES: usize = 2;
+const SPARES: usize = 4;
 
 /// Writing the dead letter of a batch takes no longer.
 const DEAD_LETTER_TIME: Duration = Duration::from_secs(30);

@@ -18,6 +18,12 @@ pub struct LineLimits {
     pub block_bytes: usize,
 }
 
+/// How much more than a block is in the buffer when it is found to be full: what is inflated at once, and a line.
+const BEYOND_BLOCK: usize = 80 * 1024;
+
+/// Blocks that may be larger grow as they are filled.
+const MOST_AT_ONCE: usize = 16 << 20;
+
 /// A run of whole lines of one object.
 #[derive(Debug, Default)]
 pub struct Block {
@@ -87,13 +93,23 @@ pub struct Lines {
 impl Lines {
     /// Starts at the beginning of an object.
     pub fn new(limits: LineLimits) -> Self {
-        Lines::new_in(limits, Block::default())
+        Lines { limits, block: Block::default(), scanned: 0, start: 0, offset: 0, dropped: 0 }
     }
 
-    /// The same, with the memory of a block that is done with.
-    pub fn new_in(limits: LineLimits, mut memory: Block) -> Self {
-        memory.clear();
-        Lines { limits, block: memory, scanned: 0, start: 0, offset: 0, dropped: 0 }
+    /// Makes room for a whole block, if there is none, in the memory of one that is done with. To be called before text is appended
+    /// rather than when a block is handed out: until then it may be long.
+    pub fn make_room(&mut self, memory: impl FnOnce() -> Option<Block>) {
+        let room = self.limits.block_bytes.min(MOST_AT_ONCE) + BEYOND_BLOCK;
+        if self.block.text.capacity() < room {
+            let mut larger = memory().unwrap_or_default();
+            larger.clear();
+            if larger.text.capacity() < room {
+                larger.text = Buffer::with_capacity(room);
+            }
+            larger.text.put(&self.block.text);
+            larger.spans.extend_from_slice(&self.block.spans);
+            self.block = larger;
+        }
     }
 
     /// Cuts lines off only at this length.
@@ -108,16 +124,11 @@ impl Lines {
 
     /// A full block, if the text appended so far makes one.
     pub fn next_block(&mut self) -> Option<Block> {
-        self.next_block_in(Block::default)
-    }
-
-    /// The same, with the memory of a block that is done with for what follows.
-    pub fn next_block_in(&mut self, memory: impl FnOnce() -> Block) -> Option<Block> {
         while let Some(found) = memchr(b'\n', &self.block.text[self.scanned..]) {
             let line_feed = self.scanned + found;
             self.end_line(line_feed);
             if self.is_full() {
-                return Some(self.cut(memory()));
+                return Some(self.cut());
             }
         }
         self.scanned = self.block.text.len();
@@ -175,9 +186,8 @@ impl Lines {
     }
 
     /// Takes the block up to the current line, whose beginning moves to a new one.
-    fn cut(&mut self, mut next: Block) -> Block {
-        next.clear();
-        next.text.put(&self.block.text[self.start..]);
+    fn cut(&mut self) -> Block {
+        let next = Block { text: Buffer::from(&self.block.text[self.start..]), spans: Vec::new() };
         let mut block = std::mem::replace(&mut self.block, next);
         block.text.truncate(self.start);
         (self.start, self.scanned) = (0, 0);
@@ -269,6 +279,27 @@ mod tests {
                 assert!(lines.buffer().len() <= 9, "{} bytes of {:?} are kept", lines.buffer().len(), char::from(byte));
             }
         }
+    }
+
+    #[test]
+    fn memory_of_another_block_is_used_and_its_lines_are_not() {
+        let mut other = Lines::new(LIMITS);
+        other.make_room(|| None);
+        other.buffer().put(b"x\ny\n");
+        assert!(other.next_block().is_none());
+        let other = other.finish().expect("a block");
+        let capacity = other.text.capacity();
+        let mut lines = Lines::new(LIMITS);
+        lines.buffer().put(b"a\nb");
+        assert!(lines.next_block().is_none());
+        lines.make_room(|| Some(other));
+        assert_eq!(lines.buffer().capacity(), capacity);
+        lines.make_room(|| panic!("there is room"));
+        lines.buffer().put(b"c\n");
+        assert!(lines.next_block().is_none());
+        let block = lines.finish().expect("a block");
+        let found: Vec<_> = block.lines().map(|line| (line.offset, line.text)).collect();
+        assert_eq!(found, [(0, b"a".as_slice()), (2, b"bc")]);
     }
 
     proptest! {

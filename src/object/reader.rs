@@ -51,12 +51,11 @@ impl ObjectReader {
         letter_bytes: Option<usize>,
         spares: Arc<Spares<Block>>,
     ) -> Self {
-        let lines = Lines::new_in(limits, spares.take().unwrap_or_default());
         ObjectReader {
             source: Source { name, body: opened.body, length: opened.length, received: 0, chunk: Bytes::new() },
             inflate: Inflate::default(),
             spares,
-            lines: Some(lines),
+            lines: Some(Lines::new(limits)),
             letter_bytes,
             begun: false,
             end: None,
@@ -74,8 +73,7 @@ impl ObjectReader {
             self.begun = self.begins_as_lines()? || self.end.is_some();
         }
         loop {
-            let spare = || self.spares.take().unwrap_or_default();
-            if let Some(block) = self.lines.as_mut().and_then(|lines| lines.next_block_in(spare)) {
+            if let Some(block) = self.lines.as_mut().and_then(Lines::next_block) {
                 return Ok(Some(block));
             }
             match (&self.end, self.lines.take()) {
@@ -135,7 +133,8 @@ impl ObjectReader {
 
     /// False at the end of the object.
     async fn try_fill(&mut self) -> Result<bool, ObjectError> {
-        let ObjectReader { source, inflate, lines: Some(lines), .. } = self else { return Ok(false) };
+        let ObjectReader { source, inflate, spares, lines: Some(lines), .. } = self else { return Ok(false) };
+        lines.make_room(|| spares.take());
         let buffer = lines.buffer();
         loop {
             let before = buffer.len();
