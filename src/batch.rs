@@ -326,6 +326,20 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_in_the_memory_of_another_holds_its_own_events_alone() {
+        for compression in [Compression::None, Compression::Gzip(6)] {
+            let mut builder = BatchBuilder::new(settings(10, 1 << 20, Framing::JsonArray, compression));
+            for (event, repeats) in [("a long event, ", 20_000), ("short", 1), ("a longer one, ", 30_000)] {
+                let event = format!("\"{}\"", event.repeat(repeats));
+                assert!(builder.add(|out| out.put(event.as_bytes())).1.is_none());
+                let batch = builder.finish().unwrap();
+                assert_eq!((batch.events(), text(&batch.body)), (1, format!("[{event}]")));
+                builder.reuse(batch);
+            }
+        }
+    }
+
+    #[test]
     fn no_events_make_no_batch() {
         assert_eq!(batches(settings(2, 100, Framing::JsonArray, Compression::Gzip(1)), &[]), []);
     }

@@ -94,13 +94,13 @@ fn the_readme_names_every_metric() {
 }
 
 #[tokio::test]
-async fn the_readme_names_every_flag_of_replay_and_backfill() {
-    for name in ["replay", "backfill"] {
+async fn the_readme_names_every_flag() {
+    for name in ["replay", "backfill", "invoke", "receive", "explain", "check"] {
         let help = Command::new(env!("CARGO_BIN_EXE_elbship")).args(["help", name]).output().await.expect("running elbship");
         let help = String::from_utf8(help.stdout).expect("UTF-8");
         let flags = help.lines().filter_map(|line| line.trim().strip_prefix("--")?.split([' ', '=']).next());
         let flags: Vec<&str> = flags.filter(|flag| !["help", "version"].contains(flag)).collect();
-        assert!(flags.contains(&"since"), "the flags are not where this test looks: {help}");
+        assert!(!flags.is_empty(), "the flags are not where this test looks: {help}");
         for flag in flags {
             assert!(README.contains(&format!("--{flag}")), "the README does not name --{flag} of {name}");
         }

@@ -255,7 +255,7 @@ fn optional_text(out: &mut Buffer, name: &Name, raw: Option<&[u8]>, clean: bool)
 #[inline(always)]
 fn text_member(out: &mut Buffer, name: &Name, raw: &[u8], clean: bool) {
     if clean {
-        out.put_between(&name.text_member, raw, b'"');
+        out.put_all(&name.text_member, raw, b"\"");
     } else {
         out.put_piece(&name.member);
         json::text(out, raw, false);
@@ -265,7 +265,7 @@ fn text_member(out: &mut Buffer, name: &Name, raw: &[u8], clean: bool) {
 #[inline(always)]
 fn number_member(out: &mut Buffer, name: &Name, logged: &[u8]) {
     if json::is_number(logged) {
-        out.put_with(&name.member, logged);
+        out.put_all(&name.member, logged, b"");
     } else {
         out.put_piece(&name.member);
         json::number(out, logged);
