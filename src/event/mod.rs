@@ -129,6 +129,8 @@ pub struct Scratch<'a> {
 struct Fields<'a> {
     /// In the order of the format's table, as many as the line has.
     readings: Vec<Reading<'a>>,
+    /// A bit for each of them that is a value.
+    values: u64,
     invalid: Vec<InvalidField<'a>>,
 }
 
@@ -228,10 +230,12 @@ impl<'a> Fields<'a> {
     fn read(&mut self, record: &Record<'_, 'a>) {
         self.readings.clear();
         self.invalid.clear();
-        for (field, token) in record.fields() {
+        self.values = 0;
+        for (index, (field, token)) in record.fields().enumerate() {
             self.readings.push(Reading::Absent);
             if let Some(reading) = self.readings.last_mut() {
-                field.ty.read_to(token, KeepField { reading, invalid: &mut self.invalid, field, token });
+                let (invalid, values) = (&mut self.invalid, &mut self.values);
+                field.ty.read_to(token, KeepField { reading, invalid, values, bit: bit_of(index), field, token });
             }
         }
     }
@@ -245,10 +249,17 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// The bit of a field in [`Fields::values`]. No format comes near 60 fields; the bits beyond are for other purposes.
+const fn bit_of(index: usize) -> u64 {
+    1 << index
+}
+
 /// Keeps what a field was read as.
 struct KeepField<'f, 't, 'a> {
     reading: &'f mut Reading<'a>,
     invalid: &'f mut Vec<InvalidField<'a>>,
+    values: &'f mut u64,
+    bit: u64,
     field: &'static Field,
     token: &'t Token<'a>,
 }
@@ -258,6 +269,9 @@ impl<'a> Take<'a> for KeepField<'_, '_, 'a> {
     fn take(self, reading: Reading<'a>) {
         if let Some(field) = InvalidField::of(self.field, self.token, &reading) {
             self.invalid.push(field);
+        }
+        if matches!(reading, Reading::Value(_)) {
+            *self.values |= self.bit;
         }
         *self.reading = reading;
     }

@@ -112,15 +112,16 @@ struct Word<'a> {
 }
 
 fn first_words<'a>(line: &'a [u8], scan: &Scan) -> [Word<'a>; 4] {
-    let mut end = 0;
-    [(); 4].map(|()| {
+    let (mut words, mut end) = ([Word { text: b"", at: 0 }; 4], 0);
+    for word in &mut words {
         let mut at = end;
         while line.get(at) == Some(&b' ') {
             at += 1;
         }
         end = scan.next_space(at).unwrap_or(line.len());
-        Word { text: &line[at..end], at }
-    })
+        *word = Word { text: &line[at..end], at };
+    }
+    words
 }
 
 fn is_type(text: &[u8]) -> bool {

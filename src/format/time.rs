@@ -16,16 +16,13 @@ pub fn is_zoned(time: &[u8]) -> bool {
 
 /// Nanoseconds from 1970 to a time, as far as its digits go; none if it is no time.
 pub fn nanoseconds(time: &[u8]) -> Option<i128> {
-    if !is_time(time) {
-        return None;
-    }
-    let two = |at: usize| number(&time[at..at + 2]).map(i64::from);
-    let days = days_since_1970(number(&time[..4])?, number(&time[5..7])?, number(&time[8..10])?);
-    let seconds = i128::from(days * 86_400 + two(11)? * 3_600 + two(14)? * 60 + two(17)?);
+    let head = time.first_chunk().filter(|_| is_time(time))?;
+    let days = days_since_1970(two(head, 0) * 100 + two(head, 2), two(head, 5), two(head, 8));
+    let seconds = days * 86_400 + i64::from(two(head, 11) * 3_600 + two(head, 14) * 60 + two(head, 17));
     let fraction = time.get(20..).unwrap_or_default().iter().take_while(|digit| digit.is_ascii_digit());
     let (nanoseconds, _) =
         fraction.fold((0_u32, 100_000_000), |(sum, unit), digit| (sum + u32::from(digit - b'0') * unit, unit / 10));
-    Some(seconds * 1_000_000_000 + i128::from(nanoseconds))
+    Some(i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds))
 }
 
 /// Counts in years that begin in March, so that a leap day is the last day of its year.
@@ -59,18 +56,18 @@ fn has_form(head: &[u8; 19]) -> bool {
 }
 
 fn is_in_range(head: &[u8; 19]) -> bool {
-    let two = |at: usize| 10 * u32::from(head[at] & 15) + u32::from(head[at + 1] & 15);
-    let (month, day) = (two(5), two(8));
+    let (month, day) = (two(head, 5), two(head, 8));
     (1..=12).contains(&month)
         && day > 0
-        && (day <= 28 || day <= days_in(two(0) * 100 + two(2), month))
-        && two(11) < 24
-        && two(14) < 60
-        && two(17) < 60
+        && (day <= 28 || day <= days_in(two(head, 0) * 100 + two(head, 2), month))
+        && two(head, 11) < 24
+        && two(head, 14) < 60
+        && two(head, 17) < 60
 }
 
-fn number(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0')))
+/// The number of the two digits at `at`.
+fn two(head: &[u8; 19], at: usize) -> u32 {
+    10 * u32::from(head[at] & 15) + u32::from(head[at + 1] & 15)
 }
 
 fn days_in(year: u32, month: u32) -> u32 {

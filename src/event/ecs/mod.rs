@@ -8,11 +8,11 @@ mod plan;
 use std::borrow::Cow;
 
 pub(super) use self::plan::names;
-use self::plan::{PLANS, Part, Source};
+use self::plan::{INVALID, LABELS, ORIGINAL, PLANS, Part, Source};
 use super::envelope::Envelope;
 use super::id::Offset;
 use super::native::{write_extras, write_invalid, write_list};
-use super::{Parsed, json, own_time, tags};
+use super::{Fields, Parsed, json, own_time, tags};
 use crate::buffer::Buffer;
 use crate::format::{Endpoint, Host, Kind, Port, Reading, Request, Value, nanoseconds, show_invalid};
 
@@ -24,10 +24,11 @@ pub(super) fn write(out: &mut Buffer, envelope: &Envelope, parsed: &Parsed<'_, '
     let facts = Facts::of(envelope, parsed, include_original);
     envelope.write_head(out, &facts.offset, facts.end.unwrap_or(envelope.fallback_time.as_bytes()));
     let plan = &PLANS[parsed.record.kind as usize];
+    let has = facts.has();
     let (mut open, mut common) = (0, 0);
     for leaf in &plan.leaves {
         common = common.min(leaf.common);
-        if facts.lacks(leaf.source) {
+        if leaf.needs & !has != 0 {
             continue;
         }
         let before = out.len();
@@ -95,16 +96,14 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
         Facts { envelope, parsed, include_original, offset, tcp, status, start, end: own_time(parsed.record), request }
     }
 
-    /// Whether it is plain without a closer look that there is no value. Most fields of most lines are absent.
-    #[inline(always)]
-    fn lacks(&self, source: Source) -> bool {
-        match source {
-            Source::Field(index, _) => !matches!(self.parsed.fields.readings.get(index), Some(Reading::Value(_))),
-            Source::Original => !self.include_original,
-            Source::Labels => self.envelope.labels.is_none(),
-            Source::Invalid | Source::Tags => self.parsed.fields.invalid.is_empty() && !self.parsed.record.is_short(),
-            _ => false,
-        }
+    /// What there is of what leaves need. Most fields of most lines are absent.
+    fn has(&self) -> u64 {
+        let Fields { values, invalid, .. } = self.parsed.fields;
+        let mut has = *values;
+        has |= if self.include_original { ORIGINAL } else { 0 };
+        has |= if self.envelope.labels.is_some() { LABELS } else { 0 };
+        has |= if invalid.is_empty() { 0 } else { INVALID };
+        has
     }
 
     /// Appends a value; false, and nothing appended, if there is none.

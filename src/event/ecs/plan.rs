@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::ECS_VERSION;
-use crate::event::{MemberName, Shape};
+use crate::event::{MemberName, Shape, bit_of};
 use crate::format::{Field, Kind, Type};
 
 /// The leaves of a kind.
@@ -29,7 +29,13 @@ pub(super) struct Leaf {
     pub common: usize,
     /// Where its value comes from.
     pub source: Source,
+    /// Without these there is no value: the bit of its field, or one of those below.
+    pub needs: u64,
 }
+
+pub(super) const ORIGINAL: u64 = 1 << 61;
+pub(super) const LABELS: u64 = 1 << 62;
+pub(super) const INVALID: u64 = 1 << 63;
 
 /// Where a leaf's value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +130,7 @@ impl Plan {
                 let groups: String = path[open..].iter().map(|name| format!("\"{name}\":{{")).collect();
                 format!(",{groups}\"{member}\":").into_bytes()
             };
-            let leaf = Leaf { path: whole, starts: (0..=path.len()).map(start).collect(), common, source };
+            let leaf = Leaf { path: whole, starts: (0..=path.len()).map(start).collect(), common, source, needs: source.needs() };
             before = path;
             leaf
         });
@@ -256,6 +262,17 @@ impl Source {
         }
     }
 
+    /// See [`Leaf::needs`].
+    fn needs(self) -> u64 {
+        match self {
+            Source::Field(index, _) | Source::Start(index) | Source::End(index) => bit_of(index),
+            Source::Original => ORIGINAL,
+            Source::Labels => LABELS,
+            Source::Invalid => INVALID,
+            _ => 0,
+        }
+    }
+
     /// Whether the envelope of both schemas has it.
     fn is_envelope(self) -> bool {
         matches!(self, Source::S3 | Source::Log | Source::Cloud | Source::Labels | Source::Original | Source::Tags)
@@ -294,6 +311,14 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_field_has_a_bit_of_its_own() {
+        for kind in Kind::ALL {
+            let fields = kind.format().fields.len();
+            assert!(bit_of(fields) <= ORIGINAL, "{kind} has {fields} fields: keep their bits in a wider number");
+        }
+    }
 
     #[test]
     fn a_name_is_either_a_value_or_a_group() {
