@@ -81,7 +81,7 @@ pub enum Port<'a> {
 }
 
 /// What is done with a reading. It is a trait and no closure because a method can be made a part of every arm of
-/// [`Type::read_to`], where it is known which reading it is: so values stay in registers, which is half of an event's time.
+/// [`Type::read_to`], where it is known which reading it is: so values stay in registers, which is a third of an event's time.
 pub(crate) trait Take<'a> {
     /// Called once, with what was read.
     fn take(self, reading: Reading<'a>);
