@@ -17,6 +17,10 @@ use crate::metrics::Metrics;
 /// While a problem lasts, it is told again after this.
 const REMINDER: Duration = Duration::from_hours(1);
 
+/// A problem that comes back sooner than this after it was told is not told again, nor is that it is over: who is called every
+/// few seconds stops listening.
+const QUIET: Duration = Duration::from_mins(10);
+
 /// An alert is tried as often.
 const TRIES: u32 = 3;
 
@@ -35,6 +39,8 @@ pub enum Problem {
     ListUnreadable,
     /// The store does not answer or refuses.
     StoreFailed,
+    /// The store answers, and does not take a list.
+    NotKept,
     /// AWS does not answer or refuses.
     AwsFailed,
     /// AWS answers, and no list can be made of it.
@@ -52,6 +58,7 @@ impl Problem {
             Problem::ListMissing => "list_missing",
             Problem::ListUnreadable => "list_unreadable",
             Problem::StoreFailed => "store_failed",
+            Problem::NotKept => "not_kept",
             Problem::AwsFailed => "aws_failed",
             Problem::AnswerRefused => "answer_refused",
             Problem::ForeignAddress => "foreign_address",
@@ -71,8 +78,13 @@ impl Problem {
     fn remedy(self) -> &'static str {
         match self {
             Problem::ListMissing => "the list is made anew from AWS; find out who emptied the store",
-            Problem::ListUnreadable => "the list is made anew from AWS; find out who else writes to the store",
+            Problem::ListUnreadable => {
+                "the list is made anew from AWS; find out who else writes to the store, or has another REGISTRY_GROUPS"
+            }
             Problem::StoreFailed => "lists are served from memory and kept up by AWS; bring the store back",
+            Problem::NotKept => {
+                "each process keeps its own list in memory; let the store take writes (disk, memory, access list, primary)"
+            }
             Problem::AwsFailed => "the last good list stays; look at the error and at AWS's service health",
             Problem::AnswerRefused => "the last good list stays; look at the autoscaling group and at allowed_cidrs",
             Problem::ForeignAddress => "those servers get no logs; mend allowed_cidrs or the group's subnets",
@@ -171,7 +183,8 @@ impl Channel {
     }
 }
 
-/// Tells people of problems. One that is told already is not told again for an hour, whatever happens how often.
+/// Tells people of problems. One that is told already is not told again for an hour, whatever happens how often, and one that
+/// comes and goes every ten minutes at most. The log and the metrics have each time that it comes or goes.
 #[derive(Debug)]
 pub struct Alerts {
     channels: Vec<Channel>,
@@ -189,25 +202,24 @@ impl Alerts {
 
     /// There is a problem. `what` tells it in words.
     pub fn raise(&self, key: &Key, problem: Problem, what: &str) {
-        let Some(state) = self.board().raise(key, problem, Instant::now()) else { return };
+        let Some(change) = self.board().raise(key, problem, Instant::now()) else { return };
         let text = format!("The list {key}: {what}; {}.", problem.remedy());
+        let (region, dcid, state) = (&key.region, &key.dcid, change.state.name());
         match problem.severity() {
-            "critical" => {
-                tracing::error!(region = key.region, dcid = key.dcid, problem = problem.name(), state = state.name(), "{text}")
-            }
-            _ => tracing::warn!(region = key.region, dcid = key.dcid, problem = problem.name(), state = state.name(), "{text}"),
+            "critical" => tracing::error!(region, dcid, problem = problem.name(), state, "{text}"),
+            _ => tracing::warn!(region, dcid, problem = problem.name(), state, "{text}"),
         }
-        self.tell(key, problem, state, text);
+        self.tell(key, problem, change, text);
     }
 
     /// These problems are over, if they were there.
     pub fn recover(&self, key: &Key, problems: &[Problem]) {
         for problem in problems {
-            if self.board().recover(key, *problem) {
-                let text = format!("The list {key}: {} is over.", problem.name());
-                tracing::info!(region = key.region, dcid = key.dcid, problem = problem.name(), state = "recovered", "{text}");
-                self.tell(key, *problem, State::Recovered, text);
-            }
+            let Some(change) = self.board().recover(key, *problem) else { continue };
+            let text = format!("The list {key}: {} is over.", problem.name());
+            let (region, dcid, state) = (&key.region, &key.dcid, change.state.name());
+            tracing::info!(region, dcid, problem = problem.name(), state, "{text}");
+            self.tell(key, *problem, change, text);
         }
     }
 
@@ -218,8 +230,12 @@ impl Alerts {
         self.sending.reopen();
     }
 
-    fn tell(&self, key: &Key, problem: Problem, state: State, text: String) {
+    fn tell(&self, key: &Key, problem: Problem, change: Change, text: String) {
+        let Change { state, is_told } = change;
         self.metrics.problem(problem.name(), key, state.name(), state != State::Recovered);
+        if !is_told {
+            return;
+        }
         let Key { region, dcid } = key.clone();
         let (problem, severity) = (problem.name(), problem.severity());
         let alert = Arc::new(Alert { text, state, problem, severity, region, dcid, at: self.clock.now() });
@@ -256,25 +272,51 @@ async fn send(channel: &Channel, alert: &Alert, metrics: &Metrics) {
     );
 }
 
-/// The problems there are, and when each was told last.
+/// What has become of a problem, and whether people are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Change {
+    state: State,
+    is_told: bool,
+}
+
+/// The problems there are or have been.
 #[derive(Debug, Default)]
-struct Board(HashMap<(Key, Problem), Instant>);
+struct Board(HashMap<(Key, Problem), Post>);
+
+#[derive(Debug)]
+struct Post {
+    lasts: bool,
+    /// Whether this time has been told.
+    is_told: bool,
+    /// When any time was told last.
+    told_at: Instant,
+}
 
 impl Board {
-    /// What is to be told, if anything.
-    fn raise(&mut self, key: &Key, problem: Problem, now: Instant) -> Option<State> {
-        let state = match self.0.get(&(key.clone(), problem)) {
-            None => State::Raised,
-            Some(told) if now.duration_since(*told) >= REMINDER => State::Lasting,
-            Some(_) => return None,
+    /// What has changed, if anything.
+    fn raise(&mut self, key: &Key, problem: Problem, now: Instant) -> Option<Change> {
+        let Some(post) = self.0.get_mut(&(key.clone(), problem)) else {
+            self.0.insert((key.clone(), problem), Post { lasts: true, is_told: true, told_at: now });
+            return Some(Change { state: State::Raised, is_told: true });
         };
-        self.0.insert((key.clone(), problem), now);
-        Some(state)
+        let silence = now.duration_since(post.told_at);
+        let state = if post.lasts && post.is_told { State::Lasting } else { State::Raised };
+        let is_told = silence >= if state == State::Lasting { REMINDER } else { QUIET };
+        if post.lasts && !is_told {
+            return None;
+        }
+        *post = Post { lasts: true, is_told, told_at: if is_told { now } else { post.told_at } };
+        Some(Change { state, is_told })
     }
 
-    /// Whether it was there.
-    fn recover(&mut self, key: &Key, problem: Problem) -> bool {
-        !self.0.is_empty() && self.0.remove(&(key.clone(), problem)).is_some()
+    /// What has changed, if it was there.
+    fn recover(&mut self, key: &Key, problem: Problem) -> Option<Change> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let post = self.0.get_mut(&(key.clone(), problem)).filter(|post| post.lasts)?;
+        post.lasts = false;
+        Some(Change { state: State::Recovered, is_told: post.is_told })
     }
 }
 
@@ -282,20 +324,48 @@ impl Board {
 mod tests {
     use super::*;
 
+    fn key(dcid: &str) -> Key {
+        Key { region: "eu-west-1".to_owned(), dcid: dcid.to_owned() }
+    }
+
+    fn told(state: State) -> Option<Change> {
+        Some(Change { state, is_told: true })
+    }
+
+    fn silent(state: State) -> Option<Change> {
+        Some(Change { state, is_told: false })
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_problem_is_told_once_then_every_hour_and_when_it_is_over() {
-        let mut board = Board::default();
-        let key = Key { region: "eu-west-1".to_owned(), dcid: "eu1".to_owned() };
-        let other = Key { dcid: "eu2".to_owned(), ..key.clone() };
-        assert!(!board.recover(&key, Problem::AwsFailed));
-        assert_eq!(board.raise(&key, Problem::AwsFailed, Instant::now()), Some(State::Raised));
+        let (mut board, key) = (Board::default(), key("eu1"));
+        assert_eq!(board.recover(&key, Problem::AwsFailed), None);
+        assert_eq!(board.raise(&key, Problem::AwsFailed, Instant::now()), told(State::Raised));
         assert_eq!(board.raise(&key, Problem::AwsFailed, Instant::now()), None);
-        assert_eq!(board.raise(&other, Problem::AwsFailed, Instant::now()), Some(State::Raised));
-        assert_eq!(board.raise(&key, Problem::StoreFailed, Instant::now()), Some(State::Raised));
+        assert_eq!(board.raise(&self::key("eu2"), Problem::AwsFailed, Instant::now()), told(State::Raised));
+        assert_eq!(board.raise(&key, Problem::StoreFailed, Instant::now()), told(State::Raised));
         tokio::time::advance(REMINDER).await;
-        assert_eq!(board.raise(&key, Problem::AwsFailed, Instant::now()), Some(State::Lasting));
-        assert!(board.recover(&key, Problem::AwsFailed));
-        assert!(!board.recover(&key, Problem::AwsFailed));
-        assert_eq!(board.raise(&key, Problem::AwsFailed, Instant::now()), Some(State::Raised));
+        assert_eq!(board.raise(&key, Problem::AwsFailed, Instant::now()), told(State::Lasting));
+        assert_eq!(board.recover(&key, Problem::AwsFailed), told(State::Recovered));
+        assert_eq!(board.recover(&key, Problem::AwsFailed), None);
+        tokio::time::advance(QUIET).await;
+        assert_eq!(board.raise(&key, Problem::AwsFailed, Instant::now()), told(State::Raised));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_problem_that_comes_and_goes_is_told_every_ten_minutes_at_most() {
+        let (mut board, key) = (Board::default(), key("eu1"));
+        assert_eq!(board.raise(&key, Problem::StoreFailed, Instant::now()), told(State::Raised));
+        assert_eq!(board.recover(&key, Problem::StoreFailed), told(State::Recovered));
+        for _ in 0..100 {
+            assert_eq!(board.raise(&key, Problem::StoreFailed, Instant::now()), silent(State::Raised));
+            assert_eq!(board.recover(&key, Problem::StoreFailed), silent(State::Recovered));
+        }
+        assert_eq!(board.raise(&key, Problem::StoreFailed, Instant::now()), silent(State::Raised));
+        assert_eq!(board.raise(&key, Problem::StoreFailed, Instant::now()), None);
+        tokio::time::advance(QUIET).await;
+        assert_eq!(board.raise(&key, Problem::StoreFailed, Instant::now()), told(State::Raised), "now it lasts");
+        assert_eq!(board.raise(&key, Problem::StoreFailed, Instant::now()), None);
+        assert_eq!(board.recover(&key, Problem::StoreFailed), told(State::Recovered));
     }
 }

@@ -45,7 +45,9 @@ pub fn assemble(program: Program, config: Config, surroundings: Surroundings) ->
     let http = http.map_err(|error| format!("no HTTP client can be made: {error}"))?;
     let store = match config.store {
         StoreConfig::Memory => Store::Memory(MemoryStore::default()),
-        StoreConfig::Redis(client) => Store::Redis(RedisStore::new(*client, STORE_PATIENCE).map_err(|error| error.to_string())?),
+        StoreConfig::Redis(address) => {
+            Store::Redis(Box::new(RedisStore::new(*address, STORE_PATIENCE).map_err(|error| error.to_string())?))
+        }
     };
     let metrics = Metrics::default();
     let topic = config

@@ -25,6 +25,8 @@ pub struct Seen {
     pub endpoints: BTreeSet<SocketAddr>,
     /// What the registry says about the list in its headers, for a person.
     pub about: String,
+    /// Why the list may be old.
+    pub warning: Option<String>,
     /// What to ask with next time.
     pub etag: Option<String>,
 }
@@ -60,24 +62,37 @@ pub enum ClientError {
     NoList(String),
 }
 
-/// Asks for a list. None if it is still the one with this `etag`.
+/// What there is to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// A list.
+    New(Seen),
+    /// The list that was seen last.
+    Same {
+        /// Why it may be old.
+        warning: Option<String>,
+    },
+}
+
+/// Asks for a list, unless it is still the one with this `etag`.
 ///
 /// # Errors
 /// No list.
-pub async fn get(client: &Client, url: &Url, etag: Option<&str>) -> Result<Option<Seen>, ClientError> {
+pub async fn get(client: &Client, url: &Url, etag: Option<&str>) -> Result<Look, ClientError> {
     let mut request = client.get(url.clone()).timeout(PATIENCE);
     if let Some(etag) = etag {
         request = request.header(IF_NONE_MATCH, etag);
     }
     let answer = request.send().await.map_err(unreachable)?;
     if answer.status() == StatusCode::NOT_MODIFIED {
-        return Ok(None);
+        return Ok(Look::Same { warning: shown(answer.headers(), WARNING.as_str()) });
     }
     let headers = answer.headers().clone();
     let body = body_of(answer).await?;
     let endpoints = serde_json::from_slice(&body).map_err(|error| ClientError::NoList(error.to_string()))?;
     let etag = headers.get(ETAG).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    Ok(Some(Seen { endpoints, about: about(&headers), etag }))
+    let warning = shown(&headers, WARNING.as_str());
+    Ok(Look::New(Seen { endpoints, about: about(&headers), warning, etag }))
 }
 
 /// Has a list made anew. `lookup` is the URL of its look-up, beside which the update route is.
@@ -116,22 +131,23 @@ pub fn changes(old: &BTreeSet<SocketAddr>, new: &BTreeSet<SocketAddr>) -> Vec<St
 }
 
 /// A registry may be any program, and its headers are shown on a terminal.
+fn shown(headers: &HeaderMap, name: &str) -> Option<String> {
+    let text = headers.get(name)?.to_str().ok()?;
+    Some(text.chars().filter(|letter| !letter.is_control()).take(200).collect())
+}
+
 fn about(headers: &HeaderMap) -> String {
-    let shown = |name: &str| {
-        let text = headers.get(name)?.to_str().ok()?;
-        Some(text.chars().filter(|letter| !letter.is_control()).take(200).collect::<String>())
-    };
     let mut parts = Vec::new();
-    if let Some(generation) = shown(GENERATION_HEADER) {
+    if let Some(generation) = shown(headers, GENERATION_HEADER) {
         parts.push(format!("generation {generation}"));
     }
-    if let Some(source) = shown(SOURCE_HEADER) {
+    if let Some(source) = shown(headers, SOURCE_HEADER) {
         parts.push(format!("made by {source}"));
     }
-    if let Some(age) = shown(AGE.as_str()) {
+    if let Some(age) = shown(headers, AGE.as_str()) {
         parts.push(format!("{age} s old"));
     }
-    if let Some(warning) = shown(WARNING.as_str()) {
+    if let Some(warning) = shown(headers, WARNING.as_str()) {
         parts.push(format!("warning: {warning}"));
     }
     parts.join(", ")

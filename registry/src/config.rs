@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use elb_log_shipper::vars::{ConfigErrors, Variable, Vars, duration, log_level, url};
-use redis::{Client, IntoConnectionInfo as _};
 use secrecy::SecretString;
 use tracing::level_filters::LevelFilter;
 use url::Url;
 
 use crate::group::Groups;
+use crate::store::RedisAddress;
 
 /// Every variable that is read, with its default and what is allowed; the README's table is checked against it.
 pub const VARIABLES: &[Variable] = &[
@@ -18,7 +18,11 @@ pub const VARIABLES: &[Variable] = &[
         "",
         "groups with region, dcid, autoscaling_group, port and perhaps allowed_cidrs: TOML, JSON, or the path of such a file",
     ),
-    ("REGISTRY_STORE", "memory", "memory, or redis://, rediss:// or redis+unix:// with the server's address"),
+    (
+        "REGISTRY_STORE",
+        "memory",
+        "memory, or redis://, rediss://, redis+unix://, redis+cluster:// or rediss+cluster:// with the server's address",
+    ),
     ("REGISTRY_TOKEN", "", "16 to 512 printable characters without spaces"),
     ("REGISTRY_TOPICS", "", "ARNs of SNS topics separated by commas"),
     ("ALERT_TOPIC_ARN", "", "the ARN of an SNS topic"),
@@ -30,7 +34,7 @@ pub const VARIABLES: &[Variable] = &[
 ];
 
 /// Variables whose values are never shown.
-const SECRETS: &[&str] = &["REGISTRY_TOKEN", "ALERT_WEBHOOK_URL"];
+const SECRETS: &[&str] = &["REGISTRY_STORE", "REGISTRY_TOKEN", "ALERT_WEBHOOK_URL"];
 
 /// What the program is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +74,7 @@ pub enum StoreConfig {
     /// In the process.
     Memory,
     /// In Redis; nothing is connected yet.
-    Redis(Box<Client>),
+    Redis(Box<RedisAddress>),
 }
 
 /// An SNS topic.
@@ -146,10 +150,7 @@ fn store(program: Program, keeps_lists: bool, text: &str) -> Result<StoreConfig,
         let lost = "is of no use to a function, whose memory no other process sees";
         return if is_lost { Err(lost.to_owned()) } else { Ok(StoreConfig::Memory) };
     }
-    let is_redis = ["redis://", "rediss://", "redis+unix://"].iter().any(|scheme| text.starts_with(scheme));
-    let info = text.into_connection_info().ok().filter(|_| is_redis);
-    let client = info.and_then(|info| Client::open(info).ok());
-    client.map(|client| StoreConfig::Redis(Box::new(client))).ok_or_else(|| "is no store".to_owned())
+    RedisAddress::parse(text).map(|address| StoreConfig::Redis(Box::new(address))).ok_or_else(|| "is no store".to_owned())
 }
 
 fn token(text: &str) -> Result<SecretString, String> {
@@ -234,7 +235,7 @@ mod tests {
     fn every_mistake_is_reported_at_once() {
         let vars = [
             ("REGISTRY_GROUPS", "groups = []"),
-            ("REGISTRY_STORE", "mysql://user:hunter2@store/"),
+            ("REGISTRY_STORE", "redis://user:hunter2#@store/"),
             ("REGISTRY_TOKEN", "hunter2"),
             ("REGISTRY_TOPICS", "arn:aws:sns:eu-west-1:123456789012:a,b"),
             ("ALERT_TOPIC_ARN", "arn:aws:sqs:eu-west-1:123456789012:a"),
@@ -265,12 +266,30 @@ mod tests {
     #[test]
     fn a_function_keeps_lists_where_others_see_them_or_calls_a_server() {
         let error = read(Program::Function, &[GROUPS]).unwrap_err();
-        assert!(error.contains("REGISTRY_STORE=\"memory\" is of no use to a function"), "{error}");
+        assert!(error.contains("REGISTRY_STORE=\"…\" is of no use to a function"), "{error}");
         assert!(read(Program::Function, &[GROUPS, ("REGISTRY_STORE", "rediss://user:secret@store:6379")]).is_ok());
         let update_url = ("REGISTRY_UPDATE_URL", "https://registry.internal:8081/update-ip-list");
         let error = read(Program::Function, &[GROUPS, update_url]).unwrap_err();
         assert!(error.starts_with("wrong configuration: REGISTRY_TOKEN is missing"), "{error}");
         assert!(read(Program::Function, &[GROUPS, update_url, TOKEN]).is_ok());
+    }
+
+    #[test]
+    fn a_store_is_a_server_or_a_cluster() {
+        let store = |text: &str| match store(local(), true, text) {
+            Ok(StoreConfig::Redis(address)) => Some(*address),
+            _ => None,
+        };
+        for text in ["redis://h", "rediss://user:secret@h:6380/1", "redis+unix:///run/redis.sock?user=a&pass=b"] {
+            assert!(matches!(store(text), Some(RedisAddress::Server(_))), "{text}");
+        }
+        for text in ["redis+cluster://h:7000", "rediss+cluster://user:secret@h:6379"] {
+            let Some(address @ RedisAddress::Cluster(_)) = store(text) else { panic!("{text} is a cluster") };
+            assert!(!format!("{address:?}").contains("secret"), "{address:?}");
+        }
+        for text in ["", "h:6379", "user:hunter2@h:6379", "unix:///run/redis.sock", "redis+cluster+unix:///s", "valkey://h"] {
+            assert!(store(text).is_none(), "{text}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use lambda_runtime::{Context, LambdaEvent};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tower::{Service as _, ServiceExt as _, service_fn};
 use url::Url;
 
@@ -19,18 +20,21 @@ use crate::alert::Problem;
 use crate::fleet::{Fleet, FleetError, Hook};
 use crate::group::Group;
 use crate::lifecycle::{Event, EventError, Transition, parse};
-use crate::registry::{RefreshError, Registry};
-use crate::routes::SignedByIam;
+use crate::registry::{Came, Left, RefreshError, Registry};
+use crate::routes::{COMES, LEAVES, SignedByIam, closed};
 
 /// A server may have to wait for the end of a pause before it asks AWS.
 const SERVER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A schedule comes a little sooner or later than the one before it: what is about to become old is made anew now.
+const EARLY: Duration = Duration::from_mins(1);
 
 /// Who keeps the lists that the function's events change.
 #[derive(Debug)]
 pub enum Keeper {
     /// The function itself, in the store that it shares with others.
     Function,
-    /// A server, which is told to ask AWS.
+    /// A server, which is told what has happened. It polls by itself, and only it is looked up at.
     Server(UpdateRoute),
 }
 
@@ -48,12 +52,14 @@ impl UpdateRoute {
         UpdateRoute { client, url, token }
     }
 
-    async fn call(&self, group: &Group) -> Result<(), FunctionError> {
+    /// `change` is the name of a parameter, and `instance` its value.
+    async fn call(&self, group: &Group, change: &str, instance: &str) -> Result<(), FunctionError> {
         let mut url = self.url.clone();
         url.query_pairs_mut()
             .append_pair("region", &group.key.region)
             .append_pair("dcid", &group.key.dcid)
-            .append_pair("as_name", &group.name);
+            .append_pair("as_name", &group.name)
+            .append_pair(change, instance);
         let request = self.client.post(url).timeout(SERVER_PATIENCE).bearer_auth(self.token.expose_secret());
         let problem = match request.send().await {
             Ok(answer) if answer.status().is_success() => return Ok(()),
@@ -119,16 +125,20 @@ pub struct Function<F> {
 impl<F: Fleet> Function<F> {
     /// A function with these routes, which obeys these SNS topics.
     pub fn new(registry: Arc<Registry<F>>, router: Router, keeper: Keeper, topics: Vec<String>) -> Self {
+        let router = match keeper {
+            Keeper::Function => router,
+            Keeper::Server(_) => closed(Arc::clone(&registry)),
+        };
         Function { registry, router, keeper, topics }
     }
 
-    /// Handles one event of whatever kind. Alerts are sent before it ends, since nothing runs afterwards.
+    /// Handles one event of whatever kind. Nothing runs afterwards, so what is under way ends before.
     ///
     /// # Errors
     /// What is refused, and what has to be tried again.
     pub async fn invoke(&self, event: Value, context: Context) -> Result<Value, FunctionError> {
         let result = if is_http(&event) { self.answer(event, context).await } else { self.heed(&event).await };
-        self.registry.alerts().flush().await;
+        self.registry.settle().await;
         result
     }
 
@@ -155,8 +165,12 @@ impl<F: Fleet> Function<F> {
         let events = parse(event, &self.topics).inspect_err(|error| self.log("refused", &Err(error.to_string())))?;
         let (mut done, mut errors) = (Vec::new(), Vec::new());
         for event in &events {
-            let result = self.heed_one(event).await;
-            self.log(kind(event), &result.as_ref().copied().map_err(ToString::to_string));
+            let result = match event {
+                Ok(event) => self.heed_one(event).await,
+                Err(error) => Err(error.clone().into()),
+            };
+            let kind = event.as_ref().map_or("refused", kind);
+            self.log(kind, &result.as_ref().copied().map_err(ToString::to_string));
             match result {
                 Ok(what) => done.push(what),
                 Err(error) => errors.push(error),
@@ -174,17 +188,15 @@ impl<F: Fleet> Function<F> {
     async fn heed_one(&self, event: &Event) -> Result<&'static str, FunctionError> {
         match event {
             Event::Nothing(why) => Ok(why),
-            Event::Scheduled => {
-                for group in self.registry.groups().iter() {
-                    self.registry.poll(group).await;
-                }
-                Ok("polled")
-            }
+            Event::Scheduled => self.poll().await,
             Event::Waiting { transition: Transition::Terminate, hook } => {
                 let groups = self.groups(&hook.region, &hook.group)?;
-                self.leave(&groups, &hook.instance).await?;
+                let left = self.leave(&groups, &hook.instance).await?;
                 self.go_on(&groups, hook).await?;
-                Ok("left the list and goes on")
+                Ok(match left {
+                    Left::Gone => "left the list and goes on",
+                    Left::LastServer => "stays listed as the last server and goes on",
+                })
             }
             Event::Waiting { transition: Transition::Launch | Transition::Warm, hook } => {
                 let groups = self.groups(&hook.region, &hook.group)?;
@@ -194,8 +206,14 @@ impl<F: Fleet> Function<F> {
             Event::Happened { transition, region, group, instance } => {
                 let groups = self.groups(region, group)?;
                 match transition {
-                    Transition::Launch => self.come(&groups, instance).await.map(|()| "refreshed"),
-                    Transition::Terminate => self.leave(&groups, instance).await.map(|()| "left the list"),
+                    Transition::Launch => self.come(&groups, instance).await.map(|came| match came {
+                        Came::Listed => "refreshed",
+                        Came::NotYet => "refreshed without the instance, which AWS does not show in service",
+                    }),
+                    Transition::Terminate => self.leave(&groups, instance).await.map(|left| match left {
+                        Left::Gone => "left the list",
+                        Left::LastServer => "stays listed as the last server",
+                    }),
                     Transition::Warm => Ok("is not in service"),
                 }
             }
@@ -208,24 +226,42 @@ impl<F: Fleet> Function<F> {
         if groups.is_empty() { Err(unknown()) } else { Ok(groups) }
     }
 
-    async fn leave(&self, groups: &[&Group], instance: &str) -> Result<(), FunctionError> {
-        for group in groups {
-            match &self.keeper {
-                Keeper::Function => _ = self.registry.leave(group, instance).await?,
-                Keeper::Server(server) => server.call(group).await?,
-            }
+    async fn poll(&self) -> Result<&'static str, FunctionError> {
+        if matches!(self.keeper, Keeper::Server(_)) {
+            return Ok("the server polls by itself");
         }
-        Ok(())
+        let mut polls = JoinSet::new();
+        for group in self.registry.groups().iter() {
+            let (registry, group) = (Arc::clone(&self.registry), group.clone());
+            polls.spawn(async move { registry.poll(&group, EARLY).await });
+        }
+        let failed: Vec<RefreshError> = polls.join_all().await.into_iter().filter_map(Result::err).collect();
+        // What is not told here has been told by an alert.
+        failed.into_iter().next().map_or(Ok("polled"), |error| Err(error.into()))
     }
 
-    async fn come(&self, groups: &[&Group], instance: &str) -> Result<(), FunctionError> {
+    async fn leave(&self, groups: &[&Group], instance: &str) -> Result<Left, FunctionError> {
+        let mut all = Left::Gone;
         for group in groups {
-            match &self.keeper {
-                Keeper::Function => self.registry.come(group, instance).await?,
-                Keeper::Server(server) => server.call(group).await?,
-            }
+            let left = match &self.keeper {
+                Keeper::Function => self.registry.leave(group, instance).await?,
+                Keeper::Server(server) => server.call(group, LEAVES, instance).await.map(|()| Left::Gone)?,
+            };
+            all = if left == Left::LastServer { left } else { all };
         }
-        Ok(())
+        Ok(all)
+    }
+
+    async fn come(&self, groups: &[&Group], instance: &str) -> Result<Came, FunctionError> {
+        let mut all = Came::Listed;
+        for group in groups {
+            let came = match &self.keeper {
+                Keeper::Function => self.registry.come(group, instance).await?,
+                Keeper::Server(server) => server.call(group, COMES, instance).await.map(|()| Came::Listed)?,
+            };
+            all = if came == Came::NotYet { came } else { all };
+        }
+        Ok(all)
     }
 
     async fn go_on(&self, groups: &[&Group], hook: &Hook) -> Result<(), FunctionError> {

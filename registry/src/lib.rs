@@ -19,7 +19,8 @@
 //! The program:
 //!
 //! * [`registry`]: the rules, made of all of these.
-//! * [`routes`]: look-up and update, by HTTP. [`function`]: the same as a Lambda function, and its events.
+//! * [`routes`]: look-up and update, by HTTP. [`serve`] puts them on a socket; [`function`] is the same as a Lambda function, and
+//!   its events.
 //! * [`config`] is everything the program can be told; [`assemble`] makes a registry of it.
 //! * [`client`]: a person's way to look at a list.
 //!
@@ -43,4 +44,5 @@ pub mod list;
 pub mod metrics;
 pub mod registry;
 pub mod routes;
+pub mod serve;
 pub mod store;

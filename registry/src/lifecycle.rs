@@ -62,17 +62,18 @@ pub enum EventError {
     ForeignTopic(String),
 }
 
-/// Reads the event that the function is invoked with. SNS can hand over several at once. Only `topics` are obeyed.
+/// Reads the event that the function is invoked with. SNS can hand over several at once, of which one that is refused does not hold
+/// up the others. Only `topics` are obeyed.
 ///
 /// # Errors
-/// An event that is not known or not complete, or of another topic.
-pub fn parse(event: &Value, topics: &[String]) -> Result<Vec<Event>, EventError> {
+/// An event that is not known; of each, that it is not complete, or of another topic.
+pub fn parse(event: &Value, topics: &[String]) -> Result<Vec<Result<Event, EventError>>, EventError> {
     if let Some(records) = event.get("Records").and_then(Value::as_array) {
-        return records.iter().map(|record| from_sns(record, topics)).collect();
+        return Ok(records.iter().map(|record| from_sns(record, topics)).collect());
     }
     match event.get("source").and_then(Value::as_str) {
-        Some("aws.autoscaling") => Ok(vec![from_eventbridge(event)?]),
-        Some("aws.events") => Ok(vec![Event::Scheduled]),
+        Some("aws.autoscaling") => Ok(vec![from_eventbridge(event)]),
+        Some("aws.events") => Ok(vec![Ok(Event::Scheduled)]),
         _ => Err(EventError::Unknown),
     }
 }
@@ -188,12 +189,15 @@ fn is_to_warm_pool(detail: &Detail) -> bool {
     detail.destination.as_deref() == Some("WarmPool")
 }
 
+/// Whether this can be an instance's id, such as `i-0123456789abcdef0`.
+pub fn is_instance_id(id: &str) -> bool {
+    let digits = id.strip_prefix("i-").unwrap_or_default();
+    (8..=17).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 fn instance_id(id: Option<String>) -> Result<String, EventError> {
-    let is_id = |id: &String| {
-        let digits = id.strip_prefix("i-").unwrap_or_default();
-        (8..=17).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-    };
-    id.filter(is_id).ok_or_else(|| EventError::Malformed("EC2InstanceId is missing or no id of an instance".to_owned()))
+    id.filter(|id| is_instance_id(id))
+        .ok_or_else(|| EventError::Malformed("EC2InstanceId is missing or no id of an instance".to_owned()))
 }
 
 fn is_hook_name(name: &str) -> bool {
@@ -238,7 +242,15 @@ mod tests {
     fn one(event: &Value) -> Event {
         let mut events = parse(event, &topics()).unwrap_or_else(|error| panic!("{event}: {error}"));
         assert_eq!(events.len(), 1, "{event}");
-        events.remove(0)
+        events.remove(0).unwrap_or_else(|error| panic!("{event}: {error}"))
+    }
+
+    #[track_caller]
+    fn refusal(event: &Value, topics: &[String]) -> EventError {
+        match parse(event, topics) {
+            Ok(mut events) => events.remove(0).expect_err("it is refused"),
+            Err(error) => error,
+        }
     }
 
     #[track_caller]
@@ -318,9 +330,20 @@ mod tests {
     #[test]
     fn only_topics_that_are_named_are_obeyed() {
         let event = sns(&hook_message("TERMINATING", "EC2"));
-        let error = parse(&event, &["arn:aws:sns:eu-west-1:999999999999:logstash-lifecycle".to_owned()]).unwrap_err();
+        let error = refusal(&event, &["arn:aws:sns:eu-west-1:999999999999:logstash-lifecycle".to_owned()]);
         assert_eq!(error.to_string(), format!("the topic {TOPIC:?} is not in REGISTRY_TOPICS"));
-        assert!(parse(&event, &[]).is_err());
+        assert!(matches!(refusal(&event, &[]), EventError::ForeignTopic(_)));
+    }
+
+    #[test]
+    fn a_record_that_is_refused_does_not_hold_up_the_others() {
+        let mut event = sns(&hook_message("TERMINATING", "EC2"));
+        let records = event["Records"].as_array_mut().unwrap();
+        let mut foreign = records[0].clone();
+        foreign["Sns"]["TopicArn"] = "arn:aws:sns:eu-west-1:999999999999:theirs".into();
+        records.insert(0, foreign);
+        let events = parse(&event, &topics()).unwrap();
+        assert!(matches!(events.as_slice(), [Err(EventError::ForeignTopic(_)), Ok(Event::Waiting { .. })]), "{events:?}");
     }
 
     #[test]
@@ -328,7 +351,7 @@ mod tests {
         let with = |member: &str, value: Value| {
             let mut message = hook_message("TERMINATING", "EC2");
             message[member] = value;
-            parse(&sns(&message), &topics()).unwrap_err().to_string()
+            refusal(&sns(&message), &topics()).to_string()
         };
         for id in ["", "i-", "i-1", "i-0123456789abcdef0/x", "0123456789abcdef0", "i-0123\r\n4567"] {
             assert!(with("EC2InstanceId", json!(id)).contains("EC2InstanceId"), "{id:?}");
@@ -341,9 +364,9 @@ mod tests {
         for event in
             [json!({}), json!(null), json!([]), json!({"source": "aws.s3"}), json!({"Records": [{"eventSource": "aws:s3"}]})]
         {
-            assert_eq!(parse(&event, &topics()), Err(EventError::Unknown), "{event}");
+            assert_eq!(refusal(&event, &topics()), EventError::Unknown, "{event}");
         }
         let no_json = json!({"Records": [{"EventSource": "aws:sns", "Sns": {"TopicArn": TOPIC, "Message": "hello"}}]});
-        assert!(parse(&no_json, &topics()).unwrap_err().to_string().contains("cannot be understood"));
+        assert!(refusal(&no_json, &topics()).to_string().contains("cannot be understood"));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ const MOST_ENDPOINTS: usize = 1_000;
 /// How long an instance that has left is kept out. AWS may show it for a moment longer, and an answer may have been under way.
 const KEPT_OUT: SignedDuration = SignedDuration::from_mins(10);
 
+/// The clocks of two machines may disagree by so much. What is dated later than that is dated wrongly.
+const CLOCKS_DISAGREE: SignedDuration = SignedDuration::from_mins(1);
+
 /// The last known good list of one data centre, as it is kept in the store. It is never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List {
@@ -23,10 +27,19 @@ pub struct List {
     pub endpoints: Vec<SocketAddr>,
     /// Grows by one with every change; who replaces a list says by this which one it means.
     pub generation: u64,
-    /// When AWS was last asked, or an event last heeded.
+    /// When AWS last answered, or an event last changed the endpoints.
     pub updated_at: Timestamp,
     /// What made it.
     pub source: Source,
+    /// When the question began that AWS's last answer in it was for: the soft expiry. Events do not put it off.
+    #[serde(default)]
+    pub asked_at: Timestamp,
+    /// The generation that AWS's last answer made. Those after it have only heeded events.
+    #[serde(default)]
+    pub asked_generation: u64,
+    /// The autoscaling group that it was made of.
+    #[serde(default)]
+    pub group: String,
     /// Which instance is behind which endpoint, so that an instance leaves without a question to AWS.
     #[serde(default)]
     pub instances: BTreeMap<String, SocketAddr>,
@@ -68,6 +81,15 @@ pub struct Member {
     pub instance: String,
     /// Its private addresses, the preferred one first.
     pub addresses: Vec<IpAddr>,
+}
+
+/// What AWS says of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roll {
+    /// Its servers in service.
+    pub members: Vec<Member>,
+    /// When it was asked for.
+    pub asked_at: Timestamp,
 }
 
 /// A list made of what AWS says.
@@ -117,6 +139,9 @@ impl List {
         if list.endpoints.len() > MOST_ENDPOINTS {
             return Err(format!("it has {} endpoints", list.endpoints.len()));
         }
+        if !list.group.is_empty() && list.group != group.name {
+            return Err(format!("it is of the autoscaling group {:?}, and REGISTRY_GROUPS has {:?}", list.group, group.name));
+        }
         let foreign = |endpoint: &&SocketAddr| endpoint.port() != group.port || !group.admits(endpoint.ip());
         if let Some(foreign) = list.endpoints.iter().chain(list.instances.values()).find(foreign) {
             return Err(format!("it holds {foreign}, which REGISTRY_GROUPS does not allow"));
@@ -151,14 +176,21 @@ impl List {
         u64::try_from(now.duration_since(self.updated_at).as_secs()).unwrap_or(0)
     }
 
+    /// How long ago AWS was asked for what is in it: for ever where that is not known, or dated in the future.
+    pub fn asked_ago(&self, now: Timestamp) -> Duration {
+        let ago = now.duration_since(self.asked_at);
+        if ago < -CLOCKS_DISAGREE { Duration::MAX } else { Duration::try_from(ago).unwrap_or_default() }
+    }
+
     /// The list without an instance, which is kept out for a while even if AWS still shows it.
     pub fn without(&self, instance: &str, now: Timestamp) -> Departure {
         if self.departed.contains_key(instance) && !self.instances.contains_key(instance) {
             return Departure::Known;
         }
-        let mut next = List { generation: self.generation + 1, updated_at: now, source: Source::Lifecycle, ..self.clone() };
+        let mut next = List { generation: self.generation + 1, ..self.clone() };
         next.departed.insert(instance.to_owned(), now);
         if let Some(endpoint) = next.instances.remove(instance) {
+            (next.updated_at, next.source) = (now, Source::Lifecycle);
             // Two instances never have one address, except while AWS has given it away anew.
             if !next.instances.values().any(|other| *other == endpoint) {
                 next.endpoints.retain(|other| *other != endpoint);
@@ -180,16 +212,16 @@ impl List {
 /// An answer of which no list can be made never replaces one.
 pub fn refreshed(
     group: &Group,
-    members: &[Member],
+    roll: &Roll,
     current: Option<&List>,
     floor: u64,
     source: Source,
     now: Timestamp,
 ) -> Result<Refreshed, NoList> {
     let mut departed = current.map(|list| list.departed.clone()).unwrap_or_default();
-    departed.retain(|_, left| now.duration_since(*left) < KEPT_OUT);
+    departed.retain(|_, left| now.duration_since(*left).abs() < KEPT_OUT);
     let (mut instances, mut foreign) = (BTreeMap::new(), Vec::new());
-    for member in members.iter().filter(|member| !departed.contains_key(&member.instance)) {
+    for member in roll.members.iter().filter(|member| !departed.contains_key(&member.instance)) {
         match member.addresses.iter().find(|address| group.admits(**address)) {
             Some(address) => _ = instances.insert(member.instance.clone(), SocketAddr::new(*address, group.port)),
             None => foreign.push(member.clone()),
@@ -205,7 +237,18 @@ pub fn refreshed(
     endpoints.sort_unstable();
     endpoints.dedup();
     let generation = current.map_or(0, |list| list.generation).max(floor) + 1;
-    Ok(Refreshed { list: List { endpoints, generation, updated_at: now, source, instances, departed }, foreign })
+    let list = List {
+        endpoints,
+        generation,
+        updated_at: now,
+        source,
+        asked_at: roll.asked_at,
+        asked_generation: generation,
+        group: group.name.clone(),
+        instances,
+        departed,
+    };
+    Ok(Refreshed { list, foreign })
 }
 
 /// Instances and their addresses, for a message.
@@ -243,8 +286,12 @@ mod tests {
         Member { instance: instance.to_owned(), addresses: addresses.iter().map(|text| text.parse().unwrap()).collect() }
     }
 
+    fn roll(members: &[Member], second: i64) -> Roll {
+        Roll { members: members.to_vec(), asked_at: at(second) }
+    }
+
     fn list_of(members: &[Member]) -> List {
-        refreshed(&group(), members, None, 0, Source::Poll, at(0)).unwrap().list
+        refreshed(&group(), &roll(members, 0), None, 0, Source::Poll, at(0)).unwrap().list
     }
 
     fn two() -> List {
@@ -252,7 +299,7 @@ mod tests {
     }
 
     fn next(members: &[Member], current: &List, second: i64) -> Result<Refreshed, NoList> {
-        refreshed(&group(), members, Some(current), 0, Source::Update, at(second))
+        refreshed(&group(), &roll(members, second), Some(current), 0, Source::Update, at(second))
     }
 
     #[test]
@@ -271,6 +318,7 @@ mod tests {
         let text = br#"{"endpoints":["10.0.0.9:8080","10.0.0.1:8080","10.0.0.9:8080"],"generation":4,"updated_at":"2027-01-15T08:00:00Z","source":"fallback"}"#;
         let list = List::decode(text, &group()).unwrap();
         assert_eq!(list.body(), r#"["10.0.0.1:8080","10.0.0.9:8080"]"#);
+        assert!(list.asked_ago(at(0)) > Duration::from_hours(24), "AWS may never have been asked");
     }
 
     #[test]
@@ -299,6 +347,9 @@ mod tests {
             let error = List::decode(text.as_bytes(), &group()).unwrap_err();
             assert!(error.starts_with(expected), "{text}: {error}");
         }
+        let renamed = Group { name: "logstash-2".to_owned(), ..group() };
+        let error = List::decode(two().encode().as_bytes(), &renamed).unwrap_err();
+        assert_eq!(error, "it is of the autoscaling group \"logstash\", and REGISTRY_GROUPS has \"logstash-2\"");
     }
 
     #[test]
@@ -319,16 +370,17 @@ mod tests {
     fn the_first_allowed_address_of_an_instance_counts_and_foreign_instances_are_named() {
         let members =
             [member("i-a", &["192.0.2.1", "fd12::1"]), member("i-b", &["10.0.0.2", "fd12::2"]), member("i-c", &["192.0.2.3"])];
-        let Refreshed { list, foreign } = refreshed(&group(), &members, None, 0, Source::Poll, at(0)).unwrap();
+        let Refreshed { list, foreign } = refreshed(&group(), &roll(&members, 0), None, 0, Source::Poll, at(0)).unwrap();
         assert_eq!(list.body(), r#"["10.0.0.2:8080","[fd12::1]:8080"]"#);
         assert_eq!(describe(&foreign), "i-c at 192.0.2.3");
-        let error = refreshed(&group(), &members[2..], None, 0, Source::Poll, at(0)).unwrap_err();
+        let error = refreshed(&group(), &roll(&members[2..], 0), None, 0, Source::Poll, at(0)).unwrap_err();
         assert_eq!(error.to_string(), "no instance has an address that REGISTRY_GROUPS allows (i-c at 192.0.2.3)");
     }
 
     #[test]
     fn generations_go_on_from_the_highest_that_is_known() {
-        let after_a_loss = refreshed(&group(), &[member("i-a", &["10.0.0.1"])], None, 41, Source::Fallback, at(0)).unwrap();
+        let answer = roll(&[member("i-a", &["10.0.0.1"])], 0);
+        let after_a_loss = refreshed(&group(), &answer, None, 41, Source::Fallback, at(0)).unwrap();
         assert_eq!(after_a_loss.list.generation, 42);
     }
 
@@ -349,6 +401,7 @@ mod tests {
     fn an_instance_that_is_not_listed_yet_is_kept_out_too() {
         let Departure::Next(list) = two().without("i-new", at(10)) else { panic!("it was not known") };
         assert_eq!(list.body(), two().body());
+        assert_eq!((list.updated_at, list.source), (at(0), Source::Poll), "its endpoints are as old as before");
         let three = [member("i-b", &["10.0.0.2"]), member("i-new", &["10.0.0.3"])];
         assert_eq!(next(&three, &list, 60).unwrap().list.body(), r#"["10.0.0.2:8080"]"#);
     }
@@ -368,5 +421,21 @@ mod tests {
     #[test]
     fn ages_are_never_below_zero() {
         assert_eq!((two().age_s(at(90)), two().age_s(at(-5))), (90, 0));
+    }
+
+    #[test]
+    fn events_do_not_make_what_aws_said_any_newer() {
+        let Departure::Next(list) = two().without("i-a", at(200)) else { panic!("it was in the list") };
+        assert_eq!((list.age_s(at(300)), list.asked_ago(at(300))), (100, Duration::from_secs(300)));
+        assert_eq!((list.asked_generation, list.generation), (1, 2));
+        assert_eq!(next(&[member("i-b", &["10.0.0.2"])], &list, 300).unwrap().list.asked_generation, 3);
+    }
+
+    #[test]
+    fn what_is_dated_in_the_future_counts_as_old_and_keeps_nobody_out_for_long() {
+        assert_eq!((two().asked_ago(at(-50)), two().asked_ago(at(-70))), (Duration::ZERO, Duration::MAX));
+        let Departure::Next(list) = two().without("i-a", at(86_400)) else { panic!("it was in the list") };
+        let both = [member("i-b", &["10.0.0.2"]), member("i-a", &["10.0.0.10"])];
+        assert_eq!(next(&both, &list, 60).unwrap().list.body(), two().body());
     }
 }

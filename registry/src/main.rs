@@ -12,11 +12,12 @@ use axum::Router;
 use clap::{Args, Parser, Subcommand};
 use elb_log_registry::assemble::{Assembled, Surroundings, assemble};
 use elb_log_registry::aws::Aws;
-use elb_log_registry::client::{self, ClientError, Seen};
+use elb_log_registry::client::{self, ClientError, Look, Seen};
 use elb_log_registry::clock::Clock;
 use elb_log_registry::config::{Config, Program};
 use elb_log_registry::function::Function;
 use elb_log_registry::registry::Registry;
+use elb_log_registry::serve::{self, Patience};
 use elb_log_shipper::telemetry::{self, LogFormat};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use secrecy::SecretString;
@@ -144,7 +145,7 @@ async fn serve(registry: Arc<Registry<Aws>>, routes: Router, listen: SocketAddr)
             _ = tokio::signal::ctrl_c() => {}
         }
     };
-    axum::serve(listener, routes).with_graceful_shutdown(stop).await.map_err(|error| error.to_string())?;
+    serve::serve(listener, routes, Patience::default(), stop).await.map_err(|error| error.to_string())?;
     registry.alerts().flush().await;
     Ok(())
 }
@@ -153,7 +154,7 @@ async fn first_lists(registry: &Arc<Registry<Aws>>) {
     let mut polls = tokio::task::JoinSet::new();
     for group in registry.groups().iter() {
         let (registry, group) = (Arc::clone(registry), group.clone());
-        polls.spawn(async move { registry.poll(&group).await });
+        polls.spawn(async move { registry.poll(&group, Duration::ZERO).await });
     }
     polls.join_all().await;
 }
@@ -177,7 +178,7 @@ async fn ask(command: Command) -> Result<(), ClientError> {
     let client = reqwest::Client::builder().no_proxy().build().map_err(|error| ClientError::Unreachable(error.to_string()))?;
     match command {
         Command::Get(Lookup { url }) => {
-            if let Some(Seen { endpoints, about, .. }) = client::get(&client, &url, None).await? {
+            if let Look::New(Seen { endpoints, about, .. }) = client::get(&client, &url, None).await? {
                 say(&about);
                 endpoints.iter().for_each(|endpoint| print(&endpoint.to_string()));
             }
@@ -199,16 +200,20 @@ async fn watch(client: &reqwest::Client, url: &Url, every: Duration) -> Result<(
     let mut known: Option<Seen> = None;
     loop {
         let etag = known.as_ref().and_then(|seen| seen.etag.as_deref());
-        match client::get(client, url, etag).await {
-            Ok(Some(seen)) => {
+        match (client::get(client, url, etag).await, &mut known) {
+            (Ok(Look::New(seen)), _) => {
                 let old = known.as_ref().map(|seen| seen.endpoints.clone()).unwrap_or_default();
                 say(&seen.about);
                 client::changes(&old, &seen.endpoints).iter().for_each(|line| print(line));
                 known = Some(seen);
             }
-            Ok(None) => {}
-            Err(error) if known.is_none() => return Err(error),
-            Err(error) => say(&format!("registry: {error}")),
+            (Ok(Look::Same { warning }), Some(seen)) if warning != seen.warning => {
+                say(&warning.as_ref().map_or("no warning any more".to_owned(), |warning| format!("warning: {warning}")));
+                seen.warning = warning;
+            }
+            (Ok(Look::Same { .. }), _) => {}
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(_)) => say(&format!("registry: {error}")),
         }
         sleep(every.max(Duration::from_millis(100))).await;
     }

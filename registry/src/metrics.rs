@@ -139,7 +139,7 @@ impl Metrics {
         self.0.requests.get_or_create(&RequestLabels { route, status }).inc();
     }
 
-    /// A call to AWS begins.
+    /// A call to AWS has been made.
     pub fn aws_call(&self, operation: &'static str) {
         self.0.aws_calls.get_or_create(&OperationLabels { operation }).inc();
     }

@@ -4,18 +4,20 @@
 //! otherwise AWS is asked, and if AWS fails too, the last good list that this process has seen is better than none.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
 
 use crate::alert::{Alerts, Problem};
 use crate::clock::Clock;
 use crate::fleet::{Fleet, FleetError};
 use crate::flight::{Flights, Need, TooSoon};
 use crate::group::{Group, Groups, Key};
-use crate::list::{Departure, List, Member, NoList, Refreshed, Source, describe, refreshed};
+use crate::list::{Departure, List, NoList, Refreshed, Roll, Source, describe, refreshed};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError, Stored};
 
@@ -27,6 +29,21 @@ const MOST_QUESTIONS: usize = 3;
 
 /// As often a change is tried while others change the same list.
 const MOST_CHANGES: usize = 50;
+
+/// As often the list is asked for again of which AWS does not show a server that it has just announced.
+const MOST_LOOKS: usize = 2;
+
+/// Who looks up a list that this process knows waits no longer for AWS to give a newer one.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Of all that share a store, one asks for a list in this time.
+const TURN: Duration = Duration::from_secs(2);
+
+/// While another has the turn, its answer is looked for this often, before jitter.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
+
+/// After as many looks AWS is asked all the same: whoever has the turn may have failed.
+const MOST_WAITS: usize = 12;
 
 /// After a poll that failed, the next one comes no sooner.
 const AFTER_FAILURE: Duration = Duration::from_secs(30);
@@ -64,6 +81,8 @@ pub struct Registry<F> {
     parts: Parts<F>,
     desks: HashMap<Key, Desk>,
     asking: Semaphore,
+    /// Questions that are under way, whether or not somebody still waits for them.
+    questions: TaskTracker,
 }
 
 /// What a process knows of one list.
@@ -101,8 +120,19 @@ pub enum Warning {
 pub struct Made {
     /// The list.
     pub list: List,
-    /// Why it could not be kept, if it could not.
-    pub not_kept: Option<StoreError>,
+    /// What became of it.
+    pub kept: Kept,
+}
+
+/// What became of a list that has been made anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is in the store.
+    Stored,
+    /// It was in the store already: another process has asked AWS meanwhile.
+    Shared,
+    /// It is in this process's memory only.
+    Not(RefreshError),
 }
 
 /// Why a list was not made anew. The old one stays.
@@ -114,11 +144,14 @@ pub enum RefreshError {
     /// AWS answers, and no list can be made of it.
     #[error("{0}; the old list stays")]
     NoList(#[from] NoList),
-    /// The list could not be kept.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// AWS has failed so often lately that it is left alone for a while.
-    #[error("AWS is not asked again for {} s after its failures", .0.as_secs())]
+    /// The store fails.
+    #[error("{0}")]
+    Store(StoreError),
+    /// The store answers, and did not take the list.
+    #[error("the list was not kept: {0}")]
+    NotKept(StoreError),
+    /// There were so many failures lately that AWS is left alone for a while.
+    #[error("AWS is not asked again for {} s after failures", .0.as_secs())]
     TooSoon(Duration),
     /// Others changed the list all the time.
     #[error("the list changed at every attempt to replace it; try again")]
@@ -132,6 +165,15 @@ pub enum Left {
     Gone,
     /// It is the last one, and no other server is in service: the list stays as it is.
     LastServer,
+}
+
+/// What became of an instance that comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// It is in the list, or has left again.
+    Listed,
+    /// AWS does not show it in service yet, or it has no address that is allowed.
+    NotYet,
 }
 
 /// What the store says of a list.
@@ -150,7 +192,7 @@ impl<F: Fleet> Registry<F> {
             changing: tokio::sync::Mutex::new(()),
         };
         let desks = parts.groups.iter().enumerate().map(|(number, group)| (group.key.clone(), desk(number))).collect();
-        Registry { parts, desks, asking: Semaphore::new(AT_ONCE) }
+        Registry { parts, desks, asking: Semaphore::new(AT_ONCE), questions: TaskTracker::new() }
     }
 
     /// The lists there are.
@@ -182,9 +224,9 @@ impl<F: Fleet> Registry<F> {
     ///
     /// # Errors
     /// There is no list that can be read, AWS fails, and this process has never seen one.
-    pub async fn lookup(&self, group: &Group) -> Result<Answer, RefreshError> {
+    pub async fn lookup(self: &Arc<Self>, group: &Group) -> Result<Answer, RefreshError> {
         match self.known(group).await {
-            Ok((stored, Known::Good(list))) => Ok(self.believe(group, stored, list).await),
+            Ok((stored, Known::Good(list))) => Ok(self.answer(self.believe(group, &stored, list).await)),
             Ok((_, Known::Missing)) => {
                 self.parts.alerts.raise(&group.key, Problem::ListMissing, "the store holds no list");
                 self.fall_back(group, None).await
@@ -208,46 +250,54 @@ impl<F: Fleet> Registry<F> {
     ///
     /// # Errors
     /// The old list stays, and a person is told.
-    pub async fn update(&self, group: &Group, source: Source) -> Result<List, RefreshError> {
+    pub async fn update(self: &Arc<Self>, group: &Group, source: Source) -> Result<List, RefreshError> {
         let made = self.refresh(group, source, Need::News).await?;
-        match made.not_kept {
-            None => Ok(made.list),
-            Some(error) => Err(RefreshError::Store(error)),
+        match made.kept {
+            Kept::Stored | Kept::Shared => Ok(made.list),
+            Kept::Not(error) => Err(error),
         }
     }
 
-    /// Makes a list anew if it is old or not there, and says when to look again.
-    pub async fn poll(&self, group: &Group) -> Duration {
+    /// Makes a list anew if it is not there, or old, or will be within `early`; and says when to look again.
+    ///
+    /// # Errors
+    /// The old list stays, and a person is told.
+    pub async fn poll(self: &Arc<Self>, group: &Group, early: Duration) -> Result<Duration, RefreshError> {
         let left = match self.known(group).await {
-            Ok((_, Known::Good(list))) => {
-                self.remember(group, &list);
-                self.parts.alerts.recover(&group.key, STORE_PROBLEMS);
-                self.time_left(&list)
-            }
+            Ok((stored, Known::Good(list))) => self.time_left(&self.believe(group, &stored, list).await),
             Ok(_) => Duration::ZERO,
             Err(error) => {
                 self.parts.alerts.raise(&group.key, Problem::StoreFailed, &error.to_string());
                 self.last_good(group).as_ref().map(|list| self.time_left(list)).unwrap_or_default()
             }
         };
-        if !left.is_zero() {
-            return left;
+        if left > early {
+            return Ok(left);
         }
-        match self.refresh(group, Source::Poll, Need::Any).await {
-            Ok(Made { list, not_kept: None }) => self.time_left(&list).max(AFTER_FAILURE.min(self.parts.poll)),
-            _ if self.parts.poll.is_zero() => AFTER_FAILURE,
-            _ => self.parts.poll.min(AFTER_FAILURE),
+        match self.refresh(group, Source::Poll, Need::Any).await? {
+            Made { kept: Kept::Not(error), .. } => Err(error),
+            Made { list, .. } => Ok(self.time_left(&list)),
         }
     }
 
     /// Polls one group for ever. The jitter keeps registries that share a store from asking at the same moment: who comes second
     /// finds a new list.
-    pub async fn keep_polling(&self, group: &Group) {
+    pub async fn keep_polling(self: &Arc<Self>, group: &Group) {
         let Some(desk) = self.desks.get(&group.key) else { return };
+        let soonest = if self.parts.poll.is_zero() { AFTER_FAILURE } else { AFTER_FAILURE.min(self.parts.poll) };
         loop {
-            let wait = self.poll(group).await;
+            let wait = self.poll(group, Duration::ZERO).await.unwrap_or_default().max(soonest);
             sleep(wait + desk.flights.jitter(wait / 10)).await;
         }
+    }
+
+    /// Waits until no question is under way and no alert on its way. A function has to before it answers, because it stands still
+    /// afterwards.
+    pub async fn settle(&self) {
+        self.questions.close();
+        self.questions.wait().await;
+        self.questions.reopen();
+        self.parts.alerts.flush().await;
     }
 
     /// Brings the metrics of all lists up to this moment.
@@ -259,16 +309,18 @@ impl<F: Fleet> Registry<F> {
         }
     }
 
-    /// Whether an instance is in the list, as far as is known without asking AWS.
-    pub async fn lists(&self, group: &Group, instance: &str) -> bool {
-        matches!(self.known(group).await, Ok((_, Known::Good(list))) if list.instances.contains_key(instance))
-    }
-
-    /// Takes an instance out of the list and keeps it out for a while. AWS is asked only if nobody else would be left.
+    /// Takes an instance out of the list and keeps it out for a while. AWS is asked only if nobody else would be left, or if it is
+    /// not known who is behind which endpoint.
     ///
     /// # Errors
     /// The list could not be changed; a person is told.
-    pub async fn leave(&self, group: &Group, instance: &str) -> Result<Left, RefreshError> {
+    pub async fn leave(self: &Arc<Self>, group: &Group, instance: &str) -> Result<Left, RefreshError> {
+        if !self.names_instances(group).await {
+            match self.update(group, Source::Lifecycle).await {
+                Err(RefreshError::NoList(_)) => return Ok(self.last_one(group, instance)),
+                other => _ = other?,
+            }
+        }
         let now = self.parts.clock.now();
         let mut is_last = false;
         let change = |list: &List| match list.without(instance, now) {
@@ -286,11 +338,7 @@ impl<F: Fleet> Registry<F> {
         // A successor may be in service already, of which no event has told yet.
         match self.update(group, Source::Lifecycle).await {
             Ok(list) if !list.instances.contains_key(instance) => Ok(Left::Gone),
-            _ => {
-                let what = format!("its last server, {instance}, is leaving");
-                self.parts.alerts.raise(&group.key, Problem::LastServer, &what);
-                Ok(Left::LastServer)
-            }
+            _ => Ok(self.last_one(group, instance)),
         }
     }
 
@@ -298,25 +346,48 @@ impl<F: Fleet> Registry<F> {
     ///
     /// # Errors
     /// The list could not be changed, or as [`Registry::update`].
-    pub async fn come(&self, group: &Group, instance: &str) -> Result<(), RefreshError> {
-        if self.lists(group, instance).await {
-            return Ok(());
+    pub async fn come(self: &Arc<Self>, group: &Group, instance: &str) -> Result<Came, RefreshError> {
+        if matches!(self.known(group).await, Ok((_, Known::Good(list))) if list.instances.contains_key(instance)) {
+            return Ok(Came::Listed);
         }
         self.change(group, |list| list.readmitting(instance)).await?;
-        self.update(group, Source::Lifecycle).await.map(|_| ())
+        for _ in 0..MOST_LOOKS {
+            let list = self.update(group, Source::Lifecycle).await?;
+            if list.instances.contains_key(instance) || list.departed.contains_key(instance) {
+                return Ok(Came::Listed);
+            }
+        }
+        Ok(Came::NotYet)
     }
 
-    /// Answers what the store holds, unless this process knows of something newer.
-    async fn believe(&self, group: &Group, stored: Stored, list: List) -> Answer {
-        self.parts.alerts.recover(&group.key, STORE_PROBLEMS);
-        // The store was away while this list was made, or it has been set back.
-        if let Some(newer) = self.last_good(group).filter(|known| is_newer(known, &list)) {
-            // Should it fail again, the next look-up tries again.
-            let _ = self.parts.store.replace(&group.key, &stored, &newer.encode()).await;
-            return self.answer(newer);
+    fn last_one(&self, group: &Group, instance: &str) -> Left {
+        let what = format!("its last server, {instance}, is leaving");
+        self.parts.alerts.raise(&group.key, Problem::LastServer, &what);
+        Left::LastServer
+    }
+
+    /// Whether an instance can leave without a question to AWS. Where the store fails, it cannot leave anyway.
+    async fn names_instances(&self, group: &Group) -> bool {
+        match self.known(group).await {
+            Ok((_, Known::Good(list))) => !list.instances.is_empty(),
+            Ok(_) => false,
+            Err(_) => true,
         }
-        self.remember(group, &list);
-        self.answer(list)
+    }
+
+    /// What the store holds, unless this process knows of something newer.
+    async fn believe(&self, group: &Group, stored: &Stored, list: List) -> List {
+        self.parts.alerts.recover(&group.key, STORE_PROBLEMS);
+        let Some(newer) = self.last_good(group).filter(|known| is_newer(known, &list)) else {
+            self.remember(group, &list);
+            return list;
+        };
+        // The store was away or took nothing while this list was made, or it has been set back.
+        match self.parts.store.replace(&group.key, stored, &newer.encode()).await {
+            Ok(_) => self.parts.alerts.recover(&group.key, &[Problem::NotKept]),
+            Err(error) => self.parts.alerts.raise(&group.key, Problem::NotKept, &error.to_string()),
+        }
+        newer
     }
 
     fn answer(&self, list: List) -> Answer {
@@ -324,66 +395,109 @@ impl<F: Fleet> Registry<F> {
         Answer { list, warning }
     }
 
-    /// Answers what AWS says, or else the last good list.
-    async fn fall_back(&self, group: &Group, warning: Option<Warning>) -> Result<Answer, RefreshError> {
-        match self.refresh(group, Source::Fallback, Need::Any).await {
-            Ok(made) => Ok(Answer { list: made.list, warning }),
-            Err(error) => match self.last_good(group) {
-                Some(list) => Ok(Answer { list, warning: Some(Warning::RefreshFailed) }),
-                None => Err(error),
-            },
+    /// Answers what AWS says, or else the last good list: at once if AWS fails, and soon if it does not answer.
+    async fn fall_back(self: &Arc<Self>, group: &Group, warning: Option<Warning>) -> Result<Answer, RefreshError> {
+        let refreshed = self.refresh(group, Source::Fallback, Need::Any);
+        let Some(last_good) = self.last_good(group) else {
+            return refreshed.await.map(|made| Answer { list: made.list, warning });
+        };
+        match timeout(LOOKUP_PATIENCE, refreshed).await {
+            Ok(Ok(made)) => Ok(Answer { list: made.list, warning }),
+            _ => Ok(Answer { list: last_good, warning: Some(Warning::RefreshFailed) }),
         }
     }
 
-    async fn refresh(&self, group: &Group, source: Source, need: Need) -> Result<Made, RefreshError> {
+    /// Asks AWS, or shares the answer to somebody else's question. Once it is asked, the question is seen to its end even if nobody
+    /// waits for it any more: otherwise clients that lose their patience would have a slow AWS asked without a pause.
+    async fn refresh(self: &Arc<Self>, group: &Group, source: Source, need: Need) -> Result<Made, RefreshError> {
+        let (registry, group) = (Arc::clone(self), group.clone());
+        let question = self.questions.spawn(async move { registry.ask(&group, source, need).await });
+        // A question ends early only with the program.
+        question.await.unwrap_or(Err(RefreshError::Contended))
+    }
+
+    async fn ask(&self, group: &Group, source: Source, need: Need) -> Result<Made, RefreshError> {
         let Some(desk) = self.desks.get(&group.key) else { return Err(RefreshError::Contended) };
         let question = async || {
-            let made = self.make(group, source).await;
+            let made = self.make(group, source, need).await;
             self.report(group, source, &made);
             made
         };
-        let failed = |made: &Result<Made, RefreshError>| matches!(made, Err(RefreshError::Fleet(_)));
+        // A list that was not kept has to be asked for again as if there were none.
+        let failed =
+            |made: &Result<Made, RefreshError>| matches!(made, Err(RefreshError::Fleet(_)) | Ok(Made { kept: Kept::Not(_), .. }));
         match desk.flights.ask(need, question, failed).await {
             Ok(made) => made,
             Err(TooSoon { wait }) => Err(RefreshError::TooSoon(wait)),
         }
     }
 
-    /// Asks AWS and replaces the list, once. An answer is worth nothing any more if somebody else has made the list anew
-    /// meanwhile: theirs may be the newer one. A lifecycle event meanwhile is heeded by what it has left in the list.
-    async fn make(&self, group: &Group, source: Source) -> Result<Made, RefreshError> {
+    /// Asks AWS and replaces the list, once. An answer is worth nothing any more if somebody else's has replaced the list meanwhile:
+    /// theirs may be the newer one. What events have changed meanwhile is heeded by what they have left in the list.
+    async fn make(&self, group: &Group, source: Source, need: Need) -> Result<Made, RefreshError> {
+        let now = self.parts.clock.now();
+        let since = if need == Need::News { now } else { now - 2 * TURN };
+        if let Some(list) = self.wait_for_turn(group, since).await {
+            return Ok(Made { list, kept: Kept::Shared });
+        }
         let mut known = self.known(group).await;
         for _ in 0..MOST_QUESTIONS {
-            let members = self.members(group).await?;
+            let answered = last_answer(&known);
+            let roll = self.call_the_roll(group).await?;
             for _ in 0..MOST_CHANGES {
-                let next = self.next(group, &members, &known, source)?;
+                let next = self.next(group, &roll, &known, source)?;
                 let stored = match &known {
                     Ok((stored, _)) => stored,
-                    Err(error) => return Ok(self.made(group, next, Some(error.clone()))),
+                    Err(error) => return Ok(self.made(group, next, Kept::Not(RefreshError::Store(error.clone())))),
                 };
                 match self.parts.store.replace(&group.key, stored, &next.encode()).await {
-                    Ok(true) => return Ok(self.made(group, next, None)),
+                    Ok(true) => return Ok(self.made(group, next, Kept::Stored)),
                     Ok(false) => known = self.known(group).await,
-                    Err(error) => return Ok(self.made(group, next, Some(error))),
+                    Err(error) => return Ok(self.made(group, next, Kept::Not(RefreshError::NotKept(error)))),
                 }
-                if !matches!(&known, Ok((_, Known::Good(list))) if list.source == Source::Lifecycle) {
-                    break;
+                match &known {
+                    Ok((_, Known::Good(list))) if list.asked_at > since => {
+                        return Ok(self.made(group, list.clone(), Kept::Shared));
+                    }
+                    known if last_answer(known) != answered => break,
+                    _ => {}
                 }
             }
         }
         Err(RefreshError::Contended)
     }
 
-    async fn members(&self, group: &Group) -> Result<Vec<Member>, FleetError> {
+    /// Waits until nobody else asks, of all that share the store; or for somebody else's answer to a question that began after
+    /// `since`, which is as good as an own one. A hundred invocations of a function at once so become a few questions.
+    async fn wait_for_turn(&self, group: &Group, since: Timestamp) -> Option<List> {
+        let desk = self.desks.get(&group.key)?;
+        for _ in 0..MOST_WAITS {
+            // Without a store nobody can wait for anybody.
+            if !matches!(self.parts.store.take_turn(&group.key, TURN).await, Ok(false)) {
+                return None;
+            }
+            sleep(BETWEEN_LOOKS + desk.flights.jitter(BETWEEN_LOOKS)).await;
+            if let Ok((_, Known::Good(list))) = self.known(group).await
+                && list.asked_at > since
+            {
+                self.remember(group, &list);
+                return Some(list);
+            }
+        }
+        None
+    }
+
+    async fn call_the_roll(&self, group: &Group) -> Result<Roll, FleetError> {
         // The semaphore is never closed; without a permit there would merely be no limit.
         let _permit = self.asking.acquire().await;
-        self.parts.fleet.members(group).await
+        let asked_at = self.parts.clock.now();
+        Ok(Roll { members: self.parts.fleet.members(group).await?, asked_at })
     }
 
     fn next(
         &self,
         group: &Group,
-        members: &[Member],
+        roll: &Roll,
         known: &Result<(Stored, Known), StoreError>,
         source: Source,
     ) -> Result<List, RefreshError> {
@@ -393,7 +507,7 @@ impl<F: Fleet> Registry<F> {
             Ok((_, Known::Good(list))) => Some(list),
             _ => last_good.as_ref(),
         };
-        let Refreshed { list, foreign } = refreshed(group, members, current, floor, source, self.parts.clock.now())?;
+        let Refreshed { list, foreign } = refreshed(group, roll, current, floor, source, self.parts.clock.now())?;
         if foreign.is_empty() {
             self.parts.alerts.recover(&group.key, &[Problem::ForeignAddress]);
         } else {
@@ -403,42 +517,52 @@ impl<F: Fleet> Registry<F> {
         Ok(list)
     }
 
-    fn made(&self, group: &Group, list: List, not_kept: Option<StoreError>) -> Made {
+    fn made(&self, group: &Group, list: List, kept: Kept) -> Made {
         self.remember(group, &list);
-        Made { list, not_kept }
+        Made { list, kept }
     }
 
     /// Tells of what became of an attempt to make a list anew.
     fn report(&self, group: &Group, source: Source, made: &Result<Made, RefreshError>) {
         let Key { region, dcid } = &group.key;
         let alerts = &self.parts.alerts;
-        let result = match made {
-            Ok(Made { list, not_kept: None }) => {
-                alerts.recover(&group.key, &[Problem::AwsFailed, Problem::AnswerRefused, Problem::LastServer]);
+        if let Ok(Made { kept, .. }) = made {
+            alerts.recover(&group.key, &[Problem::AwsFailed, Problem::AnswerRefused, Problem::LastServer]);
+            if !matches!(kept, Kept::Not(_)) {
                 alerts.recover(&group.key, STORE_PROBLEMS);
+            }
+        }
+        let result = match made {
+            Ok(Made { list, kept: Kept::Stored }) => {
+                alerts.recover(&group.key, &[Problem::NotKept]);
                 let (endpoints, generation) = (list.endpoints.len(), list.generation);
                 tracing::info!(region, dcid, source = source.name(), endpoints, generation, "list updated");
                 "updated"
             }
-            Ok(Made { not_kept: Some(error), .. }) => {
-                alerts.recover(&group.key, &[Problem::AwsFailed, Problem::AnswerRefused]);
-                alerts.raise(&group.key, Problem::StoreFailed, &error.to_string());
+            Ok(Made { kept: Kept::Shared, .. }) => "shared",
+            Ok(Made { kept: Kept::Not(error), .. }) => {
+                self.raise(group, error);
                 "not_kept"
             }
-            Err(error @ RefreshError::NoList(_)) => {
-                alerts.raise(&group.key, Problem::AnswerRefused, &error.to_string());
-                "refused"
-            }
-            Err(error @ RefreshError::Fleet(_)) => {
-                alerts.raise(&group.key, Problem::AwsFailed, &error.to_string());
-                "failed"
-            }
             Err(error) => {
-                alerts.raise(&group.key, Problem::StoreFailed, &error.to_string());
-                "failed"
+                self.raise(group, error);
+                if matches!(error, RefreshError::NoList(_)) { "refused" } else { "failed" }
             }
         };
         self.parts.metrics.refresh(source.name(), result);
+    }
+
+    /// Tells people why a list was not made anew, or not changed.
+    fn raise(&self, group: &Group, error: &RefreshError) {
+        let problem = match error {
+            RefreshError::Fleet(_) => Problem::AwsFailed,
+            RefreshError::NoList(_) => Problem::AnswerRefused,
+            RefreshError::Store(_) => Problem::StoreFailed,
+            RefreshError::NotKept(_) | RefreshError::Contended => Problem::NotKept,
+            // What it is told after has been told.
+            RefreshError::TooSoon(_) => return,
+        };
+        self.parts.alerts.raise(&group.key, problem, &error.to_string());
     }
 
     /// Changes the list that is kept; `change` gives the next one, or none where nothing is to change. Without a list there is
@@ -448,19 +572,18 @@ impl<F: Fleet> Registry<F> {
         let _turn = desk.changing.lock().await;
         let changed = async {
             for _ in 0..MOST_CHANGES {
-                let (stored, known) = self.known(group).await?;
+                let (stored, known) = self.known(group).await.map_err(RefreshError::Store)?;
                 let Known::Good(list) = known else { return Ok(()) };
                 let Some(next) = change(&list) else { return Ok(()) };
-                if self.parts.store.replace(&group.key, &stored, &next.encode()).await? {
+                let replaced = self.parts.store.replace(&group.key, &stored, &next.encode()).await;
+                if replaced.map_err(RefreshError::NotKept)? {
                     self.remember(group, &next);
                     return Ok(());
                 }
             }
             Err(RefreshError::Contended)
         };
-        changed.await.inspect_err(|error: &RefreshError| {
-            self.parts.alerts.raise(&group.key, Problem::StoreFailed, &error.to_string());
-        })
+        changed.await.inspect_err(|error: &RefreshError| self.raise(group, error))
     }
 
     async fn known(&self, group: &Group) -> Result<(Stored, Known), StoreError> {
@@ -494,17 +617,24 @@ impl<F: Fleet> Registry<F> {
         if self.parts.poll.is_zero() {
             return NEVER;
         }
-        self.parts.poll.saturating_sub(Duration::from_secs(list.age_s(self.parts.clock.now())))
+        self.parts.poll.saturating_sub(list.asked_ago(self.parts.clock.now()))
     }
 
     /// Whether a list should have been made anew `times` times by now.
     fn is_old(&self, list: &List, times: u32) -> bool {
-        let age = Duration::from_secs(list.age_s(self.parts.clock.now()));
-        !self.parts.poll.is_zero() && age > self.parts.poll * times
+        !self.parts.poll.is_zero() && list.asked_ago(self.parts.clock.now()) > self.parts.poll * times
+    }
+}
+
+/// Which answer of AWS a list is made of.
+fn last_answer(known: &Result<(Stored, Known), StoreError>) -> Option<u64> {
+    match known {
+        Ok((_, Known::Good(list))) => Some(list.asked_generation),
+        _ => None,
     }
 }
 
 /// A store that was emptied begins at generation 1 again, so the generation alone does not say which list is newer.
 fn is_newer(list: &List, other: &List) -> bool {
-    list.generation > other.generation && list.updated_at > other.updated_at
+    list.generation > other.generation && list.updated_at >= other.updated_at
 }

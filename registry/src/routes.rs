@@ -18,14 +18,21 @@ use subtle::ConstantTimeEq as _;
 
 use crate::fleet::Fleet;
 use crate::group::Group;
-use crate::list::Source;
-use crate::registry::{Answer, RefreshError, Registry, Warning};
+use crate::lifecycle::is_instance_id;
+use crate::list::{List, Source};
+use crate::registry::{Answer, Came, Left, RefreshError, Registry, Warning};
 
 /// The header that says what made a list.
 pub const SOURCE_HEADER: &str = "registry-source";
 
 /// The header with a list's generation.
 pub const GENERATION_HEADER: &str = "registry-generation";
+
+/// The parameter of an update that names an instance which leaves; it does so without a question to AWS.
+pub const LEAVES: &str = "leaves";
+
+/// The parameter of an update that names an instance which comes, so that it is no longer kept out.
+pub const COMES: &str = "comes";
 
 /// Longest query that is read, in bytes. The longest proper one has some 400.
 const LONGEST_QUERY: usize = 1_024;
@@ -90,11 +97,16 @@ pub fn router<F: Fleet>(registry: Arc<Registry<F>>, updaters: Updaters) -> Route
         .with_state(Arc::new(Service { registry, updaters }))
 }
 
+/// No route at all: whatever is asked for, there is not.
+pub fn closed<F: Fleet>(registry: Arc<Registry<F>>) -> Router {
+    Router::new().fallback(unknown::<F>).with_state(Arc::new(Service { registry, updaters: Updaters::Iam }))
+}
+
 async fn lookup<F: Fleet>(State(service): State<Arc<Service<F>>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
     let mut asked = Asked::new("lookup");
     let registry = &service.registry;
-    let found = query.as_deref().and_then(|query| parameters(query, ["region", "dcid"]));
-    let Some(group) = found.and_then(|[region, dcid]| registry.groups().select(&region, &dcid)) else {
+    let found = query.as_deref().and_then(|query| parameters(query, ["region", "dcid"], []));
+    let Some(group) = found.and_then(|([region, dcid], [])| registry.groups().select(&region, &dcid)) else {
         return asked.end(registry, refused());
     };
     asked.group = Some(group);
@@ -113,22 +125,60 @@ async fn update<F: Fleet>(
 ) -> Response {
     let mut asked = Asked::new("update");
     let registry = &service.registry;
-    let found = query.as_deref().and_then(|query| parameters(query, ["region", "dcid", "as_name"]));
+    let found = query.as_deref().and_then(|query| parameters(query, ["region", "dcid", "as_name"], [LEAVES, COMES]));
     let found = found.filter(|_| service.updaters.include(&headers, &extensions));
-    let group =
-        found.and_then(|[region, dcid, name]| registry.groups().select(&region, &dcid).filter(|group| group.name == name));
-    let Some(group) = group else {
+    let asked_for = found.and_then(|([region, dcid, name], changes)| {
+        let group = registry.groups().select(&region, &dcid).filter(|group| group.name == name)?;
+        Some((group, Change::of(changes)?))
+    });
+    let Some((group, change)) = asked_for else {
         return asked.end(registry, refused());
     };
     asked.group = Some(group);
-    let response = match registry.update(group, Source::Update).await {
-        Ok(list) => {
-            let body = serde_json::json!({"status": "updated", "endpoints": list.endpoints, "generation": list.generation});
+    let response = match change.make(registry, group).await {
+        Ok((status, list)) => {
+            let body = serde_json::json!({"status": status, "endpoints": list.endpoints, "generation": list.generation});
             json(StatusCode::OK, &body)
         }
         Err(error) => failure(StatusCode::BAD_GATEWAY, &error),
     };
     asked.end(registry, response)
+}
+
+/// What an update is to change.
+enum Change {
+    /// Whatever AWS says.
+    All,
+    Leaves(String),
+    Comes(String),
+}
+
+impl Change {
+    /// None if it names no instance, or two.
+    fn of([leaves, comes]: [Option<String>; 2]) -> Option<Change> {
+        match (leaves, comes) {
+            (None, None) => Some(Change::All),
+            (Some(instance), None) if is_instance_id(&instance) => Some(Change::Leaves(instance)),
+            (None, Some(instance)) if is_instance_id(&instance) => Some(Change::Comes(instance)),
+            _ => None,
+        }
+    }
+
+    /// What became of it, and the list as it is now.
+    async fn make<F: Fleet>(&self, registry: &Arc<Registry<F>>, group: &Group) -> Result<(&'static str, List), RefreshError> {
+        let status = match self {
+            Change::All => return registry.update(group, Source::Update).await.map(|list| ("updated", list)),
+            Change::Leaves(instance) => match registry.leave(group, instance).await? {
+                Left::Gone => "updated",
+                Left::LastServer => "last_server",
+            },
+            Change::Comes(instance) => match registry.come(group, instance).await? {
+                Came::Listed => "updated",
+                Came::NotYet => "not_in_service",
+            },
+        };
+        registry.lookup(group).await.map(|answer| (status, answer.list))
+    }
 }
 
 async fn health<F: Fleet>(State(service): State<Arc<Service<F>>>) -> Response {
@@ -182,19 +232,26 @@ fn warning_text(warning: Warning) -> &'static str {
     }
 }
 
-/// The parameters of these names, each given once and no others; none otherwise.
-fn parameters<const N: usize>(query: &str, names: [&str; N]) -> Option<[String; N]> {
+/// The parameters of these names, each of the needed ones given once, the others at most once, and none besides; none otherwise.
+fn parameters<const N: usize, const M: usize>(
+    query: &str,
+    needed: [&str; N],
+    others: [&str; M],
+) -> Option<([String; N], [Option<String>; M])> {
     if query.len() > LONGEST_QUERY {
         return None;
     }
-    let mut values: [Option<String>; N] = std::array::from_fn(|_| None);
+    let (mut values, mut more) = ([const { None }; N], [const { None }; M]);
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        let index = names.iter().position(|known| *known == name)?;
-        if values[index].replace(value.into_owned()).is_some() {
+        let slot = match needed.iter().position(|known| *known == name) {
+            Some(index) => &mut values[index],
+            None => &mut more[others.iter().position(|known| *known == name)?],
+        };
+        if slot.replace(value.into_owned()).is_some() {
             return None;
         }
     }
-    values.iter().all(Option::is_some).then(|| values.map(Option::unwrap_or_default))
+    values.iter().all(Option::is_some).then(|| (values.map(Option::unwrap_or_default), more))
 }
 
 fn refused() -> Response {
@@ -241,13 +298,28 @@ mod tests {
 
     #[test]
     fn parameters_are_given_once_and_no_others_are() {
-        let read = |query: &str| parameters(query, ["region", "dcid"]);
+        let read = |query: &str| parameters(query, ["region", "dcid"], []).map(|(needed, [])| needed);
         assert_eq!(read("dcid=eu1&region=eu-west-1"), Some(["eu-west-1".to_owned(), "eu1".to_owned()]));
         assert_eq!(read("dcid=e%75%31&region=eu-west-1"), Some(["eu-west-1".to_owned(), "eu1".to_owned()]));
         for query in ["", "dcid=eu1", "dcid=eu1&dcid=eu1&region=a", "dcid=a&region=b&x=c", "DCID=a&region=b"] {
             assert_eq!(read(query), None, "{query}");
         }
         assert_eq!(read(&format!("region=a&dcid={}", "a".repeat(LONGEST_QUERY))), None);
+        let with = |query: &str| parameters(query, ["region"], ["leaves", "comes"]).map(|(_, others)| others);
+        assert_eq!(with("region=a"), Some([None, None]));
+        assert_eq!(with("comes=i-1&region=a"), Some([None, Some("i-1".to_owned())]));
+        assert_eq!((with("comes=i-1"), with("region=a&leaves=i-1&leaves=i-1")), (None, None));
+    }
+
+    #[test]
+    fn an_update_is_about_one_instance_or_about_all() {
+        let id = || Some("i-0123456789abcdef0".to_owned());
+        assert!(matches!(Change::of([None, None]), Some(Change::All)));
+        assert!(matches!(Change::of([id(), None]), Some(Change::Leaves(_))));
+        assert!(matches!(Change::of([None, id()]), Some(Change::Comes(_))));
+        for changes in [[id(), id()], [Some(String::new()), None], [None, Some("i-0123/../".to_owned())]] {
+            assert!(Change::of(changes.clone()).is_none(), "{changes:?}");
+        }
     }
 
     #[test]

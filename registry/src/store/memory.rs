@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{LONGEST_VALUE, Stored};
 use crate::group::Key;
@@ -10,6 +13,7 @@ use crate::group::Key;
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     values: Arc<Mutex<HashMap<Key, Vec<u8>>>>,
+    turns: Arc<Mutex<HashMap<Key, Instant>>>,
 }
 
 impl MemoryStore {
@@ -26,6 +30,16 @@ impl MemoryStore {
             values.insert(key.clone(), value.as_bytes().to_vec());
         }
         is_expected
+    }
+
+    /// See [`super::Store::take_turn`].
+    pub fn take_turn(&self, key: &Key, turn: Duration) -> bool {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_free = turns.get(key).is_none_or(|ends| *ends <= Instant::now());
+        if is_free {
+            turns.insert(key.clone(), Instant::now() + turn);
+        }
+        is_free
     }
 
     /// Nothing that holds the lock can panic half-way through a change.
@@ -58,5 +72,15 @@ mod tests {
         assert_eq!(store.read(&key), Stored::Value(b"two".to_vec()));
         let other = Key { dcid: "eu2".to_owned(), ..key };
         assert_eq!(store.read(&other), Stored::Absent);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_at_a_time_has_the_turn_of_a_list() {
+        let (store, turn) = (MemoryStore::default(), Duration::from_secs(2));
+        let key = |dcid: &str| Key { region: "eu-west-1".to_owned(), dcid: dcid.to_owned() };
+        assert!(store.take_turn(&key("eu1"), turn) && store.take_turn(&key("eu2"), turn));
+        assert!(!store.clone().take_turn(&key("eu1"), turn));
+        tokio::time::advance(turn).await;
+        assert!(store.take_turn(&key("eu1"), turn));
     }
 }

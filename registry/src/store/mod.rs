@@ -4,7 +4,9 @@ mod memory;
 mod redis;
 
 pub use self::memory::MemoryStore;
-pub use self::redis::{RedisStore, STORE_PATIENCE};
+pub use self::redis::{RedisAddress, RedisStore, STORE_PATIENCE};
+use std::time::Duration;
+
 use crate::group::Key;
 
 /// Longest value that is read, in bytes. A list of a thousand servers has an eighth of it.
@@ -37,8 +39,8 @@ pub struct StoreError {
 pub enum Store {
     /// The memory of this process.
     Memory(MemoryStore),
-    /// A Redis server, which many processes share.
-    Redis(RedisStore),
+    /// A Redis, which many processes share.
+    Redis(Box<RedisStore>),
 }
 
 impl Store {
@@ -61,6 +63,17 @@ impl Store {
         match self {
             Store::Memory(store) => Ok(store.replace(key, expected, value)),
             Store::Redis(store) => store.replace(key, expected, value).await,
+        }
+    }
+
+    /// Takes the turn to ask AWS for a list, and says whether it was free. It is given back by itself after `turn`.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub async fn take_turn(&self, key: &Key, turn: Duration) -> Result<bool, StoreError> {
+        match self {
+            Store::Memory(store) => Ok(store.take_turn(key, turn)),
+            Store::Redis(store) => store.take_turn(key, turn).await,
         }
     }
 }

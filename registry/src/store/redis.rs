@@ -1,10 +1,12 @@
-//! Lists in Redis.
+//! Lists in Redis: on one server, or in a cluster.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, FromRedisValue};
+use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::cluster_async::ClusterConnection;
+use redis::{Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo as _, RedisResult};
 use tokio::time::{Instant, timeout};
 
 use super::{LONGEST_VALUE, StoreError, Stored};
@@ -37,9 +39,39 @@ if kind ~= ARGV[2] or value ~= ARGV[3] then return 0 end
 redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5])
 return 1";
 
-/// A Redis server, reached by one connection that is opened when it is first needed, and again whenever it is lost.
+/// As often a command follows a list that is moving from one node of a cluster to another; all within the store's patience.
+const REDIRECTIONS: u32 = 3;
+
+/// Between two of them, in milliseconds.
+const BETWEEN_REDIRECTIONS_MS: u64 = 20;
+
+/// Where a Redis is, and who asks; nothing is connected yet.
+#[derive(Clone, Debug)]
+pub enum RedisAddress {
+    /// One server, or the primary of a replication group.
+    Server(ConnectionInfo),
+    /// A cluster, of which this node tells the others. ElastiCache Serverless is always one.
+    Cluster(ConnectionInfo),
+}
+
+impl RedisAddress {
+    /// Reads `redis://`, `rediss://` (TLS), `redis+unix://`, and for clusters `redis+cluster://` or `rediss+cluster://`. None if it
+    /// is none of them.
+    pub fn parse(url: &str) -> Option<Self> {
+        let (scheme, rest) = url.split_once("://")?;
+        let (scheme, kind): (_, fn(ConnectionInfo) -> Self) = match scheme {
+            "redis" | "rediss" | "redis+unix" => (scheme, RedisAddress::Server),
+            "redis+cluster" => ("redis", RedisAddress::Cluster),
+            "rediss+cluster" => ("rediss", RedisAddress::Cluster),
+            _ => return None,
+        };
+        format!("{scheme}://{rest}").into_connection_info().ok().map(kind)
+    }
+}
+
+/// A Redis, reached by connections that are opened when they are first needed, and again whenever they are lost.
 pub struct RedisStore {
-    connection: ConnectionManager,
+    connection: Connection,
     address: String,
     patience: Duration,
     /// The last failure, and until when it is what everybody is told.
@@ -52,21 +84,27 @@ impl std::fmt::Debug for RedisStore {
     }
 }
 
+enum Connection {
+    Server(ConnectionManager),
+    Cluster(Box<Cluster>),
+}
+
+struct Cluster {
+    client: ClusterClient,
+    open: tokio::sync::Mutex<Option<ClusterConnection>>,
+}
+
 impl RedisStore {
-    /// A store that connects later, and is given up after `patience`. `client` holds the credentials.
+    /// A store that connects later, and is given up after `patience`.
     ///
     /// # Errors
-    /// The system's certificates cannot be used.
-    pub fn new(client: Client, patience: Duration) -> Result<RedisStore, StoreError> {
-        let address = client.get_connection_info().addr().to_string();
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(patience))
-            .set_response_timeout(Some(patience))
-            // What cannot be had now is answered from elsewhere, and asked for again by the next request.
-            .set_number_of_retries(0);
-        match ConnectionManager::new_lazy_with_config(client, config) {
-            Ok(connection) => Ok(RedisStore { connection, address, patience, failed: Mutex::new(None) }),
-            Err(error) => Err(StoreError { store: address, problem: format!("cannot be used ({error})") }),
+    /// The system's certificates cannot be used, or a cluster cannot be reached by such an address.
+    pub fn new(address: RedisAddress, patience: Duration) -> Result<RedisStore, StoreError> {
+        let (RedisAddress::Server(info) | RedisAddress::Cluster(info)) = &address;
+        let name = info.addr().to_string();
+        match Connection::new(address, patience) {
+            Ok(connection) => Ok(RedisStore { connection, address: name, patience, failed: Mutex::new(None) }),
+            Err(error) => Err(StoreError { store: name, problem: format!("cannot be used ({error})") }),
         }
     }
 
@@ -103,22 +141,37 @@ impl RedisStore {
         Ok(replaced == 1)
     }
 
+    /// See [`super::Store::take_turn`].
+    pub async fn take_turn(&self, key: &Key, turn: Duration) -> Result<bool, StoreError> {
+        let mut command = redis::cmd("SET");
+        command.arg(format!("{}:turn", name(key))).arg("taken").arg("NX").arg("PX").arg(turn.as_millis() as u64);
+        let taken: Option<String> = self.ask(&command).await?;
+        Ok(taken.is_some())
+    }
+
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
         if let Some((until, error)) = self.failed().as_ref()
             && Instant::now() < *until
         {
             return Err(error.clone());
         }
-        let mut connection = self.connection.clone();
-        let problem = match timeout(self.patience, command.query_async(&mut connection)).await {
+        let problem = match timeout(self.patience, self.connection.query(command)).await {
             Ok(Ok(answer)) => {
                 *self.failed() = None;
                 return Ok(answer);
+            }
+            // It is there, and refuses this: a full disk, a replica, an access list. What it does not refuse it may still do.
+            Ok(Err(error)) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
+                return Err(StoreError {
+                    store: self.address.clone(),
+                    problem: format!("refuses ({error}); see REGISTRY_STORE"),
+                });
             }
             Ok(Err(error)) => format!("failed ({error}); see REGISTRY_STORE"),
             Err(_) => format!("did not answer within {:?}; see REGISTRY_STORE", self.patience),
         };
         let error = StoreError { store: self.address.clone(), problem };
+        self.connection.forget();
         *self.failed() = Some((Instant::now() + PAUSE, error.clone()));
         Err(error)
     }
@@ -126,6 +179,59 @@ impl RedisStore {
     /// Nothing that holds the lock can panic.
     fn failed(&self) -> MutexGuard<'_, Option<(Instant, StoreError)>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    fn new(address: RedisAddress, patience: Duration) -> RedisResult<Self> {
+        match address {
+            RedisAddress::Server(info) => {
+                let config = ConnectionManagerConfig::new()
+                    .set_connection_timeout(Some(patience))
+                    .set_response_timeout(Some(patience))
+                    // What cannot be had now is answered from elsewhere, and asked for again by the next request.
+                    .set_number_of_retries(0);
+                ConnectionManager::new_lazy_with_config(Client::open(info)?, config).map(Connection::Server)
+            }
+            RedisAddress::Cluster(info) => {
+                let client = ClusterClientBuilder::new([info])
+                    .connection_timeout(patience)
+                    .response_timeout(patience)
+                    .retries(REDIRECTIONS)
+                    .min_retry_wait(BETWEEN_REDIRECTIONS_MS)
+                    .max_retry_wait(BETWEEN_REDIRECTIONS_MS)
+                    .build()?;
+                Ok(Connection::Cluster(Box::new(Cluster { client, open: tokio::sync::Mutex::new(None) })))
+            }
+        }
+    }
+
+    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        match self {
+            Connection::Server(server) => command.query_async(&mut server.clone()).await,
+            Connection::Cluster(cluster) => command.query_async(&mut cluster.connection().await?).await,
+        }
+    }
+
+    /// After a failure a cluster is looked for anew: none of its nodes need be where it was. A server's connection does so itself.
+    fn forget(&self) {
+        // Whoever holds the lock is looking for it already.
+        if let Connection::Cluster(cluster) = self
+            && let Ok(mut open) = cluster.open.try_lock()
+        {
+            *open = None;
+        }
+    }
+}
+
+impl Cluster {
+    /// The connection that is open, or a new one: one of all who wait opens it.
+    async fn connection(&self) -> RedisResult<ClusterConnection> {
+        let mut open = self.open.lock().await;
+        match open.as_ref() {
+            Some(cluster) => Ok(cluster.clone()),
+            None => Ok(open.insert(self.client.get_async_connection().await?).clone()),
+        }
     }
 }
 

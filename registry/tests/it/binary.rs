@@ -4,6 +4,7 @@ use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -89,6 +90,20 @@ async fn redis_is_reached_by_tls_as_a_user_of_its_access_list() {
     assert!(server.log().contains("store_failed") && !server.log().contains("secret"), "{}", server.log());
 }
 
+/// As ElastiCache Serverless is reached.
+#[tokio::test]
+async fn a_cluster_is_reached_by_tls_as_a_user_of_its_access_list() {
+    let (moto, redis) = (Moto::start().await, TlsRedis::start_cluster().await);
+    moto.make_group(2).await;
+    let authority = redis.authority.to_str().expect("UTF-8");
+    let server = Server::start(&moto.url, &[("REGISTRY_STORE", &redis.url), ("SSL_CERT_FILE", authority)]).await;
+    let shown = run(&["get", "--url", &server.lookup()], &[]).await;
+    assert!(shown.status.success() && !text(&shown.stderr).contains("warning"), "{}{}", text(&shown.stderr), server.log());
+    assert!(!server.log().contains("store_failed") && !server.log().contains("secret"), "{}", server.log());
+    let kept = redis.command(&["get", "elb-registry:{eu-west-1:eu1}"]).await;
+    assert!(kept.starts_with("{\"endpoints\":["), "{kept}");
+}
+
 #[tokio::test]
 async fn a_watch_tells_every_change() {
     let lists = [json!(["10.0.0.1:8080", "10.0.0.2:8080"]), json!(["10.0.0.2:8080", "10.0.0.3:8080"])];
@@ -97,6 +112,24 @@ async fn a_watch_tells_every_change() {
     let mut watch = program(&["watch", "--url", &url, "--every", "100ms"], &[]).stderr(Stdio::null()).spawn().expect("a watch");
     let mut lines = BufReader::new(watch.stdout.take().expect("piped")).lines();
     for expected in ["+ 10.0.0.1:8080", "+ 10.0.0.2:8080", "- 10.0.0.1:8080", "+ 10.0.0.3:8080"] {
+        assert_eq!(lines.next_line().await.expect("a line").as_deref(), Some(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_watch_tells_when_a_list_that_stays_the_same_may_be_old() {
+    let registry = Scripted::start(move |number, _| match number {
+        0 => Response::builder().header("etag", "\"a\"").body(Body::from("[\"10.0.0.1:8080\"]")).expect("an answer"),
+        1 | 2 => {
+            Response::builder().status(304).header("warning", "110 registry \"old\"").body(Body::empty()).expect("an answer")
+        }
+        _ => Response::builder().status(304).body(Body::empty()).expect("an answer"),
+    })
+    .await;
+    let url = format!("{}/logstash-ip?dcid=eu1&region=eu-west-1", registry.url);
+    let mut watch = program(&["watch", "--url", &url, "--every", "100ms"], &[]).stdout(Stdio::null()).spawn().expect("a watch");
+    let mut lines = BufReader::new(watch.stderr.take().expect("piped")).lines();
+    for expected in ["", "warning: 110 registry \"old\"", "no warning any more"] {
         assert_eq!(lines.next_line().await.expect("a line").as_deref(), Some(expected));
     }
 }

@@ -7,12 +7,14 @@ use elb_log_registry::fleet::FleetError;
 use elb_log_registry::function::{Function, FunctionError, Keeper, UpdateRoute};
 use elb_log_registry::registry::Registry;
 use elb_log_registry::routes::{Updaters, router};
+use elb_log_registry::store::{MemoryStore, Store};
 use lambda_runtime::Context;
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use tokio::task::{JoinSet, LocalSet};
 
 use crate::support::peers::{Scripted, answer, sample, serve};
-use crate::support::{Double, alerts, body, group, instance, registry};
+use crate::support::{Double, alerts, body, group, instance, registry, registry_with};
 
 const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:logstash-lifecycle";
 const TOKEN: &str = "0123456789abcdef";
@@ -30,12 +32,12 @@ async fn invoke(function: &Function<Double>, event: Value) -> Result<Value, Func
 async fn started() -> (Double, Arc<Registry<Double>>, Function<Double>) {
     let double = Double::with(&[1, 2, 3]);
     let registry = registry(&double);
-    registry.poll(&group()).await;
+    registry.poll(&group(), Duration::ZERO).await.unwrap();
     let function = function_of(&registry, Keeper::Function);
     (double, registry, function)
 }
 
-async fn listed(registry: &Registry<Double>) -> String {
+async fn listed(registry: &Arc<Registry<Double>>) -> String {
     registry.lookup(&group()).await.expect("a list").list.body()
 }
 
@@ -130,10 +132,59 @@ async fn a_schedule_makes_lists_anew_that_have_become_old() {
     let schedule = json!({"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}});
     invoke(&function, schedule.clone()).await.unwrap();
     assert_eq!(double.asked(), 1);
-    double.start(4);
+    // Every tick comes when the list is a moment younger than five minutes: AWS's answer took that moment.
+    for tick in 2..=6 {
+        double.start(2 + tick);
+        tokio::time::advance(Duration::from_millis(299_800)).await;
+        invoke(&function, schedule.clone()).await.unwrap();
+        assert_eq!(
+            (listed(&registry).await, double.asked()),
+            (body(&[&[1, 2, 3], &(4..=2 + tick).collect::<Vec<_>>()[..]].concat()), usize::from(tick))
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_that_could_make_nothing_anew_is_a_failure() {
+    let (double, registry, function) = started().await;
+    double.throttle();
     tokio::time::advance(Duration::from_mins(5)).await;
-    invoke(&function, schedule).await.unwrap();
-    assert_eq!((listed(&registry).await, double.asked()), (body(&[1, 2, 3, 4]), 2));
+    let schedule = json!({"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}});
+    let error = invoke(&function, schedule).await.unwrap_err().to_string();
+    assert!(error.contains("RequestLimitExceeded"), "{error}");
+    assert_eq!((listed(&registry).await, alerts(&registry, "aws_failed", "raised")), (body(&[1, 2, 3]), 1));
+}
+
+/// Thirty instances come or go, each told of by SNS and EventBridge many times, and each event to an invocation of its own.
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_events_in_as_many_invocations_asks_aws_a_handful_of_times() {
+    let (double, store) = (Double::with(&(1..=30).collect::<Vec<u8>>()), MemoryStore::default());
+    let process = || registry_with(&double, Store::Memory(store.clone()), Vec::new());
+    process().poll(&group(), Duration::ZERO).await.unwrap();
+    (1..=15).for_each(|number| double.end(number));
+    (31..=45).for_each(|number| double.start(number));
+    let (here, mut invocations) = (LocalSet::new(), JoinSet::new());
+    for event in 0..500_u64 {
+        let function = function_of(&process(), Keeper::Function);
+        let number = u8::try_from(event % 30 + 1).unwrap();
+        let (name, number) = match (number, event % 2) {
+            (1..=15, 0) => ("asg-sns-terminate.json", number),
+            (1..=15, _) => ("asg-eventbridge-terminated.json", number),
+            _ => ("asg-eventbridge-launched.json", number + 15),
+        };
+        let text = sample(name).to_string().replace(&instance(2), &instance(number));
+        let invocation = async move {
+            tokio::time::sleep(Duration::from_millis(event * 10)).await;
+            invoke(&function, serde_json::from_str(&text).unwrap()).await.map(|_| ())
+        };
+        invocations.spawn_local_on(invocation, &here);
+    }
+    for result in here.run_until(invocations.join_all()).await {
+        result.unwrap();
+    }
+    assert_eq!(listed(&process()).await, body(&(16..=45).collect::<Vec<u8>>()));
+    println!("500 invocations: AWS asked {} times", double.asked() - 1);
+    assert!(double.asked() - 1 <= 4, "AWS was asked {} times", double.asked() - 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,20 +212,52 @@ async fn without_a_token_iam_has_to_stand_in_front_of_an_update() {
 }
 
 /// The other mode: the registry runs as a server, and the function calls its update route.
-#[tokio::test]
-async fn a_function_without_lists_has_the_server_ask_aws() {
-    let double = Double::with(&[1, 2, 3]);
+struct Served {
+    double: Double,
+    server: Arc<Registry<Double>>,
+    own: Arc<Registry<Double>>,
+    function: Function<Double>,
+}
+
+async fn served(numbers: &[u8]) -> Served {
+    let double = Double::with(numbers);
     let server = registry(&double);
-    server.poll(&group()).await;
+    server.poll(&group(), Duration::ZERO).await.unwrap();
     let token = || SecretString::from(TOKEN);
     let url = serve(router(Arc::clone(&server), Updaters::Token(token()))).await;
     let update_url = format!("{url}/update-ip-list").parse().unwrap();
     let keeper = Keeper::Server(UpdateRoute::new(reqwest::Client::new(), update_url, token()));
     let own = registry(&Double::with(&[]));
     let function = function_of(&own, keeper);
+    Served { double, server, own, function }
+}
+
+#[tokio::test]
+async fn a_function_without_lists_tells_the_server_who_leaves_and_who_comes() {
+    let Served { double, server, own, function } = served(&[1, 2, 3]).await;
+    // AWS shows it for a moment longer, and the server is not asked to believe that.
+    invoke(&function, sample("asg-sns-hook-terminating.json")).await.unwrap();
+    assert_eq!((listed(&server).await, own.fleet().gone_on().len(), double.asked()), (body(&[1, 3]), 1, 1));
+    invoke(&function, sample("asg-eventbridge-launched.json")).await.unwrap();
+    assert_eq!((listed(&server).await, own.fleet().asked()), (body(&[1, 2, 3]), 0));
+}
+
+#[tokio::test]
+async fn the_last_server_goes_on_whoever_keeps_the_list() {
+    let Served { double, server, own, function } = served(&[2]).await;
     double.end(2);
     invoke(&function, sample("asg-sns-hook-terminating.json")).await.unwrap();
-    assert_eq!((listed(&server).await, own.fleet().gone_on().len(), own.fleet().asked()), (body(&[1, 3]), 1, 0));
+    assert_eq!((listed(&server).await, own.fleet().gone_on().len()), (body(&[2]), 1));
+    assert_eq!(alerts(&server, "last_server", "raised"), 1);
+}
+
+#[tokio::test]
+async fn a_function_without_lists_neither_polls_nor_answers_lookups() {
+    let Served { double, own, function, .. } = served(&[1]).await;
+    let schedule = json!({"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}});
+    assert_eq!(invoke(&function, schedule).await.unwrap(), json!({"done": ["the server polls by itself"]}));
+    let answer = invoke(&function, sample("registry-alb-lookup.json")).await.unwrap();
+    assert_eq!((&answer["statusCode"], own.fleet().asked(), double.asked()), (&json!(404), 0, 1), "{answer}");
 }
 
 #[tokio::test]
@@ -188,7 +271,7 @@ async fn a_server_that_refuses_keeps_the_instance_waiting() {
     let seen = server.seen();
     assert_eq!(
         (seen[0].method.as_str(), seen[0].path.as_str()),
-        ("POST", "/update-ip-list?region=eu-west-1&dcid=eu1&as_name=logstash-eu1")
+        ("POST", "/update-ip-list?region=eu-west-1&dcid=eu1&as_name=logstash-eu1&leaves=i-00000000000000002")
     );
     assert_eq!(seen[0].headers["authorization"], format!("Bearer {TOKEN}"));
     assert!(own.fleet().gone_on().is_empty());

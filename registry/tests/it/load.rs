@@ -17,7 +17,7 @@ const CLIENTS: usize = 30;
 async fn lookups_a_second_with_redis() {
     let (moto, redis) = (Moto::start().await, Redis::start().await);
     moto.make_group(20).await;
-    let server = Server::start(&moto.url, &[("REGISTRY_STORE", &redis.url), ("LOG_LEVEL", "warn")]).await;
+    let server = Server::start(&moto.url, &[("REGISTRY_STORE", &redis.url)]).await;
     let left = Arc::new(AtomicUsize::new(LOOKUPS));
     let began = Instant::now();
     let mut clients = JoinSet::new();

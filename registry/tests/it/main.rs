@@ -8,4 +8,6 @@ mod readme;
 mod redis;
 mod routes;
 mod rules;
+mod serve;
+mod shipper;
 mod support;

@@ -1,6 +1,7 @@
 //! What the README's chapter says is so.
 
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 
 use elb_log_registry::config::VARIABLES;
 use elb_log_registry::group::Groups;
@@ -64,13 +65,14 @@ fn every_event_is_in_the_table_of_samples() {
 
 const MOTO: &str = ".venv/bin/moto_server -p 5000";
 const AWS: &str = "export AWS_ENDPOINT_URL=http://127.0.0.1:5000 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION=eu-west-1 AWS_DEFAULT_REGION=eu-west-1";
-const REGISTRY: &str = "export REGISTRY_GROUPS=samples/registry/groups.toml REGISTRY_STORE=redis://127.0.0.1:6379";
+const REGISTRY: &str = "export REGISTRY_GROUPS=samples/registry/groups.toml REGISTRY_STORE=redis://127.0.0.1:6379 REGISTRY_TOPICS=arn:aws:sns:eu-west-1:123456789012:logstash-lifecycle";
 const MAKE: &str = ".venv/bin/python samples/registry/fleet.py make 3";
 const SERVE: &str = "cargo run --bin registry -- --listen 127.0.0.1:8081";
 const CURL: &str = "curl -i 'http://127.0.0.1:8081/logstash-ip?dcid=eu1&region=eu-west-1'";
 const GET: &str = "cargo run --bin registry -- get --url 'http://127.0.0.1:8081/logstash-ip?dcid=eu1&region=eu-west-1'";
 const LEAVE: &str = ".venv/bin/python samples/registry/fleet.py leave > target/leave.json";
 const INVOKE: &str = "cargo lambda invoke registry --data-file target/leave.json";
+const WATCH: &str = "cargo lambda watch";
 const REDIS: &str = "redis-server --port 6379 --save \"\"";
 
 /// Only the ports and the place of one file differ from what the chapter says.
@@ -79,11 +81,15 @@ struct Words(Vec<(&'static str, String)>);
 impl Words {
     fn of(&self, command: &str) -> String {
         assert!(chapter().lines().any(|line| line == command), "the chapter does not say {command:?}; change both together");
+        self.here(command)
+    }
+
+    fn here(&self, command: &str) -> String {
         self.0.iter().fold(command.to_owned(), |command, (said, here)| command.replace(said, here))
     }
 
     fn shell(&self, command: &str) -> Command {
-        let script = format!("{}\n{}\n{}", self.of(AWS), self.of(REGISTRY), self.of(command));
+        let script = format!("{}\n{}\n{command}", self.of(AWS), self.of(REGISTRY));
         let mut shell = Command::new("bash");
         shell.args(["-c", &script]).current_dir(project()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         shell.kill_on_drop(true).process_group(0);
@@ -92,18 +98,25 @@ impl Words {
 
     /// Starts a server and shows its log, so that it never stops for a full pipe.
     async fn start(&self, command: &str, port: u16) -> Group {
-        let mut shell = self.shell(command).stdout(Stdio::null()).spawn().expect("a shell");
-        let mut log = BufReader::new(shell.stderr.take().expect("piped")).lines();
+        let log = Arc::new(Mutex::new(String::new()));
+        let kept = Arc::clone(&log);
+        let mut shell = self.shell(&self.of(command)).stdout(Stdio::null()).spawn().expect("a shell");
+        let mut lines = BufReader::new(shell.stderr.take().expect("piped")).lines();
         tokio::spawn(async move {
-            while let Ok(Some(line)) = log.next_line().await {
+            while let Ok(Some(line)) = lines.next_line().await {
                 println!("{line}");
+                kept.lock().expect("nobody panics while holding it").push_str(&line);
             }
         });
         until(command, async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
-        Group(shell)
+        Group { shell, log }
     }
 
     async fn run(&self, command: &str) -> (String, String) {
+        self.run_here(&self.of(command)).await
+    }
+
+    async fn run_here(&self, command: &str) -> (String, String) {
         let output = self.shell(command).output().await.expect("a shell");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (shown, told) = (text(&output.stdout), text(&output.stderr));
@@ -113,11 +126,14 @@ impl Words {
 }
 
 /// A shell with all that it has started.
-struct Group(Child);
+struct Group {
+    shell: Child,
+    log: Arc<Mutex<String>>,
+}
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let id = self.0.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+        let id = self.shell.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
         // It may have ended by itself.
         let _ = id.map(|id| killpg(id, Signal::SIGTERM));
     }
@@ -137,27 +153,35 @@ async fn the_readmes_registry_on_one_machine() {
         ("cargo run --bin registry --", format!("exec {binary}")),
         ("target/leave.json", file.path().display().to_string()),
         ("cargo lambda invoke", format!("cargo lambda invoke -A 127.0.0.1 -P {lambda}")),
-        ("cargo lambda watch", format!("exec cargo lambda watch -A 127.0.0.1 -P {lambda} --ignore-changes")),
+        (WATCH, format!("exec cargo lambda watch -A 127.0.0.1 -P {lambda} --ignore-changes")),
     ]);
     let _moto = words.start(MOTO, moto).await;
     let stored = words.start(REDIS, redis).await;
     words.run(MAKE).await;
-    let _server = words.start(SERVE, server).await;
+    let served = words.start(SERVE, server).await;
     let (answer, _) = words.run(CURL).await;
     assert!(answer.contains("registry-source: poll") && answer.contains(":8080\""), "{answer}");
     let (three, about) = words.run(GET).await;
     assert!(three.lines().count() == 3 && about.starts_with("generation 1, made by poll"), "{three}{about}");
 
     words.run(LEAVE).await;
-    let emulator = format!("{}\n{}\n{}", words.of(AWS), words.of(REGISTRY), words.0[7].1);
-    let emulator = Command::new("bash").args(["-c", &emulator]).current_dir(project()).process_group(0).spawn();
-    let emulator = Group(emulator.expect("a shell"));
-    until("cargo lambda listens", async || TcpStream::connect(("127.0.0.1", lambda)).await.ok()).await;
+    let emulator = words.start(WATCH, lambda).await;
     let (done, _) = words.run(INVOKE).await;
     assert!(done.contains("left the list"), "{done}");
     let (two, about) = words.run(GET).await;
     assert!(two.lines().count() == 2 && about.contains("made by lifecycle"), "{two}{about}");
     assert!(two.lines().all(|line| three.contains(line)));
+    let samples = [
+        ("registry-alb-lookup.json", "\"statusCode\":200"),
+        ("registry-url-lookup.json", "\"statusCode\":200"),
+        ("asg-sns-test.json", "a test notification"),
+        ("asg-sns-terminate.json", "left the list"),
+    ];
+    for (sample, expected) in samples {
+        let invoke = INVOKE.replace("target/leave.json", &format!("samples/events/{sample}"));
+        let (done, _) = words.run_here(&words.here(&invoke)).await;
+        assert!(done.contains(expected), "{sample}: {done}");
+    }
     drop(emulator);
 
     drop(stored);
@@ -165,4 +189,6 @@ async fn the_readmes_registry_on_one_machine() {
     until("Redis has stopped", gone).await;
     let (still, about) = words.run(GET).await;
     assert!(still == two && about.contains("warning: 110"), "{still}{about}");
+    let alert = async || served.log.lock().expect("nobody panics while holding it").contains("store_failed").then_some(());
+    until("the server's log has the alert", alert).await;
 }

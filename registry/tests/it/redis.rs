@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 use elb_log_registry::group::Key;
 use elb_log_registry::list::Source;
 use elb_log_registry::registry::{Registry, Warning};
-use elb_log_registry::store::{RedisStore, STORE_PATIENCE, Store, Stored};
+use elb_log_registry::store::{RedisAddress, RedisStore, STORE_PATIENCE, Store, Stored};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::support::peers::{Redis, Scripted, answer};
+use crate::support::peers::{Redis, RedisCluster, Scripted, answer, redis_store};
 use crate::support::{Double, alerts, body, group, instance, registry_with, until};
 
 /// The key that the README names.
 const KEY: &str = "elb-registry:{eu-west-1:eu1}";
 
-async fn looked_up(registry: &Registry<Double>) -> (String, Option<Warning>) {
+async fn looked_up(registry: &Arc<Registry<Double>>) -> (String, Option<Warning>) {
     let answer = registry.lookup(&group()).await.expect("a list");
     (answer.list.body(), answer.warning)
 }
@@ -161,7 +161,7 @@ async fn a_redis_that_does_not_answer_keeps_nobody_waiting() {
 async fn a_server_that_accepts_and_says_nothing_is_no_store() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://user:hunter2@{}/", listener.local_addr().unwrap());
-    let store = Store::Redis(RedisStore::new(redis::Client::open(url).unwrap(), STORE_PATIENCE).unwrap());
+    let store = Store::Redis(Box::new(RedisStore::new(RedisAddress::parse(&url).unwrap(), STORE_PATIENCE).unwrap()));
     let began = Instant::now();
     let error = store.read(&group().key).await.unwrap_err().to_string();
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
@@ -181,6 +181,77 @@ async fn a_store_set_back_to_an_older_list_is_brought_forward() {
     assert_ne!(redis.command::<String>(&["GET", KEY]).await, old);
 }
 
+/// Its disk is full, say: it reads, and takes nothing.
+#[tokio::test]
+async fn a_redis_that_takes_no_lists_is_told_of_once_and_makes_nobody_ask_aws_more_often() {
+    let redis = Redis::start().await;
+    let double = Double::with(&[1, 2]);
+    let registry = registry_with(&double, redis.store(), Vec::new());
+    registry.update(&group(), Source::Update).await.unwrap();
+    // Without a replica no write is taken any more.
+    redis.command::<redis::Value>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    double.end(2);
+    let error = registry.update(&group(), Source::Update).await.unwrap_err().to_string();
+    assert!(error.starts_with("the list was not kept: ") && error.contains("refuses (\"NOREPLICAS\""), "{error}");
+    for _ in 0..50 {
+        assert_eq!(looked_up(&registry).await, (body(&[1]), None), "this process knows the newer one");
+        registry.poll(&group(), Duration::ZERO).await.unwrap();
+    }
+    let told = ["not_kept", "store_failed"]
+        .map(|problem| (alerts(&registry, problem, "raised"), alerts(&registry, problem, "recovered")));
+    assert_eq!((told, double.asked()), ([(1, 0), (0, 0)], 2));
+
+    redis.command::<redis::Value>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
+    assert_eq!(looked_up(&registry).await, (body(&[1]), None));
+    assert_eq!(alerts(&registry, "not_kept", "recovered"), 1);
+    assert!(redis.command::<String>(&["GET", KEY]).await.starts_with("{\"endpoints\":[\"10.0.0.1:8080\"]"));
+}
+
+/// Nor is it asked at every look-up where there is no list that could be kept.
+#[tokio::test]
+async fn an_empty_redis_that_takes_no_lists_makes_nobody_ask_aws_at_every_lookup() {
+    let redis = Redis::start().await;
+    redis.command::<redis::Value>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    let double = Double::with(&[1]);
+    let registry = registry_with(&double, redis.store(), Vec::new());
+    for _ in 0..100 {
+        assert_eq!(looked_up(&registry).await.0, body(&[1]));
+    }
+    assert_eq!((double.asked(), alerts(&registry, "not_kept", "raised")), (1, 1));
+}
+
+#[tokio::test]
+async fn one_of_all_that_share_a_redis_has_the_turn_to_ask() {
+    let redis = Redis::start().await;
+    let (one, other) = (redis.store(), redis.store());
+    assert_eq!(one.take_turn(&group().key, Duration::from_millis(50)).await, Ok(true));
+    let again = async || other.take_turn(&group().key, Duration::from_mins(1)).await.unwrap().then_some(());
+    until("the turn is given back", again).await;
+    assert_eq!(one.take_turn(&group().key, Duration::from_mins(1)).await, Ok(false));
+    assert_eq!(one.read(&group().key).await, Ok(Stored::Absent), "a turn is no list");
+}
+
+#[tokio::test]
+async fn a_list_is_found_on_whichever_node_of_a_cluster_has_it() {
+    let mut cluster = RedisCluster::start().await;
+    let owner = cluster.owner(KEY).await;
+    let store = |number: usize| redis_store(&cluster.url(number), Duration::from_secs(20));
+    let stores = [store(0), store(1)];
+    assert_eq!(stores[1 - owner].replace(&group().key, &Stored::Absent, "one").await, Ok(true));
+    assert_eq!(stores[owner].read(&group().key).await, Ok(Stored::Value(b"one".to_vec())));
+    assert_eq!(stores[owner].take_turn(&group().key, Duration::from_mins(1)).await, Ok(true));
+    assert_eq!(stores[1 - owner].take_turn(&group().key, Duration::from_mins(1)).await, Ok(false));
+
+    let impatient = redis_store(&cluster.url(1 - owner), Duration::from_secs(2));
+    let registry = registry_with(&Double::with(&[1, 2]), impatient, Vec::new());
+    assert_eq!(looked_up(&registry).await, (body(&[1, 2]), None), "what is no list is replaced by one");
+    cluster.stop(owner).await;
+    assert_eq!(looked_up(&registry).await, (body(&[1, 2]), Some(Warning::StoreFailed)));
+    cluster.start_again(owner).await;
+    let recovered = async || Some(looked_up(&registry).await).filter(|(_, warning)| warning.is_none());
+    assert_eq!(until("the cluster is used again", recovered).await.0, body(&[1, 2]));
+}
+
 /// The user of the README's chapter, and one that may not write.
 #[tokio::test]
 async fn a_user_of_an_access_list_needs_three_commands() {
@@ -191,7 +262,7 @@ async fn a_user_of_an_access_list_needs_three_commands() {
     }
     let as_user = |user: &str| {
         let url = format!("{}?user={user}&pass=secret", redis.url);
-        Store::Redis(RedisStore::new(redis::Client::open(url).unwrap(), Duration::from_secs(20)).unwrap())
+        Store::Redis(Box::new(RedisStore::new(RedisAddress::parse(&url).unwrap(), Duration::from_secs(20)).unwrap()))
     };
     assert_eq!(as_user("registry").replace(&group().key, &Stored::Absent, "one").await, Ok(true));
     assert!(as_user("reader").read(&group().key).await.is_ok());

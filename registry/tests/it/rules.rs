@@ -6,10 +6,10 @@ use std::time::Duration;
 use elb_log_registry::fleet::FleetError;
 use elb_log_registry::group::Key;
 use elb_log_registry::list::Source;
-use elb_log_registry::registry::{Left, RefreshError, Registry, Warning};
+use elb_log_registry::registry::{Came, Left, RefreshError, Registry, Warning};
 use elb_log_registry::store::{MemoryStore, Store, Stored};
 use tokio::task::JoinSet;
-use tokio::time::{advance, sleep};
+use tokio::time::{Instant, advance, sleep, timeout};
 
 use crate::support::{Double, alerts, body, group, instance, metric, registry, registry_at, registry_with};
 
@@ -20,7 +20,7 @@ fn store_with(value: &str) -> Store {
     Store::Memory(store)
 }
 
-async fn looked_up(registry: &Registry<Double>) -> (String, Option<Warning>) {
+async fn looked_up(registry: &Arc<Registry<Double>>) -> (String, Option<Warning>) {
     let answer = registry.lookup(&group()).await.expect("a list");
     (answer.list.body(), answer.warning)
 }
@@ -29,7 +29,7 @@ async fn looked_up(registry: &Registry<Double>) -> (String, Option<Warning>) {
 async fn ten_thousand_lookups_ask_aws_nothing() {
     let double = Double::with(&[1, 2]);
     let registry = registry(&double);
-    registry.poll(&group()).await;
+    registry.poll(&group(), Duration::ZERO).await.unwrap();
     let asked = double.asked();
     for _ in 0..10_000 {
         assert_eq!(looked_up(&registry).await, (body(&[1, 2]), None));
@@ -96,11 +96,62 @@ async fn while_aws_fails_the_last_good_list_is_served_marked_and_without_one_the
     assert_eq!(alerts(&registry, "aws_failed", "recovered"), 1);
 }
 
+/// A registry with a list of the servers 1 and 2 in its memory, whose store holds garbage.
+async fn robbed(double: &Double) -> Arc<Registry<Double>> {
+    let store = MemoryStore::default();
+    let registry = registry_with(double, Store::Memory(store.clone()), Vec::new());
+    registry.poll(&group(), Duration::ZERO).await.unwrap();
+    assert!(store.replace(&group().key, &store.read(&group().key), "garbage"));
+    advance(Duration::from_mins(1)).await;
+    registry
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_store_and_aws_the_last_good_list_is_answered_and_marked() {
+    let double = Double::with(&[1, 2]);
+    let registry = robbed(&double).await;
+    double.throttle();
+    for _ in 0..1_000 {
+        assert_eq!(looked_up(&registry).await, (body(&[1, 2]), Some(Warning::RefreshFailed)));
+    }
+    assert_eq!((double.asked(), alerts(&registry, "aws_failed", "raised")), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_looks_up_a_known_list_does_not_wait_for_an_aws_that_does_not_answer() {
+    let double = Double::with(&[1, 2]);
+    let registry = robbed(&double).await;
+    double.slow(Duration::from_mins(10));
+    let began = Instant::now();
+    let mut clients: JoinSet<_> =
+        (0..100).map(|_| Arc::clone(&registry)).map(|registry| async move { looked_up(&registry).await }).collect();
+    while let Some(answer) = clients.join_next().await {
+        assert_eq!(answer.unwrap(), (body(&[1, 2]), Some(Warning::RefreshFailed)));
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(double.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_lose_their_patience_do_not_have_a_slow_aws_asked_again() {
+    let double = Double::with(&[1]);
+    double.slow(Duration::from_secs(8));
+    double.throttle();
+    let registry = registry(&double);
+    for _ in 0..20 {
+        let gone = timeout(Duration::from_secs(1), registry.lookup(&group())).await;
+        assert!(gone.is_err() || gone.is_ok_and(|answer| answer.is_err()));
+    }
+    assert!(double.asked() <= 2, "AWS was asked {} times in 20 s", double.asked());
+    registry.settle().await;
+    assert_eq!(alerts(&registry, "aws_failed", "raised"), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_update_that_fails_changes_nothing() {
     let double = Double::with(&[1, 2]);
     let registry = registry(&double);
-    registry.poll(&group()).await;
+    registry.poll(&group(), Duration::ZERO).await.unwrap();
     let timed_out = FleetError::Failed { operation: "DescribeInstances", reason: "timed out".to_owned() };
     let unknown = FleetError::NoSuchGroup { group: "logstash-eu1".to_owned(), region: "eu-west-1".to_owned() };
     for fault in [timed_out, unknown] {
@@ -116,7 +167,7 @@ async fn an_update_that_fails_changes_nothing() {
 async fn an_empty_answer_never_replaces_a_good_list() {
     let double = Double::with(&[1]);
     let registry = registry(&double);
-    registry.poll(&group()).await;
+    registry.poll(&group(), Duration::ZERO).await.unwrap();
     double.end(1);
     let error = registry.update(&group(), Source::Update).await.unwrap_err();
     assert_eq!(error.to_string(), "AWS shows no healthy instance in service; the old list stays");
@@ -134,7 +185,7 @@ async fn servers_where_none_may_be_are_left_out_and_told_of() {
     double.start_at(2, "192.0.2.2");
     double.start_at(3, "169.254.169.254");
     let registry = registry(&double);
-    registry.poll(&group()).await;
+    registry.poll(&group(), Duration::ZERO).await.unwrap();
     assert_eq!(looked_up(&registry).await, (body(&[1]), None));
     assert_eq!(alerts(&registry, "foreign_address", "raised"), 1);
     double.end(1);
@@ -159,15 +210,54 @@ async fn of_two_updates_that_race_the_older_view_does_not_win() {
     let second = quick.update(&group(), Source::Update).await.unwrap();
     assert_eq!((second.body(), second.generation), (body(&[1, 2]), 1));
     let first = first.await.unwrap().unwrap();
-    assert_eq!((first.body(), first.generation), (body(&[1, 2]), 2));
+    assert_eq!((first.body(), first.generation), (body(&[1, 2]), 1));
+    assert_eq!((looked_up(&quick).await.0, double.asked()), (body(&[1, 2]), 2), "the newer answer is shared");
+}
+
+/// The same, where an event made the newer list: it is not taken for a list that events have merely taken instances out of.
+#[tokio::test(start_paused = true)]
+async fn an_older_view_does_not_win_over_a_list_that_an_event_has_made() {
+    let (double, store) = (Double::with(&[1]), MemoryStore::default());
+    let sharing = || registry_with(&double, Store::Memory(store.clone()), Vec::new());
+    let (slow, quick) = (sharing(), sharing());
+    quick.update(&group(), Source::Update).await.unwrap();
+    sleep(Duration::from_mins(6)).await;
+    double.slow(Duration::from_secs(8));
+    let poll = tokio::spawn({
+        let slow = Arc::clone(&slow);
+        async move { slow.poll(&group(), Duration::ZERO).await }
+    });
+    sleep(Duration::from_secs(1)).await;
+    double.start(2);
+    double.slow(Duration::from_secs(1));
+    assert_eq!(quick.come(&group(), &instance(2)).await, Ok(Came::Listed));
+    poll.await.unwrap().unwrap();
     assert_eq!(looked_up(&quick).await.0, body(&[1, 2]));
+}
+
+/// Each has a process of its own, as invocations of a function have.
+#[tokio::test(start_paused = true)]
+async fn forty_processes_that_share_a_store_ask_a_few_times() {
+    let (double, store) = (Double::with(&[1]), MemoryStore::default());
+    let mut processes = JoinSet::new();
+    for number in 0..40_u64 {
+        let registry = registry_with(&double, Store::Memory(store.clone()), Vec::new());
+        processes.spawn(async move {
+            sleep(Duration::from_millis(number * 20)).await;
+            registry.update(&group(), Source::Lifecycle).await.map(|list| list.body())
+        });
+    }
+    for updated in processes.join_all().await {
+        assert_eq!(updated, Ok(body(&[1])));
+    }
+    assert!(double.asked() <= 3, "AWS was asked {} times", double.asked());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_instance_that_leaves_while_aws_is_asked_is_not_listed_by_the_answer() {
     let double = Double::with(&[1, 2, 3]);
     let registry = registry(&double);
-    registry.poll(&group()).await;
+    registry.poll(&group(), Duration::ZERO).await.unwrap();
     double.slow(Duration::from_secs(5));
     let update = tokio::spawn({
         let registry = Arc::clone(&registry);
@@ -188,7 +278,7 @@ async fn an_instance_that_leaves_while_aws_is_asked_is_not_listed_by_the_answer(
 async fn the_last_server_stays_listed_unless_another_is_in_service() {
     let double = Double::with(&[1]);
     let registry = registry(&double);
-    registry.poll(&group()).await;
+    registry.poll(&group(), Duration::ZERO).await.unwrap();
     double.end(1);
     assert_eq!(registry.leave(&group(), &instance(1)).await, Ok(Left::LastServer));
     assert_eq!(looked_up(&registry).await.0, body(&[1]));
@@ -199,11 +289,42 @@ async fn the_last_server_stays_listed_unless_another_is_in_service() {
     assert_eq!(alerts(&registry, "last_server", "recovered"), 1);
 }
 
+/// The four members of a list are enough for an answer, and not for knowing who leaves.
+#[tokio::test(start_paused = true)]
+async fn an_instance_leaves_a_list_that_is_missing_or_names_no_instances_by_a_question_to_aws() {
+    let nameless =
+        r#"{"endpoints":["10.0.0.1:8080","10.0.0.2:8080"],"generation":9,"updated_at":"2027-01-15T08:00:00Z","source":"update"}"#;
+    for store in [Store::Memory(MemoryStore::default()), store_with("garbage"), store_with(nameless)] {
+        let double = Double::with(&[1, 2]);
+        let registry = registry_with(&double, store, Vec::new());
+        assert_eq!(registry.leave(&group(), &instance(2)).await, Ok(Left::Gone));
+        assert_eq!((looked_up(&registry).await.0, double.asked()), (body(&[1]), 1));
+    }
+    let nobody = registry(&Double::with(&[]));
+    assert_eq!(nobody.leave(&group(), &instance(1)).await, Ok(Left::LastServer), "there is no list to leave");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_aws_does_not_show_yet_is_looked_for_twice() {
+    let double = Double::with(&[1]);
+    let registry = registry(&double);
+    registry.poll(&group(), Duration::ZERO).await.unwrap();
+    assert_eq!(registry.come(&group(), &instance(2)).await, Ok(Came::NotYet));
+    assert_eq!(double.asked(), 3);
+    let coming = tokio::spawn({
+        let registry = Arc::clone(&registry);
+        async move { registry.come(&group(), &instance(2)).await }
+    });
+    sleep(Duration::from_secs(4)).await;
+    double.start(2);
+    assert_eq!(coming.await.unwrap(), Ok(Came::Listed));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_instance_that_comes_back_from_a_warm_pool_is_listed_again() {
     let double = Double::with(&[1, 2]);
     let registry = registry(&double);
-    registry.poll(&group()).await;
+    registry.poll(&group(), Duration::ZERO).await.unwrap();
     registry.leave(&group(), &instance(2)).await.unwrap();
     assert_eq!(looked_up(&registry).await.0, body(&[1]));
     registry.come(&group(), &instance(2)).await.unwrap();
@@ -215,7 +336,7 @@ async fn an_instance_that_comes_back_from_a_warm_pool_is_listed_again() {
 async fn a_storm_of_events_asks_aws_a_handful_of_times() {
     let double = Double::with(&(1..=30).collect::<Vec<u8>>());
     let registry = registry(&double);
-    registry.poll(&group()).await;
+    registry.poll(&group(), Duration::ZERO).await.unwrap();
     (1..=15).for_each(|number| double.end(number));
     (31..=45).for_each(|number| double.start(number));
     let mut events = JoinSet::new();
@@ -225,7 +346,7 @@ async fn a_storm_of_events_asks_aws_a_handful_of_times() {
         events.spawn(async move {
             match number {
                 1..=15 => registry.leave(&group(), &instance(number)).await.map(|_| ()),
-                _ => registry.come(&group(), &instance(number + 15)).await,
+                _ => registry.come(&group(), &instance(number + 15)).await.map(|_| ()),
             }
         });
     }
@@ -241,7 +362,7 @@ async fn a_storm_of_events_asks_aws_a_handful_of_times() {
 async fn a_throttled_aws_is_left_alone_ever_longer() {
     let double = Double::with(&[1, 2]);
     let registry = registry(&double);
-    registry.poll(&group()).await;
+    registry.poll(&group(), Duration::ZERO).await.unwrap();
     double.throttle();
     let polling = tokio::spawn({
         let registry = Arc::clone(&registry);
@@ -260,7 +381,7 @@ async fn a_throttled_aws_is_left_alone_ever_longer() {
 async fn a_day_asks_aws_less_than_thirty_times_an_hour() {
     let double = Double::with(&(1..=20).collect::<Vec<u8>>());
     let registry = registry(&double);
-    registry.poll(&group()).await;
+    registry.poll(&group(), Duration::ZERO).await.unwrap();
     let poller = tokio::spawn({
         let registry = Arc::clone(&registry);
         async move { registry.keep_polling(&group()).await }

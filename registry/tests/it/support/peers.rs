@@ -12,7 +12,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use elb_log_registry::store::{RedisStore, Store};
+use elb_log_registry::store::{RedisAddress, RedisStore, Store};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -49,8 +49,7 @@ impl Redis {
         let mut server = Command::new("redis-server");
         server.args(["--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no", "--unixsocket"]).arg(&socket);
         let server = server.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn();
-        let server =
-            server.unwrap_or_else(|error| panic!("redis-server cannot be started ({error}); run tools/redis, which installs it"));
+        let server = server.unwrap_or_else(|error| no_redis(&error));
         until("Redis listens", async || tokio::net::UnixStream::connect(&socket).await.ok()).await;
         server
     }
@@ -65,7 +64,7 @@ impl Redis {
     }
 
     pub fn store_with(&self, patience: Duration) -> Store {
-        Store::Redis(RedisStore::new(self.client(), patience).expect("a store"))
+        redis_store(&self.url, patience)
     }
 
     /// A command on a connection of its own.
@@ -87,22 +86,137 @@ impl Redis {
     }
 }
 
+/// The store at a URL as `REGISTRY_STORE` takes it.
+pub fn redis_store(url: &str, patience: Duration) -> Store {
+    let address = RedisAddress::parse(url).expect("a URL of Redis");
+    Store::Redis(Box::new(RedisStore::new(address, patience).expect("a store")))
+}
+
+fn no_redis(error: &std::io::Error) -> ! {
+    panic!("redis-server cannot be started ({error}); run tools/redis, which installs it")
+}
+
+/// Two nodes of a cluster, each with half of the slots, without persistence.
+pub struct RedisCluster {
+    nodes: Vec<Node>,
+    directory: TempDir,
+}
+
+struct Node {
+    port: u16,
+    /// Where the nodes speak to each other.
+    bus: u16,
+    server: Child,
+}
+
+impl RedisCluster {
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut nodes = Vec::new();
+        for _ in 0..2 {
+            let (port, bus) = (free_port(), free_port());
+            nodes.push(Node { port, bus, server: RedisCluster::launch(directory.path(), port, bus).await });
+        }
+        let cluster = RedisCluster { nodes, directory };
+        for (number, slots) in [["0", "8191"], ["8192", "16383"]].iter().enumerate() {
+            cluster.command::<String>(number, &["CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1]]).await;
+            cluster.command::<String>(number, &["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]).await;
+        }
+        let (port, bus) = (cluster.nodes[1].port.to_string(), cluster.nodes[1].bus.to_string());
+        cluster.command::<String>(0, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
+        cluster.is_whole().await;
+        cluster
+    }
+
+    async fn launch(directory: &Path, port: u16, bus: u16) -> Child {
+        let mut server = Command::new("redis-server");
+        server.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--cluster-enabled", "yes"]);
+        server.args(["--cluster-node-timeout", "1000", "--cluster-config-file", &format!("nodes-{port}.conf")]);
+        server.args(["--port", &port.to_string(), "--cluster-port", &bus.to_string()]);
+        server.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        let server = server.spawn().unwrap_or_else(|error| no_redis(&error));
+        until("Redis listens", async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
+        server
+    }
+
+    /// Waits until both nodes know that every slot is served.
+    async fn is_whole(&self) {
+        let whole = async || {
+            for number in 0..2 {
+                let info: String = self.command(number, &["CLUSTER", "INFO"]).await;
+                (info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:2")).then_some(())?;
+            }
+            Some(())
+        };
+        until("the nodes of the cluster have met", whole).await;
+    }
+
+    /// As `REGISTRY_STORE` takes it, naming one of the nodes.
+    pub fn url(&self, number: usize) -> String {
+        format!("redis+cluster://127.0.0.1:{}", self.nodes[number].port)
+    }
+
+    pub async fn command<T: redis::FromRedisValue>(&self, number: usize, words: &[&str]) -> T {
+        let url = format!("redis://127.0.0.1:{}", self.nodes[number].port);
+        let client = redis::Client::open(url).expect("a URL of Redis");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
+        let mut command = redis::cmd(words[0]);
+        words[1..].iter().for_each(|word| _ = command.arg(*word));
+        command.query_async(&mut connection).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// The node that has a key.
+    pub async fn owner(&self, key: &str) -> usize {
+        let slot: u16 = self.command(0, &["CLUSTER", "KEYSLOT", key]).await;
+        usize::from(slot > 8_191)
+    }
+
+    pub async fn stop(&mut self, number: usize) {
+        self.nodes[number].server.kill().await.expect("stopping Redis");
+    }
+
+    /// Starts a node again, empty, with the slots that it had.
+    pub async fn start_again(&mut self, number: usize) {
+        let Node { port, bus, .. } = self.nodes[number];
+        self.nodes[number].server = RedisCluster::launch(self.directory.path(), port, bus).await;
+        self.is_whole().await;
+    }
+}
+
 /// A Redis that speaks TLS only, with a user of an access list, and a certificate of an authority of its own.
 pub struct TlsRedis {
     /// With user and password.
     pub url: String,
     /// The authority's certificate.
     pub authority: PathBuf,
-    _directory: TempDir,
+    directory: TempDir,
+    port: u16,
     _server: Child,
 }
 
 impl TlsRedis {
     pub async fn start() -> Self {
+        TlsRedis::launch("rediss", "+eval +get +set", &[]).await
+    }
+
+    /// A cluster of one node, as ElastiCache Serverless is one.
+    pub async fn start_cluster() -> Self {
+        let bus = free_port().to_string();
+        let arguments = ["--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", &bus];
+        let redis = TlsRedis::launch("rediss+cluster", "+eval +get +set +cluster|slots", &arguments).await;
+        redis.command(&["cluster", "addslotsrange", "0", "16383"]).await;
+        let whole = async || redis.command(&["cluster", "info"]).await.contains("cluster_state:ok").then_some(());
+        until("the cluster serves every slot", whole).await;
+        redis
+    }
+
+    async fn launch(scheme: &str, commands: &str, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = |name: &str| directory.path().join(name);
         let authority_key = rcgen::KeyPair::generate().expect("a key");
         let mut authority = rcgen::CertificateParams::default();
+        // OpenSSL takes a certificate whose issuer has its own name for a self-signed one.
+        authority.distinguished_name.push(rcgen::DnType::CommonName, "an authority");
         authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let authority = rcgen::CertifiedIssuer::self_signed(authority, authority_key).expect("an authority");
         let key = rcgen::KeyPair::generate().expect("a key");
@@ -110,20 +224,30 @@ impl TlsRedis {
         let certificate = certificate.signed_by(&key, &authority).expect("a certificate");
         let texts = [("ca.pem", authority.pem()), ("cert.pem", certificate.pem()), ("key.pem", key.serialize_pem())];
         texts.iter().for_each(|(name, text)| std::fs::write(file(name), text).expect("writing a certificate"));
-        let rules = "user default off\nuser registry on >secret ~elb-registry:* +eval +get +set\n";
+        let rules =
+            format!("user default off\nuser admin on >secret ~* +@all\nuser registry on >secret ~elb-registry:* {commands}\n");
         std::fs::write(file("users.acl"), rules).expect("writing the access list");
         let port = free_port();
         let mut server = Command::new("redis-server");
         server.args(["--port", "0", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--tls-auth-clients", "no"]);
-        server.arg("--tls-port").arg(port.to_string()).arg("--aclfile").arg(file("users.acl"));
+        server.arg("--tls-port").arg(port.to_string()).arg("--aclfile").arg(file("users.acl")).args(arguments);
         server.arg("--tls-ca-cert-file").arg(file("ca.pem")).arg("--tls-cert-file").arg(file("cert.pem"));
-        server.arg("--tls-key-file").arg(file("key.pem")).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-        let server = server
-            .spawn()
-            .unwrap_or_else(|error| panic!("redis-server cannot be started ({error}); run tools/redis, which installs it"));
+        server.arg("--tls-key-file").arg(file("key.pem")).current_dir(directory.path());
+        server.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        let server = server.spawn().unwrap_or_else(|error| no_redis(&error));
         until("Redis listens", async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
-        let (url, authority) = (format!("rediss://registry:secret@127.0.0.1:{port}"), file("ca.pem"));
-        TlsRedis { url, authority, _directory: directory, _server: server }
+        let (url, authority) = (format!("{scheme}://registry:secret@127.0.0.1:{port}"), file("ca.pem"));
+        TlsRedis { url, authority, directory, port, _server: server }
+    }
+
+    /// What an administrator is answered.
+    pub async fn command(&self, words: &[&str]) -> String {
+        let mut client = Command::new("redis-cli");
+        client.args(["--tls", "--user", "admin", "--pass", "secret", "--no-auth-warning", "-h", "127.0.0.1", "-p"]);
+        client.arg(self.port.to_string()).arg("--cacert").arg(self.directory.path().join("ca.pem")).args(words);
+        let output = client.output().await.expect("redis-cli comes with redis-server");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 }
 
