@@ -336,6 +336,13 @@ async fn dead_letters_in_s3_are_skipped_by_notifications_and_sent_by_a_replay() 
     let mut replay = s3.elbship(&["replay", "s3://logs/dead/letters/", "--to", &mended.url]);
     assert_status(&run(replay.env("DEAD_LETTER_URL", "s3://logs/dead/letters")).await, 0);
     assert_eq!(mended.accepted().into_iter().collect::<BTreeSet<_>>(), events_of(&directory));
+
+    // The runbook sends copies, and nothing is left to take what is refused again: the command must not succeed.
+    let copies = directory.display().to_string();
+    for (refused, status) in [(&[70][..], 1), (&[], 0)] {
+        let server = Picky::without(refused, 400).await;
+        assert_status(&run(&mut s3.elbship(&["replay", &copies, "--to", &server.url])).await, status);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
