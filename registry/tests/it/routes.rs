@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::support::{Double, body, registry};
+use crate::support::{Double, body, instance, registry};
 
 const LOOKUP: &str = "/logstash-ip?dcid=eu1&region=eu-west-1";
 const UPDATE: &str = "/update-ip-list?region=eu-west-1&dcid=eu1&as_name=logstash-eu1";
@@ -86,6 +86,25 @@ async fn an_update_asks_aws_and_says_what_the_list_is_now() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_update_can_be_about_one_instance() {
+    let double = Double::with(&[1, 2]);
+    let service = service(&double);
+    let bearer = format!("Bearer {TOKEN}");
+    update(&service, UPDATE, &bearer).await;
+    let about = async |change: &str, number: u8| {
+        let (status, body) = update(&service, &format!("{UPDATE}&{change}={}", instance(number)), &bearer).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        (body["status"].clone(), body["endpoints"].clone())
+    };
+    assert_eq!(about("leaves", 2).await, (json!("updated"), json!(["10.0.0.1:8080"])));
+    double.end(2);
+    assert_eq!((about("leaves", 1).await, double.asked()), ((json!("last_server"), json!(["10.0.0.1:8080"])), 2));
+    assert_eq!(about("comes", 2).await, (json!("not_in_service"), json!(["10.0.0.1:8080"])));
+    double.start(2);
+    assert_eq!(about("comes", 2).await, (json!("updated"), json!(["10.0.0.1:8080", "10.0.0.2:8080"])));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_update_is_a_502_and_a_failed_lookup_a_503_with_the_reason() {
     let double = Double::with(&[1]);
     double.fail(Some(FleetError::Throttled { operation: "DescribeInstances", reason: "RequestLimitExceeded".to_owned() }));
@@ -138,8 +157,18 @@ async fn everything_that_is_refused_is_refused_alike() {
     let own_group = UPDATE.replace("logstash-eu1", "attackers-group");
     let elsewhere = UPDATE.replace("eu-west-1", "us-east-1");
     let bearer = format!("Bearer {TOKEN}");
+    let about = |change: &str| format!("{UPDATE}&{change}");
+    let id = instance(1);
+    let no_instance = about("leaves=i-0123%0d%0a4567");
+    let two = about(&format!("leaves={id}&comes={id}"));
+    let twice = about(&format!("comes={id}&comes={id}"));
+    let leaves = about(&format!("leaves={id}"));
     for (uri, authorization) in [
         (UPDATE, ""),
+        (&leaves, "Bearer wrong"),
+        (&no_instance, &bearer),
+        (&two, &bearer),
+        (&twice, &bearer),
         (UPDATE, "Bearer wrong"),
         (UPDATE, "Basic MDEyMzQ1Njc4OWFiY2RlZg=="),
         (&own_group, &bearer),
