@@ -257,6 +257,39 @@ class Variables(unittest.TestCase):
             self.assertTrue(limited or name == "RegistryGroups", f"{name} takes anything")
 
 
+class Nothing(unittest.TestCase):
+    """A hyphen says that there is none, as an empty value does."""
+
+    def optional(self):
+        parameters = TEMPLATE["Parameters"]
+        return {name: entry for name, entry in parameters.items() if entry.get("Default") in ("", "-") or name == "LogPrefix"}
+
+    def test_the_guided_deployment_can_be_answered(self):
+        # For a secret it shows no default and takes no empty answer.
+        for name, entry in TEMPLATE["Parameters"].items():
+            if entry.get("NoEcho"):
+                self.assertEqual(entry["Default"], "-", name)
+                self.assertRegex(f"{entry['Description']} ", r"(?<!\S)- (for none|if )", f"{name}: say what a hyphen means")
+        for name, entry in self.optional().items():
+            for value in ("", "-"):
+                self.assertRegex(value, entry.get("AllowedPattern", "^"), name)
+
+    def test_a_hyphen_is_the_same_as_nothing(self):
+        for words, given, region, _ in rendered():
+            same = []
+            for none in ("", "-"):
+                parameters = {name: none for name in self.optional() if name != "LogPrefix"} | given
+                if given.get("LogPrefix") == "":
+                    parameters["LogPrefix"] = none
+                renderer = Renderer(TEMPLATE, parameters, region)
+                self.assertEqual(renderer.broken_rules(), [], words)
+                same.append(renderer.render())
+            self.assertEqual(*same, words)
+            for name, function in of_type(same[1], "AWS::Serverless::Function").items():
+                for variable, value in function["Properties"]["Environment"]["Variables"].items():
+                    self.assertNotIn(value, ("", "-"), f"{name}: {variable}: {words}")
+
+
 class Alarms(unittest.TestCase):
     def check_metric(self, namespace, name, dimensions, words):
         if namespace == NAMESPACE:
