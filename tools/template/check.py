@@ -139,6 +139,22 @@ class Modes(unittest.TestCase):
                 self.assertEqual(place, "s3://${OperationsBucket}/dead-letters", words)
                 self.assertFalse("dead-letters/0".startswith(prefixes[0]), words)
 
+    def test_a_creation_that_fails_leaves_nothing_that_takes_a_name(self):
+        for name, entry in TEMPLATE["Resources"].items():
+            self.assertIn(entry.get("DeletionPolicy"), (None, "Delete", "RetainExceptOnCreate"), name)
+            if entry["Type"] in ("AWS::S3::Bucket", "AWS::S3::BucketPolicy"):
+                self.assertEqual((entry["DeletionPolicy"], entry["UpdateReplacePolicy"]), ("RetainExceptOnCreate", "Retain"), name)
+
+    def test_two_regions_of_an_account_can_have_the_same_stack(self):
+        # Of what the stack gives a name to, the names of these are not the region's own.
+        for kind, name in [("AWS::S3::Bucket", "BucketName"), ("AWS::CloudWatch::Dashboard", "DashboardName")]:
+            for resource in of_type(TEMPLATE, kind).values():
+                given = resource["Properties"].get(name, {"Fn::Sub": "${AWS::Region}"})
+                self.assertIn("${AWS::Region}", given["Fn::Sub"], f"{kind}: {name}")
+        for kind in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy"):
+            for name, resource in of_type(TEMPLATE, kind).items():
+                self.assertFalse({"RoleName", "ManagedPolicyName"} & resource["Properties"].keys(), name)
+
     def test_the_queues_numbers_fit_together(self):
         for words, given, _, template in rendered():
             resources = template["Resources"]
