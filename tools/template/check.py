@@ -16,7 +16,18 @@ from multiprocessing import Pool
 from modes import modes
 from permissions import CALLS, SERVICES, needed
 from render import PROJECT, Renderer, load, references
-from source import DIMENSION, METRICS, NAMESPACE, REGISTRY_VARIABLES, SHIPPER_VARIABLES, calls, operations, seconds
+from source import (
+    DIMENSION,
+    METRICS,
+    NAMESPACE,
+    REGISTRY_VARIABLES,
+    SHIPPER_VARIABLES,
+    alert_members,
+    calls,
+    operations,
+    seconds,
+    store_schemes,
+)
 
 TEMPLATE = load()
 TEXT = (PROJECT / "template.yaml").read_text()
@@ -154,6 +165,38 @@ class Modes(unittest.TestCase):
         for kind in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy"):
             for name, resource in of_type(TEMPLATE, kind).items():
                 self.assertFalse({"RoleName", "ManagedPolicyName"} & resource["Properties"].keys(), name)
+
+    def test_events_of_the_registry_are_repeated_while_somebody_waits_and_then_kept(self):
+        for words, given, _, template in rendered():
+            resources = template["Resources"]
+            if "RegistryFunction" not in resources:
+                self.assertEqual([name for name in resources if name.startswith("Registry")], [], words)
+                continue
+            invocations = resources["RegistryInvocations"]["Properties"]
+            self.assertEqual(invocations["FunctionName"], {"Ref": "RegistryFunction"}, words)
+            # An hour is the heartbeat of a lifecycle hook that names none.
+            numbers = (invocations["MaximumRetryAttempts"], invocations["MaximumEventAgeInSeconds"])
+            self.assertEqual(numbers, (2, 3600), words)
+            destination = invocations["DestinationConfig"]["OnFailure"]["Destination"]
+            self.assertEqual(destination, {"Fn::GetAtt": ["RegistryDeadLetterQueue", "Arn"]}, words)
+            queue = resources["RegistryDeadLetterQueue"]["Properties"]
+            self.assertEqual(queue, {"MessageRetentionPeriod": 14 * 24 * 3600, "SqsManagedSseEnabled": True}, words)
+
+    def test_the_registry_polls_where_it_keeps_the_lists(self):
+        for words, given, _, template in rendered():
+            polls = "RegistryGroups" in given and "RegistryUpdateUrl" not in given
+            for name in ("PollRule", "PollRuleInvokesRegistry"):
+                self.assertEqual(name in template["Resources"], polls, words)
+
+    def test_the_registry_gets_every_token_that_is_given(self):
+        for words, given, _, template in rendered():
+            if "RegistryFunction" in template["Resources"]:
+                variables = template["Resources"]["RegistryFunction"]["Properties"]["Environment"]["Variables"]
+                self.assertEqual(variables.get("REGISTRY_TOKEN"), given.get("RegistryToken"), words)
+
+    def test_every_redis_of_another_machine_can_be_the_store(self):
+        for scheme in store_schemes() | {"redis", "rediss", "redis+cluster", "rediss+cluster"}:
+            self.assertRegex(f"{scheme}://store", TEMPLATE["Parameters"]["RegistryStoreUrl"]["AllowedPattern"])
 
     def test_the_queues_numbers_fit_together(self):
         for words, given, _, template in rendered():
@@ -314,7 +357,8 @@ class Alarms(unittest.TestCase):
         else:
             ((dimension, of),) = dimensions
             self.assertIn(name, AWS_METRICS[namespace, dimension], words)
-            self.assertIn(of, ("ShipperFunction", "RegistryFunction", "NotificationQueue", "DeadLetterQueue"), words)
+            known = ("ShipperFunction", "RegistryFunction", "NotificationQueue", "DeadLetterQueue", "RegistryDeadLetterQueue")
+            self.assertIn(of, known, words)
 
     def metrics_of(self, alarm):
         if "MetricName" in alarm:
@@ -325,11 +369,27 @@ class Alarms(unittest.TestCase):
 
     def test_alarms_are_about_metrics_that_there_are(self):
         for words, _, _, template in rendered():
+            filters = of_type(template, "AWS::Logs::MetricFilter").values()
+            counted = [each for entry in filters for each in entry["Properties"]["MetricTransformations"]]
+            counted = [(each["MetricNamespace"], each["MetricName"]) for each in counted]
             for name, entry in of_type(template, "AWS::CloudWatch::Alarm").items():
                 for metric, period in self.metrics_of(entry["Properties"]):
+                    if isinstance(metric["Namespace"], dict):
+                        self.assertIn((metric["Namespace"], metric["MetricName"]), counted, f"{name}: {words}")
+                        self.assertNotIn("Dimensions", metric, f"{name}: {words}")
+                        continue
                     dimensions = [(each["Name"], next(references(each["Value"]))) for each in metric["Dimensions"]]
                     self.check_metric(metric["Namespace"], metric["MetricName"], dimensions, f"{name}: {words}")
                     self.assertLessEqual(period * entry["Properties"]["EvaluationPeriods"], 24 * 3600, f"{name}: {words}")
+
+    def test_the_filter_counts_the_alerts_that_the_registry_writes(self):
+        pattern = TEMPLATE["Resources"]["RegistryAlertFilter"]["Properties"]["FilterPattern"]
+        conditions = dict(re.findall(r'\$\.(\w+) = "([^"]+)"', pattern))
+        self.assertEqual(pattern, "{ " + " && ".join(f'$.{name} = "{value}"' for name, value in conditions.items()) + " }")
+        members, states = alert_members()
+        self.assertLessEqual({"problem", "state"}, set(members))
+        self.assertEqual(conditions, {"level": "ERROR", "problem": "*", "state": "raised"})
+        self.assertIn(conditions["state"], states)
 
     def test_expressions_use_their_metrics_alone(self):
         for name, entry in of_type(rendered()[0][3], "AWS::CloudWatch::Alarm").items():

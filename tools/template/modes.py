@@ -21,7 +21,7 @@ DECIDING = {
     "backfill": [{"Backfill": "false"}, {"Backfill": "true"}],
     "registry": [
         {},
-        {**GROUPS, "RegistryStoreUrl": "rediss://user:password@store.internal:6379"},
+        {**GROUPS, "RegistryStoreUrl": "rediss+cluster://user:password@store.internal:6379", "RegistryToken": "0123456789abcdef"},
         {**GROUPS, **SERVER},
         {**GROUPS, **CACHE},
     ],

@@ -53,6 +53,7 @@ SERVICES = [
     Need("sqs:DeleteMessage", ("ShipperRole",), "the event source mapping deletes what is done", queue),
     Need("sqs:GetQueueAttributes", ("ShipperRole",), "the event source mapping reads the queue's settings", queue),
     Need("sqs:SendMessage", ("ShipperRole",), "Lambda sends failed invocations on", lambda parameters: not queue(parameters)),
+    Need("sqs:SendMessage", ("RegistryRole",), "Lambda sends failed invocations on"),
     Need("s3:ListBucket", SHIPPERS, "without it S3 answers 403 instead of 404 for an object that is not there"),
     Need("logs:CreateLogStream", FUNCTIONS, "Lambda writes the function's log by its role"),
     Need("logs:PutLogEvents", FUNCTIONS, "Lambda writes the function's log by its role"),
