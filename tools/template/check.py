@@ -121,6 +121,7 @@ class Modes(unittest.TestCase):
             url | {"LogstashPassword": "x"},
             url | {"LogstashUser": "shipper", "LogstashPassword": "x", "LogstashSecretArn": "arn"},
             url | {"VpcSubnetIds": "subnet-1"},
+            url | {"LogBucketKmsKeyArn": "arn"},
             url | {"RegistryGroups": "x", "RegistryStoreUrl": "redis://store"},
             url | registry,
             url | registry | {"RegistryUpdateUrl": "https://registry/"},

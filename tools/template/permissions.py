@@ -26,6 +26,10 @@ def secret(parameters):
     return bool(parameters.get("LogstashSecretArn"))
 
 
+def bucket_key(parameters):
+    return bool(parameters.get("LogBucketKmsKeyArn"))
+
+
 def vpc(parameters):
     return bool(parameters.get("VpcSubnetIds"))
 
@@ -55,6 +59,7 @@ SERVICES = [
     Need("sqs:SendMessage", ("ShipperRole",), "Lambda sends failed invocations on", lambda parameters: not queue(parameters)),
     Need("sqs:SendMessage", ("RegistryRole",), "Lambda sends failed invocations on"),
     Need("s3:ListBucket", SHIPPERS, "without it S3 answers 403 instead of 404 for an object that is not there"),
+    Need("kms:Decrypt", SHIPPERS, "S3 decrypts an object for its reader only if the reader may", bucket_key),
     Need("logs:CreateLogStream", FUNCTIONS, "Lambda writes the function's log by its role"),
     Need("logs:PutLogEvents", FUNCTIONS, "Lambda writes the function's log by its role"),
     *(
