@@ -4,6 +4,7 @@ check.py          every mode is rendered and checked, and cfn-lint sees every pa
 check.py --all    cfn-lint sees every mode, a second or two for each of them
 """
 
+import gzip
 import json
 import re
 import sys
@@ -360,7 +361,9 @@ class Alarms(unittest.TestCase):
     def check_metric(self, namespace, name, dimensions, words):
         if namespace == NAMESPACE:
             self.assertIn(name, METRICS, words)
-            self.assertEqual(dimensions, [(DIMENSION, "ShipperFunction")], words)
+            ((dimension, of),) = dimensions
+            self.assertEqual(dimension, DIMENSION, words)
+            self.assertIn(of, ("ShipperFunction", "BackfillFunction"), words)
         else:
             ((dimension, of),) = dimensions
             self.assertIn(name, AWS_METRICS[namespace, dimension], words)
@@ -427,6 +430,15 @@ class Alarms(unittest.TestCase):
             for metric, _ in self.metrics_of(alarm):
                 self.assertNotIn(metric["MetricName"], ("SendRetries", "ObjectsFailed", "EventsUndelivered"), name)
 
+    def test_every_function_that_ships_has_an_alarm_for_dead_letters(self):
+        for words, given, _, template in rendered():
+            watched = set()
+            for entry in of_type(template, "AWS::CloudWatch::Alarm").values():
+                if entry["Properties"].get("MetricName") == "EventsDeadLettered":
+                    watched |= {each["Value"]["Ref"] for each in entry["Properties"]["Dimensions"]}
+            functions = {"ShipperFunction", "BackfillFunction"} & template["Resources"].keys()
+            self.assertEqual(watched, functions if given["DeadLetters"] == "true" else set(), words)
+
     def test_silence_is_an_alarm_by_itself_and_can_be_switched_off(self):
         for words, given, _, template in rendered():
             alarm = template["Resources"].get("SilenceAlarm")
@@ -477,6 +489,16 @@ class Documents(unittest.TestCase):
             for block in re.findall(r"```json\n(.*?)```", document.read_text(), re.S):
                 if "…" not in block:
                     json.loads(block)
+
+
+    def test_the_smoke_test_counts_right(self):
+        chapter = RUNBOOK.split("\n### Smoke test\n")[1].split("\n### ")[0]
+        day, include = re.search(r"^day=(\S+)$", chapter, re.M)[1], re.search(r"--include '([^']+)'", chapter)[1]
+        (sample,) = (PROJECT / "samples/buckets/example-elb-logs" / day).glob(include)
+        lines = len(gzip.decompress(sample.read_bytes()).splitlines())
+        self.assertEqual(re.findall(r'"(lines|delivered)":(\d+)', chapter), [("lines", str(lines)), ("delivered", str(lines))])
+        words = {4: "four", 5: "five"}
+        self.assertEqual(chapter.count(f"{words[lines]} lines") + chapter.count(f"{words[lines]} events"), 2)
 
 
 class Environments(unittest.TestCase):
