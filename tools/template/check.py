@@ -7,12 +7,15 @@ check.py --all    cfn-lint sees every mode, a second or two for each of them
 import gzip
 import json
 import re
+import subprocess
 import sys
+import tempfile
 import tomllib
 import unittest
 from functools import cache
 from itertools import combinations
 from multiprocessing import Pool
+from pathlib import Path
 
 from modes import modes
 from permissions import CALLS, SERVICES, STARS, needed
@@ -491,10 +494,28 @@ class Documents(unittest.TestCase):
                     json.loads(block)
 
 
+    def test_a_jobs_report_becomes_the_next_manifest(self):
+        script = re.search(r"<<'EOF'\n(import csv.*?)\nEOF\n", RUNBOOK, re.S)[1]
+        report = (
+            'logs,elb/AWSLogs/1/a.log.gz,,failed,TemporaryFailure,200,"{""error"":""no answer,\nno connection""}"\n'
+            'logs,elb/AWSLogs/1/b.log.gz,,succeeded,,200,""\n'
+            'logs,team%20a%2Bb/AWSLogs/1/c.log.gz,,failed,PermanentFailure,200,"corrupt"\n'
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "report.csv"
+            path.write_text(report)
+            run = subprocess.run([sys.executable, "-", path], input=script, capture_output=True, text=True, check=True)
+        self.assertEqual(run.stdout, "logs,elb/AWSLogs/1/a.log.gz\nlogs,team%20a%2Bb/AWSLogs/1/c.log.gz\n")
+        self.assertIn("no answer,\nno connection", run.stderr)
+
+    def test_who_waits_for_messages_waits_long_enough(self):
+        for command in re.findall(r"aws sqs receive-message (?:[^\n]*\\\n)*[^\n]*", RUNBOOK):
+            self.assertIn("--wait-time-seconds 20", command, "SQS asks only some of its servers otherwise, and shows nothing")
+
     def test_the_smoke_test_counts_right(self):
         chapter = RUNBOOK.split("\n### Smoke test\n")[1].split("\n### ")[0]
         day, include = re.search(r"^day=(\S+)$", chapter, re.M)[1], re.search(r"--include '([^']+)'", chapter)[1]
-        (sample,) = (PROJECT / "samples/buckets/example-elb-logs" / day).glob(include)
+        (sample,) = (PROJECT / "samples/buckets/example-elb-logs/AWSLogs" / day).glob(include)
         lines = len(gzip.decompress(sample.read_bytes()).splitlines())
         self.assertEqual(re.findall(r'"(lines|delivered)":(\d+)', chapter), [("lines", str(lines)), ("delivered", str(lines))])
         words = {4: "four", 5: "five"}
