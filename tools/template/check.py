@@ -60,6 +60,36 @@ NOT_IN_TEMPLATE = {
     "REGISTRY_POLL": "goes with the schedule",
 }
 
+# As which AWS account load balancers deliver, from "Enable access logs for your Application Load Balancer" in AWS's documentation.
+ELB_ACCOUNTS = {
+    "af-south-1": "098369216593",
+    "ap-east-1": "754344448648",
+    "ap-northeast-1": "582318560864",
+    "ap-northeast-2": "600734575887",
+    "ap-northeast-3": "383597477331",
+    "ap-south-1": "718504428378",
+    "ap-southeast-1": "114774131450",
+    "ap-southeast-2": "783225319266",
+    "ap-southeast-3": "589379963580",
+    "ca-central-1": "985666609251",
+    "cn-north-1": "638102146993",
+    "cn-northwest-1": "037604701340",
+    "eu-central-1": "054676820928",
+    "eu-north-1": "897822967062",
+    "eu-south-1": "635631232127",
+    "eu-west-1": "156460612806",
+    "eu-west-2": "652711504416",
+    "eu-west-3": "009996457667",
+    "me-south-1": "076674570225",
+    "sa-east-1": "507241528517",
+    "us-east-1": "127311923021",
+    "us-east-2": "033677994240",
+    "us-gov-east-1": "190560391635",
+    "us-gov-west-1": "048591011584",
+    "us-west-1": "027434742980",
+    "us-west-2": "797873946194",
+}
+
 # What the documents leave to the reader, and what other programs read.
 OTHER_VARIABLES = {"ELASTICSEARCH_URL", "HTTPS_PROXY", "UPDATE_GOLDEN", "INTERNAL_ALB", "GOOD_COMMIT"}
 
@@ -223,6 +253,119 @@ class Modes(unittest.TestCase):
             times = queue["RedrivePolicy"]["maxReceiveCount"]
             self.assertEqual(times, 200, words)
             self.assertGreater(times * seconds("src/queue.rs", "LONGEST_DELAY"), 24 * 3600, "a day's outage stays in the queue")
+
+
+def timeout(template, function):
+    return template["Resources"][function]["Properties"].get("Timeout", template["Globals"]["Function"]["Timeout"])
+
+
+class Promises(unittest.TestCase):
+    """What is said of every deployment, held against each mode."""
+
+    def test_functions_have_their_time(self):
+        for words, _, _, template in rendered():
+            expected = {"ShipperFunction": 300, "BackfillFunction": 300, "RegistryFunction": 60}
+            for name in of_type(template, "AWS::Serverless::Function"):
+                self.assertEqual(timeout(template, name), expected[name], f"{name}: {words}")
+
+    def test_a_message_stays_hidden_for_six_times_the_functions_time(self):
+        for words, _, _, template in rendered():
+            for mapping in of_type(template, "AWS::Lambda::EventSourceMapping").values():
+                function = mapping["Properties"]["FunctionName"]["Ref"]
+                queue, _ = mapping["Properties"]["EventSourceArn"]["Fn::GetAtt"]
+                hidden = template["Resources"][queue]["Properties"]["VisibilityTimeout"]
+                self.assertGreaterEqual(hidden, 6 * timeout(template, function), words)
+
+    def test_a_backfill_has_two_invocations_at_a_time(self):
+        for words, _, _, template in rendered():
+            for name, function in of_type(template, "AWS::Serverless::Function").items():
+                reserved = function["Properties"].get("ReservedConcurrentExecutions")
+                self.assertEqual(reserved, 2 if name == "BackfillFunction" else None, f"{name}: {words}")
+
+    def test_without_a_queue_lambda_repeats_and_then_keeps(self):
+        for words, given, _, template in rendered():
+            settings = template["Resources"].get("DirectInvocations")
+            self.assertEqual(settings is not None, given["Trigger"] == "direct", words)
+            if settings:
+                expected = {
+                    "FunctionName": {"Ref": "ShipperFunction"},
+                    "Qualifier": "$LATEST",
+                    "MaximumRetryAttempts": 2,
+                    "MaximumEventAgeInSeconds": 6 * 3600,
+                    "DestinationConfig": {"OnFailure": {"Destination": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}}},
+                }
+                self.assertEqual(settings["Properties"], expected, words)
+
+    def policies(self, template, bucket):
+        for policy in of_type(template, "AWS::S3::BucketPolicy").values():
+            if policy["Properties"]["Bucket"] == {"Ref": bucket}:
+                yield from policy["Properties"]["PolicyDocument"]["Statement"]
+
+    def test_buckets_refuse_plain_http(self):
+        for words, _, _, template in rendered():
+            for bucket in of_type(template, "AWS::S3::Bucket"):
+                denied = [statement for statement in self.policies(template, bucket) if statement["Effect"] == "Deny"]
+                expected = {
+                    "Sid": "RefusePlainHttp",
+                    "Effect": "Deny",
+                    "Principal": "*",
+                    "Action": "s3:*",
+                    "Resource": [{"Fn::GetAtt": [bucket, "Arn"]}, {"Fn::Sub": f"${{{bucket}.Arn}}/*"}],
+                    "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+                }
+                self.assertEqual(denied, [expected], f"{bucket}: {words}")
+
+    def test_buckets_are_closed_to_the_public(self):
+        flags = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
+        for words, _, _, template in rendered():
+            for name, bucket in of_type(template, "AWS::S3::Bucket").items():
+                block = bucket["Properties"]["PublicAccessBlockConfiguration"]
+                self.assertEqual(block, dict.fromkeys(flags, True), f"{name}: {words}")
+
+    def test_logs_and_dead_letters_expire_as_the_parameters_say(self):
+        for words, _, _, template in rendered():
+            found = {}
+            for bucket in of_type(template, "AWS::S3::Bucket").values():
+                for rule in bucket["Properties"]["LifecycleConfiguration"]["Rules"]:
+                    self.assertEqual(rule["Status"], "Enabled", words)
+                    found[rule["Id"]] = (rule.get("Prefix"), rule.get("ExpirationInDays"))
+            defaults = {name: TEMPLATE["Parameters"][name]["Default"] for name in ("LogExpiryDays", "DeadLetterExpiryDays")}
+            if "LogBucket" in template["Resources"]:
+                self.assertEqual(found.pop("ExpireLogs"), (None, defaults["LogExpiryDays"]), words)
+            if "OperationsBucket" in template["Resources"]:
+                self.assertEqual(found.pop("ExpireDeadLetters"), ("dead-letters/", defaults["DeadLetterExpiryDays"]), words)
+                self.assertEqual(found.pop("ExpireBackfills"), ("backfill/", 90), words)
+                self.assertEqual(found.pop("AbortUploads"), (None, None), words)
+            self.assertEqual(found, {}, words)
+
+    def test_load_balancers_may_deliver_in_every_region(self):
+        mapping = {region: entry["Id"] for region, entry in TEMPLATE["Mappings"]["ElbAccounts"].items()}
+        self.assertEqual(mapping, ELB_ACCOUNTS)
+        for region in [*ELB_ACCOUNTS, "ap-southeast-4", "il-central-1", "eu-south-2"]:
+            for prefix in ("", "elb"):
+                given = {"LogstashUrl": "https://logstash.internal/", "LogPrefix": prefix}
+                statements = list(self.policies(Renderer(TEMPLATE, given, region).render(), "LogBucket"))
+                allowed = {}
+                for statement in statements:
+                    if statement["Effect"] == "Allow":
+                        ((kind, principal),) = statement["Principal"].items()
+                        who = written(principal), statement["Action"]
+                        allowed[who] = written(statement["Resource"]), statement.get("Condition")
+                below = "${LogBucket.Arn}/" + (f"{prefix}/" if prefix else "") + "AWSLogs/${AWS::AccountId}/*"
+                own = {
+                    "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
+                    "ArnLike": {"aws:SourceArn": {"Fn::Sub": "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:*"}},
+                }
+                writes = own | {"StringEquals": own["StringEquals"] | {"s3:x-amz-acl": "bucket-owner-full-control"}}
+                expected = {
+                    ("logdelivery.elasticloadbalancing.amazonaws.com", "s3:PutObject"): (below, None),
+                    ("delivery.logs.amazonaws.com", "s3:PutObject"): (below, writes),
+                    ("delivery.logs.amazonaws.com", "s3:GetBucketAcl"): ("LogBucket.Arn", own),
+                }
+                if region in ELB_ACCOUNTS:
+                    account = "arn:${AWS::Partition}:iam::ElbAccounts.AWS::Region.Id:root"
+                    expected[account, "s3:PutObject"] = (below, None)
+                self.assertEqual(allowed, expected, region)
 
 
 class Policies(unittest.TestCase):
@@ -413,6 +556,37 @@ class Alarms(unittest.TestCase):
             shown = [query for query in queries.values() if query.get("ReturnData", True)]
             self.assertEqual(len(shown), 1 if queries else 0, f"{name} is about one number")
 
+    def rings(self, alarm, **numbers):
+        """Whether these numbers of an alarm's metrics are beyond its threshold."""
+        (expression,) = (query["Expression"] for query in alarm["Metrics"] if "Expression" in query)
+        # Metric math's IF in Python.
+        expression = re.sub(r"^IF\((.+), (.+), (.+)\)$", r"(\2) if (\1) else (\3)", expression)
+        value = eval(expression, {"__builtins__": {}}, numbers)
+        beyond = {"GreaterThanThreshold": value > alarm["Threshold"], "GreaterThanOrEqualToThreshold": value >= alarm["Threshold"]}
+        return beyond[alarm["ComparisonOperator"]]
+
+    def test_a_share_rings_from_its_threshold_on(self):
+        alarms = of_type(rendered()[0][3], "AWS::CloudWatch::Alarm")
+        of = {"Unparsed": "EventsUnparsed", "ShortLines": "ShortLines"}
+        of |= {"InvalidFields": "FieldsInvalid", "ExtraFields": "FieldsExtra"}
+        shares = {name for name, entry in alarms.items() if "Threshold" in entry["Properties"] and "Metrics" in entry["Properties"]}
+        self.assertEqual(shares, {f"{name}Alarm" for name in of} | {"QueueAgeAlarm"})
+        for name, odd in of.items():
+            alarm = alarms[f"{name}Alarm"]["Properties"]
+            counted = {query["Id"]: query["MetricStat"] for query in alarm["Metrics"] if "MetricStat" in query}
+            names = {key: each["Metric"]["MetricName"] for key, each in counted.items()}
+            self.assertEqual(names, {"odd": odd, "lines": "LinesRead"}, name)
+            self.assertEqual({(each["Stat"], each["Period"]) for each in counted.values()}, {("Sum", 3600)}, name)
+            # One in a hundred, unless the parameter says otherwise.
+            self.assertFalse(self.rings(alarm, odd=99, lines=10_000), name)
+            self.assertTrue(self.rings(alarm, odd=100, lines=10_000), name)
+            self.assertFalse(self.rings(alarm, odd=0, lines=0), name)
+
+    def test_the_age_of_the_queue_is_in_minutes(self):
+        alarm = rendered()[0][3]["Resources"]["QueueAgeAlarm"]["Properties"]
+        self.assertFalse(self.rings(alarm, age=3600))
+        self.assertTrue(self.rings(alarm, age=3661))
+
     def test_the_dashboard_is_about_metrics_that_there_are(self):
         for words, given, _, template in rendered():
             body = template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
@@ -554,6 +728,8 @@ def written(node):
         return value
     if function == "Fn::GetAtt":
         return ".".join(value)
+    if function == "Fn::FindInMap":
+        return ".".join(map(written, value))
     assert function == "Fn::Sub", node
     text, variables = (value, {}) if isinstance(value, str) else value
     for name, variable in variables.items():

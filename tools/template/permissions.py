@@ -49,7 +49,8 @@ def parameter(name):
 
 
 def bucket(role, parameters):
-    return ["arn:${AWS::Partition}:s3:::" + parameters.get("ExistingBucketName", "elb-access-logs-${AWS::AccountId}-${AWS::Region}")]
+    name = parameters.get("ExistingBucketName", "elb-access-logs-${AWS::AccountId}-${AWS::Region}")
+    return [f"arn:${{AWS::Partition}}:s3:::{name}"]
 
 
 def logs(role, parameters):
