@@ -90,8 +90,11 @@ ELB_ACCOUNTS = {
     "us-west-2": "797873946194",
 }
 
-# What the documents leave to the reader, and what other programs read.
-OTHER_VARIABLES = {"ELASTICSEARCH_URL", "HTTPS_PROXY", "UPDATE_GOLDEN", "INTERNAL_ALB", "GOOD_COMMIT"}
+# What the documents leave to the reader.
+IN_THE_SHELL = {"STACK", "ARN", "BUCKET", "ACCOUNT", "JOB", "GROUP", "HOOK", "INSTANCE", "PASSWORD", "PATH", "PWD"}
+IN_THE_SHELL |= {"INTERNAL_ALB", "GOOD_COMMIT"}
+# What other programs read. The last two are of Logstash's keystore.
+OTHER_VARIABLES = {"ELASTICSEARCH_URL", "HTTPS_PROXY", "UPDATE_GOLDEN"} | {"SHIPPER_PASSWORD", "ELASTICSEARCH_PASSWORD"}
 
 
 @cache
@@ -451,11 +454,14 @@ class Variables(unittest.TestCase):
 
     def test_the_documents_name_only_variables_that_are_read(self):
         known = {*SHIPPER_VARIABLES, *REGISTRY_VARIABLES, *OTHER_VARIABLES}
-        for document in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")]:
+        documents = [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("samples/*.md"), PROJECT / "samconfig.toml"]
+        for document in [*documents, *PROJECT.glob("samples/**/*.conf")]:
             text = document.read_text()
-            set_here = set(re.findall(r"\b([A-Z][A-Z0-9_]*)=", text))
+            set_here = set(re.findall(r"(?<![\w$-])([A-Z][A-Z0-9_]*)=", text))
             named = set(re.findall(r"(?<![/\w.$-])\$?\{?([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b(?!-)", text))
-            unknown = {name for name in named - known - set_here if not name.startswith("AWS_")}
+            used = set(re.findall(r"\$\{?([A-Z][A-Z0-9_]*)", text))
+            unknown = (named | set_here | used) - known - IN_THE_SHELL
+            unknown = {name for name in unknown if not name.startswith(("AWS_", "CAPABILITY_"))}
             self.assertEqual(unknown, set(), document.name)
 
     def test_every_parameter_has_a_description_a_label_and_a_group(self):
