@@ -721,6 +721,19 @@ class Documents(unittest.TestCase):
 
 
 class Environments(unittest.TestCase):
+    def check_value(self, parameter, value, words):
+        self.assertIn(parameter, TEMPLATE["Parameters"], words)
+        entry = TEMPLATE["Parameters"][parameter]
+        self.assertRegex(value, entry.get("AllowedPattern", "^"), f"{words}: {parameter}")
+        if "AllowedValues" in entry:
+            self.assertIn(value, map(str, entry["AllowedValues"]), f"{words}: {parameter}")
+
+    def test_examples_in_comments_can_be_given(self):
+        examples = re.findall(r'^ *# +"(\w+)=(.*)",$', (PROJECT / "samconfig.toml").read_text(), re.M)
+        self.assertIn(("LogPrefix", "-"), examples)
+        for parameter, value in examples:
+            self.check_value(parameter, value, "a comment")
+
     def test_each_environment_can_be_deployed(self):
         environments = tomllib.loads((PROJECT / "samconfig.toml").read_text())
         del environments["version"], environments["default"]
@@ -729,11 +742,7 @@ class Environments(unittest.TestCase):
         for name, settings in deployed.items():
             given = dict(pair.split("=", 1) for pair in settings["parameter_overrides"])
             for parameter, value in given.items():
-                self.assertIn(parameter, TEMPLATE["Parameters"], name)
-                entry = TEMPLATE["Parameters"][parameter]
-                self.assertRegex(value, entry.get("AllowedPattern", "^"), f"{name}: {parameter}")
-                if "AllowedValues" in entry:
-                    self.assertIn(value, map(str, entry["AllowedValues"]), f"{name}: {parameter}")
+                self.check_value(parameter, value, name)
             self.assertEqual(Renderer(TEMPLATE, given).broken_rules(), [], name)
             self.assertIn(f"environment={name}", settings["tags"])
             self.assertEqual(settings["capabilities"], "CAPABILITY_IAM")
