@@ -506,7 +506,7 @@ class Nothing(unittest.TestCase):
         for name, entry in TEMPLATE["Parameters"].items():
             if entry.get("NoEcho"):
                 self.assertEqual(entry["Default"], "-", name)
-                self.assertRegex(f"{entry['Description']} ", r"(?<!\S)- (for none|if )", f"{name}: say what a hyphen means")
+                self.assertRegex(f"{entry['Description']} ", r"(\s-|\(-\)) (for none|if )", f"{name}: say what a hyphen means")
         for name, entry in self.optional().items():
             for value in ("", "-"):
                 self.assertRegex(value, entry.get("AllowedPattern", "^"), name)
