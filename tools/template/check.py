@@ -1,22 +1,38 @@
 """Checks template.yaml, samconfig.toml and docs/operations.md against each other and against the source.
 
-check.py          every mode is rendered and checked, and cfn-lint sees every pair of choices
-check.py --all    cfn-lint sees every mode, a second or two for each of them
+check.py          every mode is rendered and checked, and cfn-lint sees any three choices together, and each resource in every form
+                  and region that it takes: less than a hundred modes of some hundreds
+check.py --all    cfn-lint sees every mode
 """
 
+import gzip
 import json
 import re
+import subprocess
 import sys
+import tempfile
 import tomllib
 import unittest
 from functools import cache
 from itertools import combinations
 from multiprocessing import Pool
+from pathlib import Path
 
 from modes import modes
-from permissions import CALLS, SERVICES, needed
+from permissions import CALLS, SERVICES, STARS, needed
 from render import PROJECT, Renderer, load, references
-from source import DIMENSION, METRICS, NAMESPACE, REGISTRY_VARIABLES, SHIPPER_VARIABLES, calls, operations, seconds
+from source import (
+    DIMENSION,
+    METRICS,
+    NAMESPACE,
+    REGISTRY_VARIABLES,
+    SHIPPER_VARIABLES,
+    alert_members,
+    calls,
+    operations,
+    seconds,
+    store_schemes,
+)
 
 TEMPLATE = load()
 TEXT = (PROJECT / "template.yaml").read_text()
@@ -45,8 +61,41 @@ NOT_IN_TEMPLATE = {
     "REGISTRY_POLL": "goes with the schedule",
 }
 
-# What the documents leave to the reader, and what other programs read.
-OTHER_VARIABLES = {"ELASTICSEARCH_URL", "HTTPS_PROXY", "UPDATE_GOLDEN", "INTERNAL_ALB", "GOOD_COMMIT"}
+# As which AWS account load balancers deliver, from "Enable access logs for your Application Load Balancer" in AWS's documentation.
+ELB_ACCOUNTS = {
+    "af-south-1": "098369216593",
+    "ap-east-1": "754344448648",
+    "ap-northeast-1": "582318560864",
+    "ap-northeast-2": "600734575887",
+    "ap-northeast-3": "383597477331",
+    "ap-south-1": "718504428378",
+    "ap-southeast-1": "114774131450",
+    "ap-southeast-2": "783225319266",
+    "ap-southeast-3": "589379963580",
+    "ca-central-1": "985666609251",
+    "cn-north-1": "638102146993",
+    "cn-northwest-1": "037604701340",
+    "eu-central-1": "054676820928",
+    "eu-north-1": "897822967062",
+    "eu-south-1": "635631232127",
+    "eu-west-1": "156460612806",
+    "eu-west-2": "652711504416",
+    "eu-west-3": "009996457667",
+    "me-south-1": "076674570225",
+    "sa-east-1": "507241528517",
+    "us-east-1": "127311923021",
+    "us-east-2": "033677994240",
+    "us-gov-east-1": "190560391635",
+    "us-gov-west-1": "048591011584",
+    "us-west-1": "027434742980",
+    "us-west-2": "797873946194",
+}
+
+# What the documents leave to the reader.
+IN_THE_SHELL = {"STACK", "ARN", "BUCKET", "ACCOUNT", "JOB", "GROUP", "HOOK", "INSTANCE", "PASSWORD", "PATH", "PWD"}
+IN_THE_SHELL |= {"INTERNAL_ALB", "GOOD_COMMIT"}
+# What other programs read. The last two are of Logstash's keystore.
+OTHER_VARIABLES = {"ELASTICSEARCH_URL", "HTTPS_PROXY", "UPDATE_GOLDEN"} | {"SHIPPER_PASSWORD", "ELASTICSEARCH_PASSWORD"}
 
 
 @cache
@@ -59,21 +108,36 @@ def of_type(template, kind):
     return {name: entry for name, entry in template["Resources"].items() if entry["Type"] == kind}
 
 
+@cache
+def lint_rules():
+    """Reading them takes longer than using them, so each process does it once."""
+    from cfnlint.api import Runner
+    from cfnlint.config import ConfigMixIn
+
+    return Runner(ConfigMixIn()).rules
+
+
 def lint(job):
     # Here, because it takes a second.
-    from cfnlint.api import ManualArgs, lint
+    from cfnlint.config import ConfigMixIn
+    from cfnlint.decode.decode import decode_str
+    from cfnlint.runner import run_template_by_data
 
     words, region, template = job
-    return [f"{words}: {match}" for match in lint(json.dumps(template), config=ManualArgs(regions=[region]))]
+    decoded, errors = decode_str(json.dumps(template))
+    found = errors or run_template_by_data(decoded, ConfigMixIn(regions=[region]), lint_rules())
+    return [f"{words}: {match}" for match in found]
 
 
-def pairs(chosen):
-    return set(combinations(sorted(chosen.items()), 2))
+def shown(chosen, region, template):
+    """What a mode shows: its choices in threes, and its resources and outputs as they are there."""
+    forms = {(region, name, json.dumps(entry)) for part in ("Resources", "Outputs") for name, entry in template[part].items()}
+    return forms | set(combinations(sorted(chosen.items()), 3))
 
 
 def to_lint(every_mode):
-    """The modes that cfn-lint sees: all of them, or as few as show every choice together with every other."""
-    jobs = [(pairs(chosen), (str(chosen), region, template)) for chosen, _, region, template in rendered()]
+    """The modes that cfn-lint sees: all of them, or as few as show everything that any of them shows."""
+    jobs = [(shown(chosen, region, template), (str(chosen), region, template)) for chosen, _, region, template in rendered()]
     if every_mode:
         return [job for _, job in jobs]
     left, found = set().union(*(these for these, _ in jobs)), []
@@ -93,7 +157,9 @@ class Modes(unittest.TestCase):
 
     def test_cfn_lint_finds_nothing(self):
         with Pool() as pool:
-            found = [line for lines in pool.imap_unordered(lint, to_lint("--all" in OPTIONS)) for line in lines]
+            # Several of a region at once, so that its schemas are not read anew for each.
+            jobs = sorted(to_lint("--all" in OPTIONS), key=lambda job: job[1])
+            found = [line for lines in pool.imap_unordered(lint, jobs, chunksize=8) for line in lines]
         self.assertEqual(found, [])
 
     def test_good_parameters_break_no_rule(self):
@@ -110,6 +176,7 @@ class Modes(unittest.TestCase):
             url | {"LogstashPassword": "x"},
             url | {"LogstashUser": "shipper", "LogstashPassword": "x", "LogstashSecretArn": "arn"},
             url | {"VpcSubnetIds": "subnet-1"},
+            url | {"LogBucketKmsKeyArn": "arn"},
             url | {"RegistryGroups": "x", "RegistryStoreUrl": "redis://store"},
             url | registry,
             url | registry | {"RegistryUpdateUrl": "https://registry/"},
@@ -139,6 +206,54 @@ class Modes(unittest.TestCase):
                 self.assertEqual(place, "s3://${OperationsBucket}/dead-letters", words)
                 self.assertFalse("dead-letters/0".startswith(prefixes[0]), words)
 
+    def test_a_creation_that_fails_leaves_nothing_that_takes_a_name(self):
+        for name, entry in TEMPLATE["Resources"].items():
+            self.assertIn(entry.get("DeletionPolicy"), (None, "Delete", "RetainExceptOnCreate"), name)
+            if entry["Type"] in ("AWS::S3::Bucket", "AWS::S3::BucketPolicy"):
+                self.assertEqual((entry["DeletionPolicy"], entry["UpdateReplacePolicy"]), ("RetainExceptOnCreate", "Retain"), name)
+
+    def test_two_regions_of_an_account_can_have_the_same_stack(self):
+        # Of what the stack gives a name to, the names of these are not the region's own.
+        for kind, name in [("AWS::S3::Bucket", "BucketName"), ("AWS::CloudWatch::Dashboard", "DashboardName")]:
+            for resource in of_type(TEMPLATE, kind).values():
+                given = resource["Properties"].get(name, {"Fn::Sub": "${AWS::Region}"})
+                self.assertIn("${AWS::Region}", given["Fn::Sub"], f"{kind}: {name}")
+        for kind in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy"):
+            for name, resource in of_type(TEMPLATE, kind).items():
+                self.assertFalse({"RoleName", "ManagedPolicyName"} & resource["Properties"].keys(), name)
+
+    def test_events_of_the_registry_are_repeated_while_somebody_waits_and_then_kept(self):
+        for words, given, _, template in rendered():
+            resources = template["Resources"]
+            if "RegistryFunction" not in resources:
+                self.assertEqual([name for name in resources if name.startswith("Registry")], [], words)
+                continue
+            invocations = resources["RegistryInvocations"]["Properties"]
+            self.assertEqual(invocations["FunctionName"], {"Ref": "RegistryFunction"}, words)
+            # An hour is the heartbeat of a lifecycle hook that names none.
+            numbers = (invocations["MaximumRetryAttempts"], invocations["MaximumEventAgeInSeconds"])
+            self.assertEqual(numbers, (2, 3600), words)
+            destination = invocations["DestinationConfig"]["OnFailure"]["Destination"]
+            self.assertEqual(destination, {"Fn::GetAtt": ["RegistryDeadLetterQueue", "Arn"]}, words)
+            queue = resources["RegistryDeadLetterQueue"]["Properties"]
+            self.assertEqual(queue, {"MessageRetentionPeriod": 14 * 24 * 3600, "SqsManagedSseEnabled": True}, words)
+
+    def test_the_registry_polls_where_it_keeps_the_lists(self):
+        for words, given, _, template in rendered():
+            polls = "RegistryGroups" in given and "RegistryUpdateUrl" not in given
+            for name in ("PollRule", "PollRuleInvokesRegistry"):
+                self.assertEqual(name in template["Resources"], polls, words)
+
+    def test_the_registry_gets_every_token_that_is_given(self):
+        for words, given, _, template in rendered():
+            if "RegistryFunction" in template["Resources"]:
+                variables = template["Resources"]["RegistryFunction"]["Properties"]["Environment"]["Variables"]
+                self.assertEqual(variables.get("REGISTRY_TOKEN"), given.get("RegistryToken"), words)
+
+    def test_every_redis_of_another_machine_can_be_the_store(self):
+        for scheme in store_schemes() | {"redis", "rediss", "redis+cluster", "rediss+cluster"}:
+            self.assertRegex(f"{scheme}://store", TEMPLATE["Parameters"]["RegistryStoreUrl"]["AllowedPattern"])
+
     def test_the_queues_numbers_fit_together(self):
         for words, given, _, template in rendered():
             resources = template["Resources"]
@@ -161,6 +276,119 @@ class Modes(unittest.TestCase):
             self.assertGreater(times * seconds("src/queue.rs", "LONGEST_DELAY"), 24 * 3600, "a day's outage stays in the queue")
 
 
+def timeout(template, function):
+    return template["Resources"][function]["Properties"].get("Timeout", template["Globals"]["Function"]["Timeout"])
+
+
+class Promises(unittest.TestCase):
+    """What is said of every deployment, held against each mode."""
+
+    def test_functions_have_their_time(self):
+        for words, _, _, template in rendered():
+            expected = {"ShipperFunction": 300, "BackfillFunction": 300, "RegistryFunction": 60}
+            for name in of_type(template, "AWS::Serverless::Function"):
+                self.assertEqual(timeout(template, name), expected[name], f"{name}: {words}")
+
+    def test_a_message_stays_hidden_for_six_times_the_functions_time(self):
+        for words, _, _, template in rendered():
+            for mapping in of_type(template, "AWS::Lambda::EventSourceMapping").values():
+                function = mapping["Properties"]["FunctionName"]["Ref"]
+                queue, _ = mapping["Properties"]["EventSourceArn"]["Fn::GetAtt"]
+                hidden = template["Resources"][queue]["Properties"]["VisibilityTimeout"]
+                self.assertGreaterEqual(hidden, 6 * timeout(template, function), words)
+
+    def test_a_backfill_has_two_invocations_at_a_time(self):
+        for words, _, _, template in rendered():
+            for name, function in of_type(template, "AWS::Serverless::Function").items():
+                reserved = function["Properties"].get("ReservedConcurrentExecutions")
+                self.assertEqual(reserved, 2 if name == "BackfillFunction" else None, f"{name}: {words}")
+
+    def test_without_a_queue_lambda_repeats_and_then_keeps(self):
+        for words, given, _, template in rendered():
+            settings = template["Resources"].get("DirectInvocations")
+            self.assertEqual(settings is not None, given["Trigger"] == "direct", words)
+            if settings:
+                expected = {
+                    "FunctionName": {"Ref": "ShipperFunction"},
+                    "Qualifier": "$LATEST",
+                    "MaximumRetryAttempts": 2,
+                    "MaximumEventAgeInSeconds": 6 * 3600,
+                    "DestinationConfig": {"OnFailure": {"Destination": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}}},
+                }
+                self.assertEqual(settings["Properties"], expected, words)
+
+    def policies(self, template, bucket):
+        for policy in of_type(template, "AWS::S3::BucketPolicy").values():
+            if policy["Properties"]["Bucket"] == {"Ref": bucket}:
+                yield from policy["Properties"]["PolicyDocument"]["Statement"]
+
+    def test_buckets_refuse_plain_http(self):
+        for words, _, _, template in rendered():
+            for bucket in of_type(template, "AWS::S3::Bucket"):
+                denied = [statement for statement in self.policies(template, bucket) if statement["Effect"] == "Deny"]
+                expected = {
+                    "Sid": "RefusePlainHttp",
+                    "Effect": "Deny",
+                    "Principal": "*",
+                    "Action": "s3:*",
+                    "Resource": [{"Fn::GetAtt": [bucket, "Arn"]}, {"Fn::Sub": f"${{{bucket}.Arn}}/*"}],
+                    "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+                }
+                self.assertEqual(denied, [expected], f"{bucket}: {words}")
+
+    def test_buckets_are_closed_to_the_public(self):
+        flags = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
+        for words, _, _, template in rendered():
+            for name, bucket in of_type(template, "AWS::S3::Bucket").items():
+                block = bucket["Properties"]["PublicAccessBlockConfiguration"]
+                self.assertEqual(block, dict.fromkeys(flags, True), f"{name}: {words}")
+
+    def test_logs_and_dead_letters_expire_as_the_parameters_say(self):
+        for words, _, _, template in rendered():
+            found = {}
+            for bucket in of_type(template, "AWS::S3::Bucket").values():
+                for rule in bucket["Properties"]["LifecycleConfiguration"]["Rules"]:
+                    self.assertEqual(rule["Status"], "Enabled", words)
+                    found[rule["Id"]] = (rule.get("Prefix"), rule.get("ExpirationInDays"))
+            defaults = {name: TEMPLATE["Parameters"][name]["Default"] for name in ("LogExpiryDays", "DeadLetterExpiryDays")}
+            if "LogBucket" in template["Resources"]:
+                self.assertEqual(found.pop("ExpireLogs"), (None, defaults["LogExpiryDays"]), words)
+            if "OperationsBucket" in template["Resources"]:
+                self.assertEqual(found.pop("ExpireDeadLetters"), ("dead-letters/", defaults["DeadLetterExpiryDays"]), words)
+                self.assertEqual(found.pop("ExpireBackfills"), ("backfill/", 90), words)
+                self.assertEqual(found.pop("AbortUploads"), (None, None), words)
+            self.assertEqual(found, {}, words)
+
+    def test_load_balancers_may_deliver_in_every_region(self):
+        mapping = {region: entry["Id"] for region, entry in TEMPLATE["Mappings"]["ElbAccounts"].items()}
+        self.assertEqual(mapping, ELB_ACCOUNTS)
+        for region in [*ELB_ACCOUNTS, "ap-southeast-4", "il-central-1", "eu-south-2"]:
+            for prefix in ("", "elb"):
+                given = {"LogstashUrl": "https://logstash.internal/", "LogPrefix": prefix}
+                statements = list(self.policies(Renderer(TEMPLATE, given, region).render(), "LogBucket"))
+                allowed = {}
+                for statement in statements:
+                    if statement["Effect"] == "Allow":
+                        ((kind, principal),) = statement["Principal"].items()
+                        who = written(principal), statement["Action"]
+                        allowed[who] = written(statement["Resource"]), statement.get("Condition")
+                below = "${LogBucket.Arn}/" + (f"{prefix}/" if prefix else "") + "AWSLogs/${AWS::AccountId}/*"
+                own = {
+                    "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
+                    "ArnLike": {"aws:SourceArn": {"Fn::Sub": "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:*"}},
+                }
+                writes = own | {"StringEquals": own["StringEquals"] | {"s3:x-amz-acl": "bucket-owner-full-control"}}
+                expected = {
+                    ("logdelivery.elasticloadbalancing.amazonaws.com", "s3:PutObject"): (below, None),
+                    ("delivery.logs.amazonaws.com", "s3:PutObject"): (below, writes),
+                    ("delivery.logs.amazonaws.com", "s3:GetBucketAcl"): ("LogBucket.Arn", own),
+                }
+                if region in ELB_ACCOUNTS:
+                    account = "arn:${AWS::Partition}:iam::ElbAccounts.AWS::Region.Id:root"
+                    expected[account, "s3:PutObject"] = (below, None)
+                self.assertEqual(allowed, expected, region)
+
+
 class Policies(unittest.TestCase):
     def test_the_list_of_calls_is_that_of_the_source(self):
         self.assertIn("get_object", operations(), "the SDKs' crates are not where this test looks")
@@ -178,31 +406,37 @@ class Policies(unittest.TestCase):
             policies.append(resources[reference["Ref"]]["Properties"])
         return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
 
+    def allowed(self, template, role):
+        """What a role may do: actions, each with a resource."""
+        for statement in self.statements(template, role):
+            self.assertEqual(set(statement), {"Effect", "Action", "Resource"}, role)
+            self.assertEqual(statement["Effect"], "Allow", role)
+            actions, resources = statement["Action"], statement["Resource"]
+            for action in [actions] if isinstance(actions, str) else actions:
+                for resource in resources if isinstance(resources, list) else [resources]:
+                    yield action, written(resource)
+
     def test_roles_allow_what_is_needed_and_no_more(self):
         for words, given, _, template in rendered():
             for role in of_type(template, "AWS::IAM::Role"):
-                allowed = []
-                for statement in self.statements(template, role):
-                    self.assertEqual(statement["Effect"], "Allow", words)
-                    actions = statement["Action"]
-                    allowed += [actions] if isinstance(actions, str) else actions
-                self.assertEqual(sorted(allowed), needed(role, given), f"{role}: {words}")
+                self.assertEqual(sorted(self.allowed(template, role)), needed(role, given), f"{role}: {words}")
+
+    def test_a_star_in_a_resource_has_its_reason(self):
+        used = set()
+        for words, _, _, template in rendered():
+            for role in of_type(template, "AWS::IAM::Role"):
+                for action, resource in self.allowed(template, role):
+                    self.assertNotIn("*", action, words)
+                    reasons = [pattern for pattern in STARS if re.fullmatch(pattern, f"{action} {resource}")]
+                    self.assertEqual(len(reasons), "*" in resource, f"{role}: {action} {resource}: {words}")
+                    used.update(reasons)
+        self.assertEqual(used, set(STARS))
 
     def test_each_function_has_a_role_of_its_own(self):
         for words, _, _, template in rendered():
             functions = of_type(template, "AWS::Serverless::Function")
             roles = [function["Properties"]["Role"]["Fn::GetAtt"][0] for function in functions.values()]
             self.assertEqual(roles, [name.replace("Function", "Role") for name in functions], words)
-
-    def test_objects_are_read_only_where_load_balancers_write(self):
-        for words, given, _, template in rendered():
-            for statement in self.statements(template, "ShipperRole"):
-                resource = json.dumps(statement["Resource"])
-                if statement["Action"] == "s3:GetObject":
-                    self.assertRegex(resource, r"AWSLogs/\*", words)
-                    self.assertIn(given.get("ExistingBucketName", "elb-access-logs"), resource, words)
-                if statement["Action"] == "s3:PutObject":
-                    self.assertIn("${OperationsBucket.Arn}/dead-letters/*", resource, words)
 
     def test_a_star_alone_stands_below_its_reason(self):
         lines = TEXT.splitlines()
@@ -238,11 +472,14 @@ class Variables(unittest.TestCase):
 
     def test_the_documents_name_only_variables_that_are_read(self):
         known = {*SHIPPER_VARIABLES, *REGISTRY_VARIABLES, *OTHER_VARIABLES}
-        for document in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")]:
+        documents = [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("samples/*.md"), PROJECT / "samconfig.toml"]
+        for document in [*documents, *PROJECT.glob("samples/**/*.conf")]:
             text = document.read_text()
-            set_here = set(re.findall(r"\b([A-Z][A-Z0-9_]*)=", text))
+            set_here = set(re.findall(r"(?<![\w$-])([A-Z][A-Z0-9_]*)=", text))
             named = set(re.findall(r"(?<![/\w.$-])\$?\{?([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b(?!-)", text))
-            unknown = {name for name in named - known - set_here if not name.startswith("AWS_")}
+            used = set(re.findall(r"\$\{?([A-Z][A-Z0-9_]*)", text))
+            unknown = (named | set_here | used) - known - IN_THE_SHELL
+            unknown = {name for name in unknown if not name.startswith(("AWS_", "CAPABILITY_"))}
             self.assertEqual(unknown, set(), document.name)
 
     def test_every_parameter_has_a_description_a_label_and_a_group(self):
@@ -257,15 +494,51 @@ class Variables(unittest.TestCase):
             self.assertTrue(limited or name == "RegistryGroups", f"{name} takes anything")
 
 
+class Nothing(unittest.TestCase):
+    """A hyphen says that there is none, as an empty value does."""
+
+    def optional(self):
+        parameters = TEMPLATE["Parameters"]
+        return {name: entry for name, entry in parameters.items() if entry.get("Default") in ("", "-") or name == "LogPrefix"}
+
+    def test_the_guided_deployment_can_be_answered(self):
+        # For a secret it shows no default and takes no empty answer.
+        for name, entry in TEMPLATE["Parameters"].items():
+            if entry.get("NoEcho"):
+                self.assertEqual(entry["Default"], "-", name)
+                self.assertRegex(f"{entry['Description']} ", r"(\s-|\(-\)) (for none|if )", f"{name}: say what a hyphen means")
+        for name, entry in self.optional().items():
+            for value in ("", "-"):
+                self.assertRegex(value, entry.get("AllowedPattern", "^"), name)
+
+    def test_a_hyphen_is_the_same_as_nothing(self):
+        for words, given, region, _ in rendered():
+            same = []
+            for none in ("", "-"):
+                parameters = {name: none for name in self.optional() if name != "LogPrefix"} | given
+                if given.get("LogPrefix") == "":
+                    parameters["LogPrefix"] = none
+                renderer = Renderer(TEMPLATE, parameters, region)
+                self.assertEqual(renderer.broken_rules(), [], words)
+                same.append(renderer.render())
+            self.assertEqual(*same, words)
+            for name, function in of_type(same[1], "AWS::Serverless::Function").items():
+                for variable, value in function["Properties"]["Environment"]["Variables"].items():
+                    self.assertNotIn(value, ("", "-"), f"{name}: {variable}: {words}")
+
+
 class Alarms(unittest.TestCase):
     def check_metric(self, namespace, name, dimensions, words):
         if namespace == NAMESPACE:
             self.assertIn(name, METRICS, words)
-            self.assertEqual(dimensions, [(DIMENSION, "ShipperFunction")], words)
+            ((dimension, of),) = dimensions
+            self.assertEqual(dimension, DIMENSION, words)
+            self.assertIn(of, ("ShipperFunction", "BackfillFunction"), words)
         else:
             ((dimension, of),) = dimensions
             self.assertIn(name, AWS_METRICS[namespace, dimension], words)
-            self.assertIn(of, ("ShipperFunction", "RegistryFunction", "NotificationQueue", "DeadLetterQueue"), words)
+            known = ("ShipperFunction", "RegistryFunction", "NotificationQueue", "DeadLetterQueue", "RegistryDeadLetterQueue")
+            self.assertIn(of, known, words)
 
     def metrics_of(self, alarm):
         if "MetricName" in alarm:
@@ -276,11 +549,29 @@ class Alarms(unittest.TestCase):
 
     def test_alarms_are_about_metrics_that_there_are(self):
         for words, _, _, template in rendered():
+            filters = of_type(template, "AWS::Logs::MetricFilter").values()
+            counted = [each for entry in filters for each in entry["Properties"]["MetricTransformations"]]
+            counted = [(each["MetricNamespace"], each["MetricName"]) for each in counted]
             for name, entry in of_type(template, "AWS::CloudWatch::Alarm").items():
                 for metric, period in self.metrics_of(entry["Properties"]):
+                    if isinstance(metric["Namespace"], dict):
+                        self.assertIn((metric["Namespace"], metric["MetricName"]), counted, f"{name}: {words}")
+                        self.assertNotIn("Dimensions", metric, f"{name}: {words}")
+                        continue
                     dimensions = [(each["Name"], next(references(each["Value"]))) for each in metric["Dimensions"]]
                     self.check_metric(metric["Namespace"], metric["MetricName"], dimensions, f"{name}: {words}")
                     self.assertLessEqual(period * entry["Properties"]["EvaluationPeriods"], 24 * 3600, f"{name}: {words}")
+
+    def test_the_filter_counts_the_alerts_that_the_registry_writes(self):
+        pattern = TEMPLATE["Resources"]["RegistryAlertFilter"]["Properties"]["FilterPattern"]
+        conditions = dict(re.findall(r'\$\.(\w+) = "([^"]+)"', pattern))
+        self.assertEqual(pattern, "{ " + " && ".join(f'$.{name} = "{value}"' for name, value in conditions.items()) + " }")
+        members, states = alert_members()
+        self.assertLessEqual({"problem", "state"}, set(members))
+        self.assertEqual(conditions, {"level": "ERROR", "state": "raised"})
+        self.assertIn(conditions["state"], states)
+        asked = re.findall(r'\$\.state = "(\w+)"', RUNBOOK)
+        self.assertEqual(sorted(asked), sorted(states))
 
     def test_expressions_use_their_metrics_alone(self):
         for name, entry in of_type(rendered()[0][3], "AWS::CloudWatch::Alarm").items():
@@ -290,6 +581,37 @@ class Alarms(unittest.TestCase):
                 self.assertLessEqual(used, set(queries), name)
             shown = [query for query in queries.values() if query.get("ReturnData", True)]
             self.assertEqual(len(shown), 1 if queries else 0, f"{name} is about one number")
+
+    def rings(self, alarm, **numbers):
+        """Whether these numbers of an alarm's metrics are beyond its threshold."""
+        (expression,) = (query["Expression"] for query in alarm["Metrics"] if "Expression" in query)
+        # Metric math's IF in Python.
+        expression = re.sub(r"^IF\((.+), (.+), (.+)\)$", r"(\2) if (\1) else (\3)", expression)
+        value = eval(expression, {"__builtins__": {}}, numbers)
+        beyond = {"GreaterThanThreshold": value > alarm["Threshold"], "GreaterThanOrEqualToThreshold": value >= alarm["Threshold"]}
+        return beyond[alarm["ComparisonOperator"]]
+
+    def test_a_share_rings_from_its_threshold_on(self):
+        alarms = of_type(rendered()[0][3], "AWS::CloudWatch::Alarm")
+        of = {"Unparsed": "EventsUnparsed", "ShortLines": "ShortLines"}
+        of |= {"InvalidFields": "FieldsInvalid", "ExtraFields": "FieldsExtra"}
+        shares = {name for name, entry in alarms.items() if "Threshold" in entry["Properties"] and "Metrics" in entry["Properties"]}
+        self.assertEqual(shares, {f"{name}Alarm" for name in of} | {"QueueAgeAlarm"})
+        for name, odd in of.items():
+            alarm = alarms[f"{name}Alarm"]["Properties"]
+            counted = {query["Id"]: query["MetricStat"] for query in alarm["Metrics"] if "MetricStat" in query}
+            names = {key: each["Metric"]["MetricName"] for key, each in counted.items()}
+            self.assertEqual(names, {"odd": odd, "lines": "LinesRead"}, name)
+            self.assertEqual({(each["Stat"], each["Period"]) for each in counted.values()}, {("Sum", 3600)}, name)
+            # One in a hundred, unless the parameter says otherwise.
+            self.assertFalse(self.rings(alarm, odd=99, lines=10_000), name)
+            self.assertTrue(self.rings(alarm, odd=100, lines=10_000), name)
+            self.assertFalse(self.rings(alarm, odd=0, lines=0), name)
+
+    def test_the_age_of_the_queue_is_in_minutes(self):
+        alarm = rendered()[0][3]["Resources"]["QueueAgeAlarm"]["Properties"]
+        self.assertFalse(self.rings(alarm, age=3600))
+        self.assertTrue(self.rings(alarm, age=3661))
 
     def test_the_dashboard_is_about_metrics_that_there_are(self):
         for words, given, _, template in rendered():
@@ -310,6 +632,15 @@ class Alarms(unittest.TestCase):
                 self.assertGreaterEqual(alarm["EvaluationPeriods"], 3, name)
             for metric, _ in self.metrics_of(alarm):
                 self.assertNotIn(metric["MetricName"], ("SendRetries", "ObjectsFailed", "EventsUndelivered"), name)
+
+    def test_every_function_that_ships_has_an_alarm_for_dead_letters(self):
+        for words, given, _, template in rendered():
+            watched = set()
+            for entry in of_type(template, "AWS::CloudWatch::Alarm").values():
+                if entry["Properties"].get("MetricName") == "EventsDeadLettered":
+                    watched |= {each["Value"]["Ref"] for each in entry["Properties"]["Dimensions"]}
+            functions = {"ShipperFunction", "BackfillFunction"} & template["Resources"].keys()
+            self.assertEqual(watched, functions if given["DeadLetters"] == "true" else set(), words)
 
     def test_silence_is_an_alarm_by_itself_and_can_be_switched_off(self):
         for words, given, _, template in rendered():
@@ -363,7 +694,48 @@ class Documents(unittest.TestCase):
                     json.loads(block)
 
 
+    def test_a_jobs_report_becomes_the_next_manifest(self):
+        script = re.search(r"<<'EOF'\n(import csv.*?)\nEOF\n", RUNBOOK, re.S)[1]
+        report = (
+            'logs,elb/AWSLogs/1/a.log.gz,,failed,TemporaryFailure,200,"{""error"":""no answer,\nno connection""}"\n'
+            'logs,elb/AWSLogs/1/b.log.gz,,succeeded,,200,""\n'
+            'logs,team%20a%2Bb/AWSLogs/1/c.log.gz,,failed,PermanentFailure,200,"corrupt"\n'
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "report.csv"
+            path.write_text(report)
+            run = subprocess.run([sys.executable, "-", path], input=script, capture_output=True, text=True, check=True)
+        self.assertEqual(run.stdout, "logs,elb/AWSLogs/1/a.log.gz\nlogs,team%20a%2Bb/AWSLogs/1/c.log.gz\n")
+        self.assertIn("no answer,\nno connection", run.stderr)
+
+    def test_who_waits_for_messages_waits_long_enough(self):
+        for command in re.findall(r"aws sqs receive-message (?:[^\n]*\\\n)*[^\n]*", RUNBOOK):
+            self.assertIn("--wait-time-seconds 20", command, "SQS asks only some of its servers otherwise, and shows nothing")
+
+    def test_the_smoke_test_counts_right(self):
+        chapter = RUNBOOK.split("\n### Smoke test\n")[1].split("\n### ")[0]
+        day, include = re.search(r"^day=(\S+)$", chapter, re.M)[1], re.search(r"--include '([^']+)'", chapter)[1]
+        (sample,) = (PROJECT / "samples/buckets/example-elb-logs/AWSLogs" / day).glob(include)
+        lines = len(gzip.decompress(sample.read_bytes()).splitlines())
+        self.assertEqual(re.findall(r'"(lines|delivered)":(\d+)', chapter), [("lines", str(lines)), ("delivered", str(lines))])
+        words = {4: "four", 5: "five"}
+        self.assertEqual(chapter.count(f"{words[lines]} lines") + chapter.count(f"{words[lines]} events"), 2)
+
+
 class Environments(unittest.TestCase):
+    def check_value(self, parameter, value, words):
+        self.assertIn(parameter, TEMPLATE["Parameters"], words)
+        entry = TEMPLATE["Parameters"][parameter]
+        self.assertRegex(value, entry.get("AllowedPattern", "^"), f"{words}: {parameter}")
+        if "AllowedValues" in entry:
+            self.assertIn(value, map(str, entry["AllowedValues"]), f"{words}: {parameter}")
+
+    def test_examples_in_comments_can_be_given(self):
+        examples = re.findall(r'^ *# +"(\w+)=(.*)",$', (PROJECT / "samconfig.toml").read_text(), re.M)
+        self.assertIn(("LogPrefix", "-"), examples)
+        for parameter, value in examples:
+            self.check_value(parameter, value, "a comment")
+
     def test_each_environment_can_be_deployed(self):
         environments = tomllib.loads((PROJECT / "samconfig.toml").read_text())
         del environments["version"], environments["default"]
@@ -372,11 +744,7 @@ class Environments(unittest.TestCase):
         for name, settings in deployed.items():
             given = dict(pair.split("=", 1) for pair in settings["parameter_overrides"])
             for parameter, value in given.items():
-                self.assertIn(parameter, TEMPLATE["Parameters"], name)
-                entry = TEMPLATE["Parameters"][parameter]
-                self.assertRegex(value, entry.get("AllowedPattern", "^"), f"{name}: {parameter}")
-                if "AllowedValues" in entry:
-                    self.assertIn(value, map(str, entry["AllowedValues"]), f"{name}: {parameter}")
+                self.check_value(parameter, value, name)
             self.assertEqual(Renderer(TEMPLATE, given).broken_rules(), [], name)
             self.assertIn(f"environment={name}", settings["tags"])
             self.assertEqual(settings["capabilities"], "CAPABILITY_IAM")
@@ -384,6 +752,24 @@ class Environments(unittest.TestCase):
             self.assertEqual(len(set(map(unique, deployed.values()))), len(deployed))
         buckets = {pair for settings in deployed.values() for pair in settings["parameter_overrides"] if "BucketNamePrefix" in pair}
         self.assertEqual(len(buckets), len(deployed), "each environment needs a BucketNamePrefix of its own")
+
+
+def written(node):
+    """A rendered value in one way of writing: X for a Ref, X.Arn for a GetAtt, and ${X} within a text."""
+    if isinstance(node, str):
+        return node
+    ((function, value),) = node.items()
+    if function == "Ref":
+        return value
+    if function == "Fn::GetAtt":
+        return ".".join(value)
+    if function == "Fn::FindInMap":
+        return ".".join(map(written, value))
+    assert function == "Fn::Sub", node
+    text, variables = (value, {}) if isinstance(value, str) else value
+    for name, variable in variables.items():
+        text = text.replace(f"${{{name}}}", written(variable))
+    return text
 
 
 def anchor(title):

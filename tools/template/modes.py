@@ -3,6 +3,7 @@
 from itertools import product
 
 SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:logstash-AbCdEf"
+KEY = "arn:aws:kms:eu-west-1:123456789012:key/0a1b2c3d-1111-2222-3333-444455556666"
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:alarms"
 VPC = {"VpcSubnetIds": "subnet-0a1b2c3d,subnet-1a2b3c4d", "VpcSecurityGroupIds": "sg-0a1b2c3d"}
 GROUPS = {
@@ -14,14 +15,14 @@ CACHE = {"RegistryCacheNodeType": "cache.t4g.micro", "RegistryCachePassword": "0
 
 # These decide which resources there are and what roles may do: all of their combinations are looked at.
 DECIDING = {
-    "bucket": [{}, {"ExistingBucketName": "central-logs"}],
+    "bucket": [{}, {"ExistingBucketName": "central-logs"}, {"ExistingBucketName": "central-logs", "LogBucketKmsKeyArn": KEY}],
     "trigger": [{"Trigger": "queue"}, {"Trigger": "direct"}],
     "vpc": [{}, VPC],
     "dead letters": [{"DeadLetters": "true"}, {"DeadLetters": "false"}],
     "backfill": [{"Backfill": "false"}, {"Backfill": "true"}],
     "registry": [
         {},
-        {**GROUPS, "RegistryStoreUrl": "rediss://user:password@store.internal:6379"},
+        {**GROUPS, "RegistryStoreUrl": "rediss+cluster://user:password@store.internal:6379", "RegistryToken": "0123456789abcdef"},
         {**GROUPS, **SERVER},
         {**GROUPS, **CACHE},
     ],

@@ -60,6 +60,8 @@ class Renderer:
             case "Fn::Equals":
                 one, other = (self.region if part == {"Ref": "AWS::Region"} else self.resolve(part) for part in value)
                 return str(one) == str(other)
+            case "Fn::Contains":
+                return self.resolve(value[1]) in value[0]
             case "Fn::Not":
                 return not self.holds(value[0])
             case "Fn::And":

@@ -35,6 +35,21 @@ def seconds(path, name):
     return int(number) * {"secs": 1, "mins": 60}[unit]
 
 
+def alert_members():
+    """What the log line of a critical alert of the registry has beside its level and text, and the names of an alert's states."""
+    code = (PROJECT / "registry/src/alert.rs").read_text()
+    members = re.search(r'"critical" => \{?\s*tracing::error!\((.*?)"\{text\}"\)', code, re.S)[1]
+    assert "flatten_event(true)" in (PROJECT / "src/telemetry.rs").read_text(), "members are at the top of a line"
+    names = [member.split("=")[0].strip() for member in members.split(",") if member.strip()]
+    return names, re.findall(r'State::\w+ => "(\w+)"', code)
+
+
+def store_schemes():
+    """Those of REGISTRY_STORE that lead to another machine."""
+    (allowed,) = re.findall(r'"REGISTRY_STORE",\s*"memory",\s*"([^"]+)"', (PROJECT / "registry/src/config.rs").read_text())
+    return set(re.findall(r"([a-z+]+)://", allowed)) - {"redis+unix"}
+
+
 @cache
 def operations():
     """Every operation of the SDKs in use: each is a file of its crate's client."""
