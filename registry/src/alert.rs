@@ -301,7 +301,10 @@ impl Board {
         };
         let silence = now.duration_since(post.told_at);
         let state = if post.lasts && post.is_told { State::Lasting } else { State::Raised };
-        let is_told = silence >= if state == State::Lasting { REMINDER } else { QUIET };
+        let is_told = match state {
+            State::Lasting => silence >= REMINDER,
+            _ => silence >= QUIET || problem == Problem::LastServer,
+        };
         if post.lasts && !is_told {
             return None;
         }
@@ -367,5 +370,9 @@ mod tests {
         assert_eq!(board.raise(&key, Problem::StoreFailed, Instant::now()), told(State::Raised), "now it lasts");
         assert_eq!(board.raise(&key, Problem::StoreFailed, Instant::now()), None);
         assert_eq!(board.recover(&key, Problem::StoreFailed), told(State::Recovered));
+        for _ in 0..2 {
+            assert_eq!(board.raise(&key, Problem::LastServer, Instant::now()), told(State::Raised));
+            assert_eq!(board.recover(&key, Problem::LastServer), told(State::Recovered));
+        }
     }
 }

@@ -10,9 +10,10 @@ use lambda_http::Adapter;
 use lambda_http::request::LambdaRequest;
 use lambda_runtime::{Context, LambdaEvent};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize as _;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tower::{Service as _, ServiceExt as _, service_fn};
 use url::Url;
 
@@ -21,10 +22,13 @@ use crate::fleet::{Fleet, FleetError, Hook};
 use crate::group::Group;
 use crate::lifecycle::{Event, EventError, Transition, parse};
 use crate::registry::{Came, Left, RefreshError, Registry};
-use crate::routes::{COMES, LEAVES, SignedByIam, closed};
+use crate::routes::{COMES, LAST_SERVER, LEAVES, NOT_IN_SERVICE, SignedByIam, closed};
 
 /// A server may have to wait for the end of a pause before it asks AWS.
 const SERVER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Who asks by HTTP is not kept waiting longer for what goes on behind the answer. It goes on when the function is invoked again.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// A schedule comes a little sooner or later than the one before it: what is about to become old is made anew now.
 const EARLY: Duration = Duration::from_mins(1);
@@ -52,8 +56,8 @@ impl UpdateRoute {
         UpdateRoute { client, url, token }
     }
 
-    /// `change` is the name of a parameter, and `instance` its value.
-    async fn call(&self, group: &Group, change: &str, instance: &str) -> Result<(), FunctionError> {
+    /// `change` is the name of a parameter, and `instance` its value. What became of it is one of the statuses of the route.
+    async fn call(&self, group: &Group, change: &str, instance: &str) -> Result<String, FunctionError> {
         let mut url = self.url.clone();
         url.query_pairs_mut()
             .append_pair("region", &group.key.region)
@@ -62,12 +66,23 @@ impl UpdateRoute {
             .append_pair(change, instance);
         let request = self.client.post(url).timeout(SERVER_PATIENCE).bearer_auth(self.token.expose_secret());
         let problem = match request.send().await {
-            Ok(answer) if answer.status().is_success() => return Ok(()),
+            Ok(answer) if answer.status().is_success() => {
+                let updated = answer.bytes().await.ok().and_then(|body| serde_json::from_slice::<Updated>(&body).ok());
+                match updated {
+                    Some(Updated { status }) => return Ok(status),
+                    None => "answered what is no answer of a registry".to_owned(),
+                }
+            }
             Ok(answer) => format!("answered {}", answer.status()),
             Err(error) => format!("could not be asked ({})", error.without_url()),
         };
         Err(FunctionError::Server { list: group.key.to_string(), problem })
     }
+}
+
+#[derive(Deserialize)]
+struct Updated {
+    status: String,
 }
 
 /// Why an invocation fails. Lambda then invokes again.
@@ -137,7 +152,12 @@ impl<F: Fleet> Function<F> {
     /// # Errors
     /// What is refused, and what has to be tried again.
     pub async fn invoke(&self, event: Value, context: Context) -> Result<Value, FunctionError> {
-        let result = if is_http(&event) { self.answer(event, context).await } else { self.heed(&event).await };
+        if is_http(&event) {
+            let answer = self.answer(event, context).await;
+            let _ = timeout(SETTLING, self.registry.settle()).await;
+            return answer;
+        }
+        let result = self.heed(&event).await;
         self.registry.settle().await;
         result
     }
@@ -245,7 +265,10 @@ impl<F: Fleet> Function<F> {
         for group in groups {
             let left = match &self.keeper {
                 Keeper::Function => self.registry.leave(group, instance).await?,
-                Keeper::Server(server) => server.call(group, LEAVES, instance).await.map(|()| Left::Gone)?,
+                Keeper::Server(server) => match server.call(group, LEAVES, instance).await?.as_str() {
+                    LAST_SERVER => Left::LastServer,
+                    _ => Left::Gone,
+                },
             };
             all = if left == Left::LastServer { left } else { all };
         }
@@ -257,7 +280,10 @@ impl<F: Fleet> Function<F> {
         for group in groups {
             let came = match &self.keeper {
                 Keeper::Function => self.registry.come(group, instance).await?,
-                Keeper::Server(server) => server.call(group, COMES, instance).await.map(|()| Came::Listed)?,
+                Keeper::Server(server) => match server.call(group, COMES, instance).await?.as_str() {
+                    NOT_IN_SERVICE => Came::NotYet,
+                    _ => Came::Listed,
+                },
             };
             all = if came == Came::NotYet { came } else { all };
         }

@@ -36,14 +36,20 @@ const MOST_LOOKS: usize = 2;
 /// Who looks up a list that this process knows waits no longer for AWS to give a newer one.
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Of all that share a store, one asks for a list in this time.
-const TURN: Duration = Duration::from_secs(2);
+/// Of all that share a store, one asks for a list at a time. Whoever is gone before its answer had the turn for this long.
+const LONGEST_TURN: Duration = Duration::from_secs(20);
+
+/// After an answer nobody has the turn for this long.
+const AFTER_ANSWER: Duration = Duration::from_secs(2);
+
+/// After a failure nobody has the turn for this long, so that a throttled AWS is not asked by one process after the other.
+const AFTER_QUESTION_FAILED: Duration = Duration::from_secs(4);
 
 /// While another has the turn, its answer is looked for this often, before jitter.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
 
-/// After as many looks AWS is asked all the same: whoever has the turn may have failed.
-const MOST_WAITS: usize = 12;
+/// After as many looks, 15 to 30 s, there is no answer.
+const MOST_LOOKS_FOR_AN_ANSWER: usize = 50;
 
 /// After a poll that failed, the next one comes no sooner.
 const AFTER_FAILURE: Duration = Duration::from_secs(30);
@@ -135,7 +141,7 @@ pub enum Kept {
     Not(RefreshError),
 }
 
-/// Why a list was not made anew. The old one stays.
+/// Why a list was not made anew, or not kept. The one in the store stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RefreshError {
     /// AWS fails.
@@ -153,6 +159,9 @@ pub enum RefreshError {
     /// There were so many failures lately that AWS is left alone for a while.
     #[error("AWS is not asked again for {} s after failures", .0.as_secs())]
     TooSoon(Duration),
+    /// Another process asks AWS, and has no answer.
+    #[error("another registry is asking AWS and has no answer yet; try again")]
+    Busy,
     /// Others changed the list all the time.
     #[error("the list changed at every attempt to replace it; try again")]
     Contended,
@@ -163,7 +172,7 @@ pub enum RefreshError {
 pub enum Left {
     /// It is out of the list, and stays so.
     Gone,
-    /// It is the last one, and no other server is in service: the list stays as it is.
+    /// It is the last one, as far as is known: the list stays as it is.
     LastServer,
 }
 
@@ -249,7 +258,7 @@ impl<F: Fleet> Registry<F> {
     /// Makes a list anew from what AWS says now. Who comes while another question is under way shares the next answer.
     ///
     /// # Errors
-    /// The old list stays, and a person is told.
+    /// The list in the store stays as it is, and a person is told.
     pub async fn update(self: &Arc<Self>, group: &Group, source: Source) -> Result<List, RefreshError> {
         let made = self.refresh(group, source, Need::News).await?;
         match made.kept {
@@ -261,7 +270,7 @@ impl<F: Fleet> Registry<F> {
     /// Makes a list anew if it is not there, or old, or will be within `early`; and says when to look again.
     ///
     /// # Errors
-    /// The old list stays, and a person is told.
+    /// As [`Registry::update`].
     pub async fn poll(self: &Arc<Self>, group: &Group, early: Duration) -> Result<Duration, RefreshError> {
         let left = match self.known(group).await {
             Ok((stored, Known::Good(list))) => self.time_left(&self.believe(group, &stored, list).await),
@@ -321,25 +330,31 @@ impl<F: Fleet> Registry<F> {
                 other => _ = other?,
             }
         }
-        let now = self.parts.clock.now();
-        let mut is_last = false;
-        let change = |list: &List| match list.without(instance, now) {
-            Departure::Next(next) => Some(next),
-            Departure::Known => None,
-            Departure::Last => {
-                is_last = true;
-                None
-            }
-        };
-        self.change(group, change).await?;
-        if !is_last {
+        if self.take_out(group, instance).await? == Left::Gone {
             return Ok(Left::Gone);
         }
         // A successor may be in service already, of which no event has told yet.
         match self.update(group, Source::Lifecycle).await {
             Ok(list) if !list.instances.contains_key(instance) => Ok(Left::Gone),
+            // AWS may show the one that leaves for a moment longer, and now beside others.
+            Ok(_) if self.take_out(group, instance).await? == Left::Gone => Ok(Left::Gone),
             _ => Ok(self.last_one(group, instance)),
         }
+    }
+
+    async fn take_out(&self, group: &Group, instance: &str) -> Result<Left, RefreshError> {
+        let now = self.parts.clock.now();
+        let mut left = Left::Gone;
+        let change = |list: &List| match list.without(instance, now) {
+            Departure::Next(next) => Some(next),
+            Departure::Known => None,
+            Departure::Last => {
+                left = Left::LastServer;
+                None
+            }
+        };
+        self.change(group, change).await?;
+        Ok(left)
     }
 
     /// No longer keeps an instance out, and asks AWS for it if it is not in the list.
@@ -436,10 +451,18 @@ impl<F: Fleet> Registry<F> {
     /// theirs may be the newer one. What events have changed meanwhile is heeded by what they have left in the list.
     async fn make(&self, group: &Group, source: Source, need: Need) -> Result<Made, RefreshError> {
         let now = self.parts.clock.now();
-        let since = if need == Need::News { now } else { now - 2 * TURN };
-        if let Some(list) = self.wait_for_turn(group, since).await {
+        let since = if need == Need::News { now } else { now - 2 * AFTER_ANSWER };
+        if let Some(list) = self.wait_for_turn(group, since).await? {
             return Ok(Made { list, kept: Kept::Shared });
         }
+        let made = self.make_in_turn(group, source, since).await;
+        let pause = if made.is_ok() { AFTER_ANSWER } else { AFTER_QUESTION_FAILED };
+        // Where it cannot be given back, it ends by itself.
+        let _ = self.parts.store.end_turn(&group.key, pause).await;
+        made
+    }
+
+    async fn make_in_turn(&self, group: &Group, source: Source, since: Timestamp) -> Result<Made, RefreshError> {
         let mut known = self.known(group).await;
         for _ in 0..MOST_QUESTIONS {
             let answered = last_answer(&known);
@@ -469,22 +492,22 @@ impl<F: Fleet> Registry<F> {
 
     /// Waits until nobody else asks, of all that share the store; or for somebody else's answer to a question that began after
     /// `since`, which is as good as an own one. A hundred invocations of a function at once so become a few questions.
-    async fn wait_for_turn(&self, group: &Group, since: Timestamp) -> Option<List> {
-        let desk = self.desks.get(&group.key)?;
-        for _ in 0..MOST_WAITS {
+    async fn wait_for_turn(&self, group: &Group, since: Timestamp) -> Result<Option<List>, RefreshError> {
+        let Some(desk) = self.desks.get(&group.key) else { return Ok(None) };
+        for _ in 0..MOST_LOOKS_FOR_AN_ANSWER {
             // Without a store nobody can wait for anybody.
-            if !matches!(self.parts.store.take_turn(&group.key, TURN).await, Ok(false)) {
-                return None;
+            if !matches!(self.parts.store.take_turn(&group.key, LONGEST_TURN).await, Ok(false)) {
+                return Ok(None);
             }
             sleep(BETWEEN_LOOKS + desk.flights.jitter(BETWEEN_LOOKS)).await;
             if let Ok((_, Known::Good(list))) = self.known(group).await
                 && list.asked_at > since
             {
                 self.remember(group, &list);
-                return Some(list);
+                return Ok(Some(list));
             }
         }
-        None
+        Err(RefreshError::Busy)
     }
 
     async fn call_the_roll(&self, group: &Group) -> Result<Roll, FleetError> {
@@ -559,8 +582,8 @@ impl<F: Fleet> Registry<F> {
             RefreshError::NoList(_) => Problem::AnswerRefused,
             RefreshError::Store(_) => Problem::StoreFailed,
             RefreshError::NotKept(_) | RefreshError::Contended => Problem::NotKept,
-            // What it is told after has been told.
-            RefreshError::TooSoon(_) => return,
+            // Whoever had the failures has told of them.
+            RefreshError::TooSoon(_) | RefreshError::Busy => return,
         };
         self.parts.alerts.raise(&group.key, problem, &error.to_string());
     }

@@ -34,6 +34,12 @@ pub const LEAVES: &str = "leaves";
 /// The parameter of an update that names an instance which comes, so that it is no longer kept out.
 pub const COMES: &str = "comes";
 
+/// The status of an update after which the instance that leaves is still listed.
+pub const LAST_SERVER: &str = "last_server";
+
+/// The status of an update after which the instance that comes is not listed yet.
+pub const NOT_IN_SERVICE: &str = "not_in_service";
+
 /// Longest query that is read, in bytes. The longest proper one has some 400.
 const LONGEST_QUERY: usize = 1_024;
 
@@ -137,8 +143,8 @@ async fn update<F: Fleet>(
     asked.group = Some(group);
     let response = match change.make(registry, group).await {
         Ok((status, list)) => {
-            let body = serde_json::json!({"status": status, "endpoints": list.endpoints, "generation": list.generation});
-            json(StatusCode::OK, &body)
+            let (endpoints, generation) = list.map(|list| (list.endpoints, list.generation)).unwrap_or_default();
+            json(StatusCode::OK, &serde_json::json!({"status": status, "endpoints": endpoints, "generation": generation}))
         }
         Err(error) => failure(StatusCode::BAD_GATEWAY, &error),
     };
@@ -164,20 +170,24 @@ impl Change {
         }
     }
 
-    /// What became of it, and the list as it is now.
-    async fn make<F: Fleet>(&self, registry: &Arc<Registry<F>>, group: &Group) -> Result<(&'static str, List), RefreshError> {
+    /// What became of it, and the list as it is now. There may be none of which the last server could leave.
+    async fn make<F: Fleet>(
+        &self,
+        registry: &Arc<Registry<F>>,
+        group: &Group,
+    ) -> Result<(&'static str, Option<List>), RefreshError> {
         let status = match self {
-            Change::All => return registry.update(group, Source::Update).await.map(|list| ("updated", list)),
+            Change::All => return registry.update(group, Source::Update).await.map(|list| ("updated", Some(list))),
             Change::Leaves(instance) => match registry.leave(group, instance).await? {
                 Left::Gone => "updated",
-                Left::LastServer => "last_server",
+                Left::LastServer => LAST_SERVER,
             },
             Change::Comes(instance) => match registry.come(group, instance).await? {
                 Came::Listed => "updated",
-                Came::NotYet => "not_in_service",
+                Came::NotYet => NOT_IN_SERVICE,
             },
         };
-        registry.lookup(group).await.map(|answer| (status, answer.list))
+        Ok((status, registry.lookup(group).await.ok().map(|answer| answer.list)))
     }
 }
 

@@ -11,8 +11,7 @@ use tokio::net::TcpListener;
 /// How long the server waits for its clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// For the next request of a connection, from its first byte to the end of its head. A client that asks less often opens a new
-    /// connection.
+    /// For the head of a connection's next request. A client that asks less often opens a new connection.
     pub head: Duration,
     /// For what is under way when the server is told to stop.
     pub end: Duration,

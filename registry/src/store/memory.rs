@@ -34,12 +34,21 @@ impl MemoryStore {
 
     /// See [`super::Store::take_turn`].
     pub fn take_turn(&self, key: &Key, turn: Duration) -> bool {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = self.turns();
         let is_free = turns.get(key).is_none_or(|ends| *ends <= Instant::now());
         if is_free {
             turns.insert(key.clone(), Instant::now() + turn);
         }
         is_free
+    }
+
+    /// See [`super::Store::end_turn`].
+    pub fn end_turn(&self, key: &Key, pause: Duration) {
+        self.turns().insert(key.clone(), Instant::now() + pause);
+    }
+
+    fn turns(&self) -> MutexGuard<'_, HashMap<Key, Instant>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing that holds the lock can panic half-way through a change.
@@ -80,6 +89,10 @@ mod tests {
         let key = |dcid: &str| Key { region: "eu-west-1".to_owned(), dcid: dcid.to_owned() };
         assert!(store.take_turn(&key("eu1"), turn) && store.take_turn(&key("eu2"), turn));
         assert!(!store.clone().take_turn(&key("eu1"), turn));
+        tokio::time::advance(turn).await;
+        assert!(store.take_turn(&key("eu1"), turn * 100));
+        store.end_turn(&key("eu1"), turn);
+        assert!(!store.take_turn(&key("eu1"), turn));
         tokio::time::advance(turn).await;
         assert!(store.take_turn(&key("eu1"), turn));
     }

@@ -66,7 +66,7 @@ impl Store {
         }
     }
 
-    /// Takes the turn to ask AWS for a list, and says whether it was free. It is given back by itself after `turn`.
+    /// Takes the turn to ask AWS for a list, and says whether it was free. It ends by itself after `turn`.
     ///
     /// # Errors
     /// As [`Store::read`].
@@ -74,6 +74,20 @@ impl Store {
         match self {
             Store::Memory(store) => Ok(store.take_turn(key, turn)),
             Store::Redis(store) => store.take_turn(key, turn).await,
+        }
+    }
+
+    /// Ends the turn that was taken, after a pause.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub async fn end_turn(&self, key: &Key, pause: Duration) -> Result<(), StoreError> {
+        match self {
+            Store::Memory(store) => {
+                store.end_turn(key, pause);
+                Ok(())
+            }
+            Store::Redis(store) => store.end_turn(key, pause).await,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
-use redis::{Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo as _, RedisResult};
+use redis::{Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo as _, RedisResult, ServerErrorKind};
 use tokio::time::{Instant, timeout};
 
 use super::{LONGEST_VALUE, StoreError, Stored};
@@ -85,8 +85,14 @@ impl std::fmt::Debug for RedisStore {
 }
 
 enum Connection {
-    Server(ConnectionManager),
+    Server(Box<Server>),
     Cluster(Box<Cluster>),
+}
+
+struct Server {
+    client: Client,
+    config: ConnectionManagerConfig,
+    open: Mutex<ConnectionManager>,
 }
 
 struct Cluster {
@@ -149,6 +155,13 @@ impl RedisStore {
         Ok(taken.is_some())
     }
 
+    /// See [`super::Store::end_turn`].
+    pub async fn end_turn(&self, key: &Key, pause: Duration) -> Result<(), StoreError> {
+        let mut command = redis::cmd("SET");
+        command.arg(format!("{}:turn", name(key))).arg("over").arg("PX").arg(pause.as_millis() as u64);
+        self.ask::<String>(&command).await.map(|_| ())
+    }
+
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
         if let Some((until, error)) = self.failed().as_ref()
             && Instant::now() < *until
@@ -162,6 +175,9 @@ impl RedisStore {
             }
             // It is there, and refuses this: a full disk, a replica, an access list. What it does not refuse it may still do.
             Ok(Err(error)) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
+                if error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) {
+                    self.connection.forget();
+                }
                 return Err(StoreError {
                     store: self.address.clone(),
                     problem: format!("refuses ({error}); see REGISTRY_STORE"),
@@ -191,7 +207,9 @@ impl Connection {
                     .set_response_timeout(Some(patience))
                     // What cannot be had now is answered from elsewhere, and asked for again by the next request.
                     .set_number_of_retries(0);
-                ConnectionManager::new_lazy_with_config(Client::open(info)?, config).map(Connection::Server)
+                let client = Client::open(info)?;
+                let open = Mutex::new(ConnectionManager::new_lazy_with_config(client.clone(), config.clone())?);
+                Ok(Connection::Server(Box::new(Server { client, config, open })))
             }
             RedisAddress::Cluster(info) => {
                 let client = ClusterClientBuilder::new([info])
@@ -208,19 +226,34 @@ impl Connection {
 
     async fn query<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         match self {
-            Connection::Server(server) => command.query_async(&mut server.clone()).await,
+            Connection::Server(server) => {
+                let mut connection = server.open().clone();
+                command.query_async(&mut connection).await
+            }
             Connection::Cluster(cluster) => command.query_async(&mut cluster.connection().await?).await,
         }
     }
 
-    /// After a failure a cluster is looked for anew: none of its nodes need be where it was. A server's connection does so itself.
+    /// After a failure everything is looked for anew: no node of a cluster need be where it was, and a server that has become a
+    /// replica has a successor under the same name.
     fn forget(&self) {
-        // Whoever holds the lock is looking for it already.
-        if let Connection::Cluster(cluster) = self
-            && let Ok(mut open) = cluster.open.try_lock()
-        {
-            *open = None;
+        match self {
+            Connection::Server(server) => {
+                // It could be made before, so it can be made again.
+                if let Ok(anew) = ConnectionManager::new_lazy_with_config(server.client.clone(), server.config.clone()) {
+                    *server.open() = anew;
+                }
+            }
+            // Whoever holds the lock is looking for it already.
+            Connection::Cluster(cluster) => _ = cluster.open.try_lock().map(|mut open| *open = None),
         }
+    }
+}
+
+impl Server {
+    /// Nothing that holds the lock can panic.
+    fn open(&self) -> MutexGuard<'_, ConnectionManager> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

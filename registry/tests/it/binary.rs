@@ -73,6 +73,15 @@ async fn a_server_keeps_serving_its_list_when_redis_stops_and_raises_an_alert() 
     assert!(!server.log().contains(TOKEN));
 }
 
+/// Waits until a list comes from the store: on a busy machine the first connection takes longer than the server's patience.
+async fn is_kept_by(server: &Server) {
+    let kept = async || {
+        let shown = run(&["get", "--url", &server.lookup()], &[]).await;
+        (shown.status.success() && !text(&shown.stderr).contains("warning")).then_some(())
+    };
+    until("the list comes from the store", kept).await;
+}
+
 /// The system's authorities are trusted, and nobody else.
 #[tokio::test]
 async fn redis_is_reached_by_tls_as_a_user_of_its_access_list() {
@@ -80,9 +89,7 @@ async fn redis_is_reached_by_tls_as_a_user_of_its_access_list() {
     moto.make_group(1).await;
     let authority = redis.authority.to_str().expect("UTF-8");
     let server = Server::start(&moto.url, &[("REGISTRY_STORE", &redis.url), ("SSL_CERT_FILE", authority)]).await;
-    let shown = run(&["get", "--url", &server.lookup()], &[]).await;
-    assert!(shown.status.success() && !text(&shown.stderr).contains("warning"), "{}{}", text(&shown.stderr), server.log());
-    assert!(!server.log().contains("store_failed"), "{}", server.log());
+    is_kept_by(&server).await;
 
     let server = Server::start(&moto.url, &[("REGISTRY_STORE", &redis.url)]).await;
     let shown = run(&["get", "--url", &server.lookup()], &[]).await;
@@ -97,9 +104,8 @@ async fn a_cluster_is_reached_by_tls_as_a_user_of_its_access_list() {
     moto.make_group(2).await;
     let authority = redis.authority.to_str().expect("UTF-8");
     let server = Server::start(&moto.url, &[("REGISTRY_STORE", &redis.url), ("SSL_CERT_FILE", authority)]).await;
-    let shown = run(&["get", "--url", &server.lookup()], &[]).await;
-    assert!(shown.status.success() && !text(&shown.stderr).contains("warning"), "{}{}", text(&shown.stderr), server.log());
-    assert!(!server.log().contains("store_failed") && !server.log().contains("secret"), "{}", server.log());
+    is_kept_by(&server).await;
+    assert!(!server.log().contains("secret"), "{}", server.log());
     let kept = redis.command(&["get", "elb-registry:{eu-west-1:eu1}"]).await;
     assert!(kept.starts_with("{\"endpoints\":["), "{kept}");
 }

@@ -12,6 +12,7 @@ use lambda_runtime::Context;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::task::{JoinSet, LocalSet};
+use tokio::time::Instant;
 
 use crate::support::peers::{Scripted, answer, sample, serve};
 use crate::support::{Double, alerts, body, group, instance, registry, registry_with};
@@ -199,6 +200,20 @@ async fn requests_by_a_load_balancer_and_by_a_function_url_are_answered_alike() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lookup_of_a_known_list_is_answered_although_neither_store_nor_aws_answers() {
+    let (double, store) = (Double::with(&[1, 2]), MemoryStore::default());
+    let registry = registry_with(&double, Store::Memory(store.clone()), Vec::new());
+    registry.poll(&group(), Duration::ZERO).await.unwrap();
+    assert!(store.replace(&group().key, &store.read(&group().key), "garbage"));
+    tokio::time::advance(Duration::from_mins(1)).await;
+    double.slow(Duration::from_mins(10));
+    let began = Instant::now();
+    let answer = invoke(&function_of(&registry, Keeper::Function), sample("registry-alb-lookup.json")).await.unwrap();
+    assert_eq!((&answer["statusCode"], &answer["body"]), (&json!(200), &json!(body(&[1, 2]))));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_token_iam_has_to_stand_in_front_of_an_update() {
     let (_, registry, function) = started().await;
     let signed = sample("registry-url-update.json");
@@ -220,9 +235,17 @@ struct Served {
 }
 
 async fn served(numbers: &[u8]) -> Served {
-    let double = Double::with(numbers);
+    let served = served_by(Double::with(numbers)).await;
+    served.server.poll(&group(), Duration::ZERO).await.unwrap();
+    served
+}
+
+async fn served_without_list() -> Served {
+    served_by(Double::with(&[])).await
+}
+
+async fn served_by(double: Double) -> Served {
     let server = registry(&double);
-    server.poll(&group(), Duration::ZERO).await.unwrap();
     let token = || SecretString::from(TOKEN);
     let url = serve(router(Arc::clone(&server), Updaters::Token(token()))).await;
     let update_url = format!("{url}/update-ip-list").parse().unwrap();
@@ -249,6 +272,13 @@ async fn the_last_server_goes_on_whoever_keeps_the_list() {
     invoke(&function, sample("asg-sns-hook-terminating.json")).await.unwrap();
     assert_eq!((listed(&server).await, own.fleet().gone_on().len()), (body(&[2]), 1));
     assert_eq!(alerts(&server, "last_server", "raised"), 1);
+}
+
+#[tokio::test]
+async fn the_last_server_goes_on_where_nobody_has_a_list() {
+    let Served { own, function, .. } = served_without_list().await;
+    let done = invoke(&function, sample("asg-sns-hook-terminating.json")).await.unwrap();
+    assert_eq!((done, own.fleet().gone_on().len()), (json!({"done": ["stays listed as the last server and goes on"]}), 1));
 }
 
 #[tokio::test]

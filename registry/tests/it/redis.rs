@@ -228,6 +228,9 @@ async fn one_of_all_that_share_a_redis_has_the_turn_to_ask() {
     let again = async || other.take_turn(&group().key, Duration::from_mins(1)).await.unwrap().then_some(());
     until("the turn is given back", again).await;
     assert_eq!(one.take_turn(&group().key, Duration::from_mins(1)).await, Ok(false));
+    assert_eq!(one.end_turn(&group().key, Duration::from_millis(50)).await, Ok(()));
+    let again = async || one.take_turn(&group().key, Duration::from_mins(1)).await.unwrap().then_some(());
+    until("the turn has ended", again).await;
     assert_eq!(one.read(&group().key).await, Ok(Stored::Absent), "a turn is no list");
 }
 
@@ -241,15 +244,34 @@ async fn a_list_is_found_on_whichever_node_of_a_cluster_has_it() {
     assert_eq!(stores[owner].read(&group().key).await, Ok(Stored::Value(b"one".to_vec())));
     assert_eq!(stores[owner].take_turn(&group().key, Duration::from_mins(1)).await, Ok(true));
     assert_eq!(stores[1 - owner].take_turn(&group().key, Duration::from_mins(1)).await, Ok(false));
+    assert_eq!(stores[1 - owner].end_turn(&group().key, Duration::from_millis(1)).await, Ok(()));
 
     let impatient = redis_store(&cluster.url(1 - owner), Duration::from_secs(2));
     let registry = registry_with(&Double::with(&[1, 2]), impatient, Vec::new());
-    assert_eq!(looked_up(&registry).await, (body(&[1, 2]), None), "what is no list is replaced by one");
+    let kept = async || Some(looked_up(&registry).await).filter(|(_, warning)| warning.is_none());
+    assert_eq!(until("what is no list is replaced by one", kept).await.0, body(&[1, 2]));
     cluster.stop(owner).await;
     assert_eq!(looked_up(&registry).await, (body(&[1, 2]), Some(Warning::StoreFailed)));
     cluster.start_again(owner).await;
     let recovered = async || Some(looked_up(&registry).await).filter(|(_, warning)| warning.is_none());
     assert_eq!(until("the cluster is used again", recovered).await.0, body(&[1, 2]));
+}
+
+/// After a failover, say: the connection is to what is a replica by now.
+#[tokio::test]
+async fn a_server_that_has_become_a_replica_is_looked_for_anew() {
+    let redis = Redis::start().await;
+    let store = redis.store();
+    assert_eq!(store.read(&group().key).await, Ok(Stored::Absent));
+    let connected: String = redis.command(&["CLIENT", "LIST"]).await;
+    redis.command::<redis::Value>(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    let error = store.replace(&group().key, &Stored::Absent, "one").await.unwrap_err();
+    assert!(error.to_string().contains("refuses (ReadOnly"), "{error}");
+    store.read(&group().key).await.unwrap();
+    let again: String = redis.command(&["CLIENT", "LIST"]).await;
+    let id =
+        |list: &str| list.lines().find(|line| line.contains("cmd=eval")).map(|line| line.split(' ').next().map(str::to_owned));
+    assert!(id(&again).is_some() && id(&again) != id(&connected), "{connected}{again}");
 }
 
 /// The user of the README's chapter, and one that may not write.

@@ -193,7 +193,7 @@ async fn servers_where_none_may_be_are_left_out_and_told_of() {
     assert_eq!(looked_up(&registry).await, (body(&[1]), None));
 }
 
-/// Two registries share a store. The first asks AWS before a server starts and is answered after the second has listed it.
+/// Two registries share a store. The first asks AWS before a server starts and is answered long after the second has come.
 #[tokio::test(start_paused = true)]
 async fn of_two_updates_that_race_the_older_view_does_not_win() {
     let (double, store) = (Double::with(&[1]), MemoryStore::default());
@@ -208,10 +208,10 @@ async fn of_two_updates_that_race_the_older_view_does_not_win() {
     double.start(2);
     double.slow(Duration::from_secs(1));
     let second = quick.update(&group(), Source::Update).await.unwrap();
-    assert_eq!((second.body(), second.generation), (body(&[1, 2]), 1));
+    assert_eq!((second.body(), second.generation), (body(&[1, 2]), 2), "an answer to an older question is no news");
     let first = first.await.unwrap().unwrap();
-    assert_eq!((first.body(), first.generation), (body(&[1, 2]), 1));
-    assert_eq!((looked_up(&quick).await.0, double.asked()), (body(&[1, 2]), 2), "the newer answer is shared");
+    assert_eq!((first.body(), first.generation), (body(&[1]), 1));
+    assert_eq!((looked_up(&slow).await.0, looked_up(&quick).await.0, double.asked()), (body(&[1, 2]), body(&[1, 2]), 2));
 }
 
 /// The same, where an event made the newer list: it is not taken for a list that events have merely taken instances out of.
@@ -235,7 +235,54 @@ async fn an_older_view_does_not_win_over_a_list_that_an_event_has_made() {
     assert_eq!(looked_up(&quick).await.0, body(&[1, 2]));
 }
 
+/// Somebody has asked before, and is answered later than anybody should be.
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_not_put_in_the_place_of_one_that_came_meanwhile_and_may_be_newer() {
+    let (double, store) = (Double::with(&[1]), MemoryStore::default());
+    let registry = registry_with(&double, Store::Memory(store.clone()), Vec::new());
+    sleep(Duration::from_secs(60)).await;
+    double.slow(Duration::from_secs(5));
+    let update = tokio::spawn({
+        let registry = Arc::clone(&registry);
+        async move { registry.update(&group(), Source::Update).await }
+    });
+    sleep(Duration::from_secs(1)).await;
+    double.start(2);
+    let theirs = r#"{"endpoints":["10.0.0.1:8080","10.0.0.2:8080"],"generation":50,"updated_at":"2027-01-15T08:01:01Z","source":"update",
+        "asked_at":"2027-01-15T08:00:30Z","asked_generation":50}"#;
+    assert!(store.replace(&group().key, &Stored::Absent, theirs));
+    let updated = update.await.unwrap().unwrap();
+    assert_eq!((updated.body(), updated.generation, double.asked()), (body(&[1, 2]), 51, 2));
+}
+
 /// Each has a process of its own, as invocations of a function have.
+async fn storm(double: &Double) -> Vec<Result<String, RefreshError>> {
+    let store = MemoryStore::default();
+    let mut processes = JoinSet::new();
+    for number in 0..250_u64 {
+        let registry = registry_with(double, Store::Memory(store.clone()), Vec::new());
+        processes.spawn(async move {
+            sleep(Duration::from_millis(number * 20)).await;
+            registry.update(&group(), Source::Lifecycle).await.map(|list| list.body())
+        });
+    }
+    processes.join_all().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_processes_few_ask_an_aws_that_is_slow_or_fails() {
+    let slow = Double::with(&[1]);
+    slow.slow(Duration::from_secs(8));
+    for updated in storm(&slow).await {
+        assert!(updated == Ok(body(&[1])) || updated == Err(RefreshError::Busy), "{updated:?}");
+    }
+    assert!(slow.asked() <= 4, "a slow AWS was asked {} times", slow.asked());
+    let failing = Double::with(&[1]);
+    failing.throttle();
+    assert!(storm(&failing).await.into_iter().all(|updated| updated.is_err()));
+    assert!(failing.asked() <= 12, "a throttling AWS was asked {} times", failing.asked());
+}
+
 #[tokio::test(start_paused = true)]
 async fn forty_processes_that_share_a_store_ask_a_few_times() {
     let (double, store) = (Double::with(&[1]), MemoryStore::default());
@@ -318,6 +365,16 @@ async fn an_instance_that_aws_does_not_show_yet_is_looked_for_twice() {
     sleep(Duration::from_secs(4)).await;
     double.start(2);
     assert_eq!(coming.await.unwrap(), Ok(Came::Listed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_one_leaves_when_it_is_shown_beside_its_successor() {
+    let double = Double::with(&[1]);
+    let registry = registry(&double);
+    registry.poll(&group(), Duration::ZERO).await.unwrap();
+    double.start(2);
+    assert_eq!(registry.leave(&group(), &instance(1)).await, Ok(Left::Gone));
+    assert_eq!((looked_up(&registry).await.0, alerts(&registry, "last_server", "raised")), (body(&[2]), 0));
 }
 
 #[tokio::test(start_paused = true)]
