@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use elb_log_registry::fleet::FleetError;
 use elb_log_registry::group::Key;
-use elb_log_registry::list::Source;
+use elb_log_registry::list::{List, Source};
 use elb_log_registry::registry::{Came, Left, RefreshError, Registry, Warning};
 use elb_log_registry::store::{MemoryStore, Store, Stored};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, advance, sleep, timeout};
 
 use crate::support::{Double, alerts, body, group, instance, metric, registry, registry_at, registry_with};
@@ -23,6 +23,12 @@ fn store_with(value: &str) -> Store {
 async fn looked_up(registry: &Arc<Registry<Double>>) -> (String, Option<Warning>) {
     let answer = registry.lookup(&group()).await.expect("a list");
     (answer.list.body(), answer.warning)
+}
+
+/// An update that goes on beside the test.
+fn updating(registry: &Arc<Registry<Double>>) -> JoinHandle<Result<List, RefreshError>> {
+    let registry = Arc::clone(registry);
+    tokio::spawn(async move { registry.update(&group(), Source::Update).await })
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,10 +206,7 @@ async fn of_two_updates_that_race_the_older_view_does_not_win() {
     let sharing = || registry_with(&double, Store::Memory(store.clone()), Vec::new());
     let (slow, quick) = (sharing(), sharing());
     double.slow(Duration::from_secs(8));
-    let first = tokio::spawn({
-        let slow = Arc::clone(&slow);
-        async move { slow.update(&group(), Source::Update).await }
-    });
+    let first = updating(&slow);
     sleep(Duration::from_secs(1)).await;
     double.start(2);
     double.slow(Duration::from_secs(1));
@@ -242,10 +245,7 @@ async fn an_answer_is_not_put_in_the_place_of_one_that_came_meanwhile_and_may_be
     let registry = registry_with(&double, Store::Memory(store.clone()), Vec::new());
     sleep(Duration::from_secs(60)).await;
     double.slow(Duration::from_secs(5));
-    let update = tokio::spawn({
-        let registry = Arc::clone(&registry);
-        async move { registry.update(&group(), Source::Update).await }
-    });
+    let update = updating(&registry);
     sleep(Duration::from_secs(1)).await;
     double.start(2);
     let theirs = r#"{"endpoints":["10.0.0.1:8080","10.0.0.2:8080"],"generation":50,"updated_at":"2027-01-15T08:01:01Z","source":"update",
@@ -306,10 +306,7 @@ async fn an_instance_that_leaves_while_aws_is_asked_is_not_listed_by_the_answer(
     let registry = registry(&double);
     registry.poll(&group(), Duration::ZERO).await.unwrap();
     double.slow(Duration::from_secs(5));
-    let update = tokio::spawn({
-        let registry = Arc::clone(&registry);
-        async move { registry.update(&group(), Source::Update).await }
-    });
+    let update = updating(&registry);
     // Past the pause after the first list: AWS has been asked and has not answered.
     sleep(Duration::from_secs(4)).await;
     assert_eq!(double.asked(), 2);
