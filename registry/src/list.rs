@@ -122,8 +122,8 @@ pub enum Departure {
     Next(List),
     /// It had left already.
     Known,
-    /// It is the last one, and a list of none is of no use to anybody.
-    Last,
+    /// It is the last one. A list of none is of no use to anybody, so this one has it still, and keeps it out of the next.
+    Last(List),
 }
 
 impl List {
@@ -188,15 +188,23 @@ impl List {
             return Departure::Known;
         }
         let mut next = List { generation: self.generation + 1, ..self.clone() };
-        next.departed.insert(instance.to_owned(), now);
-        if let Some(endpoint) = next.instances.remove(instance) {
-            (next.updated_at, next.source) = (now, Source::Lifecycle);
-            // Two instances never have one address, except while AWS has given it away anew.
-            if !next.instances.values().any(|other| *other == endpoint) {
-                next.endpoints.retain(|other| *other != endpoint);
-            }
+        let is_news = next.departed.insert(instance.to_owned(), now).is_none();
+        let Some(endpoint) = next.instances.remove(instance) else { return Departure::Next(next) };
+        // Two instances never have one address, except while AWS has given it away anew.
+        if !next.instances.values().any(|other| *other == endpoint) {
+            next.endpoints.retain(|other| *other != endpoint);
         }
-        if next.endpoints.is_empty() { Departure::Last } else { Departure::Next(next) }
+        if next.endpoints.is_empty() {
+            let List { endpoints, instances, .. } = self.clone();
+            return Departure::Last(if is_news { List { endpoints, instances, ..next } } else { self.clone() });
+        }
+        (next.updated_at, next.source) = (now, Source::Lifecycle);
+        Departure::Next(next)
+    }
+
+    /// Whether an instance is in the list, and not only because it is the last one that leaves.
+    pub fn lists(&self, instance: &str) -> bool {
+        self.instances.contains_key(instance) && !self.departed.contains_key(instance)
     }
 
     /// The list that no longer keeps an instance out, which comes back from a warm pool; none if it was not kept out.
@@ -407,8 +415,16 @@ mod tests {
     }
 
     #[test]
-    fn the_last_one_does_not_leave() {
-        assert_eq!(list_of(&[member("i-a", &["10.0.0.1"])]).without("i-a", at(1)), Departure::Last);
+    fn the_last_one_stays_until_there_is_another() {
+        let list = list_of(&[member("i-a", &["10.0.0.1"])]);
+        let Departure::Last(leaving) = list.without("i-a", at(1)) else { panic!("it is the last one") };
+        assert_eq!((leaving.body(), leaving.updated_at, leaving.generation), (list.body(), list.updated_at, 2));
+        assert!(list.lists("i-a") && !leaving.lists("i-a"));
+        assert_eq!(leaving.without("i-a", at(2)), Departure::Last(leaving.clone()), "once more is no change");
+        let shown = [member("i-a", &["10.0.0.1"]), member("i-b", &["10.0.0.2"])];
+        assert_eq!(next(&shown[..1], &leaving, 3), Err(NoList::Empty));
+        assert_eq!(next(&shown, &leaving, 3).unwrap().list.body(), r#"["10.0.0.2:8080"]"#);
+        assert!(leaving.readmitting("i-a").unwrap().lists("i-a"));
     }
 
     #[test]

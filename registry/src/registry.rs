@@ -335,10 +335,8 @@ impl<F: Fleet> Registry<F> {
         }
         // A successor may be in service already, of which no event has told yet.
         match self.update(group, Source::Lifecycle).await {
-            Ok(list) if !list.instances.contains_key(instance) => Ok(Left::Gone),
-            // AWS may show the one that leaves for a moment longer, and now beside others.
-            Ok(_) if self.take_out(group, instance).await? == Left::Gone => Ok(Left::Gone),
-            _ => Ok(self.last_one(group, instance)),
+            Ok(_) => Ok(Left::Gone),
+            Err(_) => Ok(self.last_one(group, instance)),
         }
     }
 
@@ -348,9 +346,9 @@ impl<F: Fleet> Registry<F> {
         let change = |list: &List| match list.without(instance, now) {
             Departure::Next(next) => Some(next),
             Departure::Known => None,
-            Departure::Last => {
+            Departure::Last(next) => {
                 left = Left::LastServer;
-                None
+                (next != *list).then_some(next)
             }
         };
         self.change(group, change).await?;
@@ -362,14 +360,18 @@ impl<F: Fleet> Registry<F> {
     /// # Errors
     /// The list could not be changed, or as [`Registry::update`].
     pub async fn come(self: &Arc<Self>, group: &Group, instance: &str) -> Result<Came, RefreshError> {
-        if matches!(self.known(group).await, Ok((_, Known::Good(list))) if list.instances.contains_key(instance)) {
+        if matches!(self.known(group).await, Ok((_, Known::Good(list))) if list.lists(instance)) {
             return Ok(Came::Listed);
         }
         self.change(group, |list| list.readmitting(instance)).await?;
         for _ in 0..MOST_LOOKS {
-            let list = self.update(group, Source::Lifecycle).await?;
-            if list.instances.contains_key(instance) || list.departed.contains_key(instance) {
-                return Ok(Came::Listed);
+            match self.update(group, Source::Lifecycle).await {
+                // It may have left again meanwhile.
+                Ok(list) if list.instances.contains_key(instance) || list.departed.contains_key(instance) => {
+                    return Ok(Came::Listed);
+                }
+                Ok(_) | Err(RefreshError::NoList(_)) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(Came::NotYet)

@@ -365,13 +365,20 @@ async fn an_instance_that_aws_does_not_show_yet_is_looked_for_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_one_leaves_when_it_is_shown_beside_its_successor() {
+async fn the_last_one_leaves_when_it_is_shown_beside_its_successor_and_is_told_of_once_otherwise() {
     let double = Double::with(&[1]);
     let registry = registry(&double);
     registry.poll(&group(), Duration::ZERO).await.unwrap();
     double.start(2);
     assert_eq!(registry.leave(&group(), &instance(1)).await, Ok(Left::Gone));
     assert_eq!((looked_up(&registry).await.0, alerts(&registry, "last_server", "raised")), (body(&[2]), 0));
+    for _ in 0..5 {
+        assert_eq!(registry.leave(&group(), &instance(2)).await, Ok(Left::LastServer), "AWS shows nobody else");
+        assert_eq!(looked_up(&registry).await.0, body(&[2]));
+    }
+    assert_eq!(["raised", "recovered"].map(|state| alerts(&registry, "last_server", state)), [1, 0]);
+    registry.come(&group(), &instance(2)).await.unwrap();
+    assert_eq!(["raised", "recovered"].map(|state| alerts(&registry, "last_server", state)), [1, 1]);
 }
 
 #[tokio::test(start_paused = true)]
