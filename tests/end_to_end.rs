@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;
 use aws_sdk_s3::config::{BehaviorVersion, Region};
@@ -32,6 +32,9 @@ const MOST_RECEIVES: u32 = 3;
 
 /// The queue's visibility time-out.
 const VISIBILITY_S: i32 = 1_800;
+
+/// The function makes failed messages come again at the latest after this.
+const LONGEST_DELAY_S: f64 = 900.0;
 
 /// moto, with a bucket that notifies a queue, which has a dead-letter queue.
 struct Aws {
@@ -99,6 +102,24 @@ impl Aws {
         let request = self.sqs.receive_message().queue_url(queue).max_number_of_messages(10).visibility_timeout(VISIBILITY_S);
         let received = request.message_system_attribute_names(MessageSystemAttributeName::All).send().await.expect("messages");
         received.messages.unwrap_or_default()
+    }
+
+    /// For how long each message is hidden yet, in seconds, by its receipt handle.
+    async fn hidden_for_s(&self) -> BTreeMap<String, f64> {
+        let answer = reqwest::get(format!("{}/moto-api/data.json", self.endpoint)).await.expect("moto says what it has");
+        let all: Value = serde_json::from_slice(&answer.bytes().await.expect("a body")).expect("JSON");
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs_f64();
+        let mut hidden_for_s = BTreeMap::new();
+        for message in all["sqs"]["Message"].as_array().expect("messages") {
+            let (Some(receipt), Some(visible_at_ms)) = (message["receipt_handle"].as_str(), message["visible_at"].as_f64())
+            else {
+                continue;
+            };
+            // moto also lists the copies that it has handed out, which are as hidden as they were then.
+            let left_s = hidden_for_s.entry(receipt.to_owned()).or_insert(f64::INFINITY);
+            *left_s = left_s.min(visible_at_ms / 1_000.0 - now_s);
+        }
+        hidden_for_s
     }
 
     async fn delete(&self, queue: &str, message: &Message) {
@@ -194,9 +215,13 @@ impl Mapping<'_> {
         }
     }
 
-    /// The hours that nobody wants to wait for: the time is over for which messages that failed are hidden.
+    /// The hours that nobody wants to wait for: the time is over for which messages that failed are hidden. The function has said
+    /// how long that is; otherwise it would be the queue's whole visibility time-out.
     async fn let_time_pass(&mut self) {
+        let hidden_for_s = self.aws.hidden_for_s().await;
         for message in self.hidden.drain(..) {
+            let left_s = hidden_for_s[message.receipt_handle().expect("a receipt")];
+            assert!(left_s <= LONGEST_DELAY_S, "a failed message stays hidden for {left_s} s");
             let request = self.aws.sqs.change_message_visibility().queue_url(&self.aws.queue).visibility_timeout(0);
             request.set_receipt_handle(message.receipt_handle).send().await.expect("a message that is there");
         }
