@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use axum::Router;
+use elb_log_shipper::tls::{SystemRoots, client_config};
 
 use crate::alert::{Alerts, Channel};
 use crate::aws::{Aws, in_region};
@@ -20,6 +21,8 @@ use crate::store::{MemoryStore, RedisStore, STORE_PATIENCE, Store};
 pub struct Surroundings {
     /// Region and credentials.
     pub aws: SdkConfig,
+    /// The authorities that the system trusts.
+    pub roots: SystemRoots,
     /// The wall clock.
     pub clock: Clock,
     /// Where the randomness of the jitter begins.
@@ -40,9 +43,10 @@ pub enum Assembled {
 /// # Errors
 /// The system's certificates cannot be used.
 pub fn assemble(program: Program, config: Config, surroundings: Surroundings) -> Result<Assembled, String> {
-    let Surroundings { aws, clock, seed } = surroundings;
-    let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build();
-    let http = http.map_err(|error| format!("no HTTP client can be made: {error}"))?;
+    let Surroundings { aws, roots, clock, seed } = surroundings;
+    let tls = client_config(&roots, Vec::new(), None)?;
+    let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    let http = http.tls_backend_preconfigured(tls).build().map_err(|error| format!("no HTTP client can be made: {error}"))?;
     let store = match config.store {
         StoreConfig::Memory => Store::Memory(MemoryStore::default()),
         StoreConfig::Redis(address) => {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use axum::Router;
 use clap::{Args, Parser, Subcommand};
 use elb_log_registry::assemble::{Assembled, Surroundings, assemble};
@@ -18,7 +19,9 @@ use elb_log_registry::config::{Config, Program};
 use elb_log_registry::function::Function;
 use elb_log_registry::registry::Registry;
 use elb_log_registry::serve::{self, Patience};
+use elb_log_shipper::aws::http_client;
 use elb_log_shipper::telemetry::{self, LogFormat};
+use elb_log_shipper::tls::SystemRoots;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -106,8 +109,10 @@ async fn run(program: Program, format: LogFormat) -> ExitCode {
     };
     telemetry::init(format, config.log_level);
     // Boxed, because the compiler does not work out the size of futures that are nested as deeply as these.
-    let aws = Box::pin(aws_config::load_defaults(BehaviorVersion::latest())).await;
-    let surroundings = Surroundings { aws, clock: Clock::new(jiff::Timestamp::now), seed: fastrand::u64(..) };
+    let roots = SystemRoots::new();
+    let http = http_client(roots.clone(), ProxyConfig::from_env());
+    let aws = Box::pin(aws_config::defaults(BehaviorVersion::latest()).http_client(http).load()).await;
+    let surroundings = Surroundings { aws, roots, clock: Clock::new(jiff::Timestamp::now), seed: fastrand::u64(..) };
     let result = match (assemble(program, config, surroundings), program) {
         (Ok(Assembled::Server(registry, routes)), Program::Server(listen)) => Box::pin(serve(registry, routes, listen)).await,
         (Ok(Assembled::Function(function)), _) => Box::pin(work(function)).await,
