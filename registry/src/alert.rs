@@ -184,7 +184,7 @@ impl Channel {
 }
 
 /// Tells people of problems. One that is told already is not told again for an hour, whatever happens how often, and one that
-/// comes and goes every ten minutes at most. The log and the metrics have each time that it comes or goes.
+/// comes and goes every ten minutes at most, but for the last server, which is told each time. The log and the metrics have all.
 #[derive(Debug)]
 pub struct Alerts {
     channels: Vec<Channel>,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -37,7 +37,7 @@ const MOST_LOOKS: usize = 2;
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Of all that share a store, one asks for a list at a time. Whoever is gone before its answer had the turn for this long.
-const LONGEST_TURN: Duration = Duration::from_secs(20);
+const LONGEST_TURN: Duration = Duration::from_secs(30);
 
 /// After an answer nobody has the turn for this long.
 const AFTER_ANSWER: Duration = Duration::from_secs(2);
@@ -183,6 +183,14 @@ pub enum Came {
     Listed,
     /// AWS does not show it in service yet, or it has no address that is allowed.
     NotYet,
+}
+
+/// Whose turn it was to ask AWS.
+enum Turn<'a> {
+    /// This process's, which asks now.
+    Mine(Option<SemaphorePermit<'a>>),
+    /// Another's, and this is its answer.
+    Theirs(List),
 }
 
 /// What the store says of a list.
@@ -336,19 +344,22 @@ impl<F: Fleet> Registry<F> {
         // A successor may be in service already, of which no event has told yet.
         match self.update(group, Source::Lifecycle).await {
             Ok(_) => Ok(Left::Gone),
-            Err(_) => Ok(self.last_one(group, instance)),
+            Err(RefreshError::NoList(_)) => Ok(self.last_one(group, instance)),
+            Err(error) => Err(error),
         }
     }
 
     async fn take_out(&self, group: &Group, instance: &str) -> Result<Left, RefreshError> {
         let now = self.parts.clock.now();
         let mut left = Left::Gone;
-        let change = |list: &List| match list.without(instance, now) {
-            Departure::Next(next) => Some(next),
-            Departure::Known => None,
-            Departure::Last(next) => {
-                left = Left::LastServer;
-                (next != *list).then_some(next)
+        // Asked again where somebody else has changed the list: it may be the last one no longer.
+        let change = |list: &List| {
+            let departure = list.without(instance, now);
+            left = if matches!(departure, Departure::Last(_)) { Left::LastServer } else { Left::Gone };
+            match departure {
+                Departure::Next(next) => Some(next),
+                Departure::Known => None,
+                Departure::Last(next) => (next != *list).then_some(next),
             }
         };
         self.change(group, change).await?;
@@ -454,9 +465,10 @@ impl<F: Fleet> Registry<F> {
     async fn make(&self, group: &Group, source: Source, need: Need) -> Result<Made, RefreshError> {
         let now = self.parts.clock.now();
         let since = if need == Need::News { now } else { now - 2 * AFTER_ANSWER };
-        if let Some(list) = self.wait_for_turn(group, since).await? {
-            return Ok(Made { list, kept: Kept::Shared });
-        }
+        let _permit = match self.wait_for_turn(group, since).await? {
+            Turn::Mine(permit) => permit,
+            Turn::Theirs(list) => return Ok(Made { list, kept: Kept::Shared }),
+        };
         let made = self.make_in_turn(group, source, since).await;
         let pause = if made.is_ok() { AFTER_ANSWER } else { AFTER_QUESTION_FAILED };
         // Where it cannot be given back, it ends by itself.
@@ -494,27 +506,29 @@ impl<F: Fleet> Registry<F> {
 
     /// Waits until nobody else asks, of all that share the store; or for somebody else's answer to a question that began after
     /// `since`, which is as good as an own one. A hundred invocations of a function at once so become a few questions.
-    async fn wait_for_turn(&self, group: &Group, since: Timestamp) -> Result<Option<List>, RefreshError> {
-        let Some(desk) = self.desks.get(&group.key) else { return Ok(None) };
+    async fn wait_for_turn(&self, group: &Group, since: Timestamp) -> Result<Turn<'_>, RefreshError> {
+        let Some(desk) = self.desks.get(&group.key) else { return Err(RefreshError::Busy) };
         for _ in 0..MOST_LOOKS_FOR_AN_ANSWER {
+            // The permit comes first, so that no turn runs out while this process has other questions under way. The semaphore is
+            // never closed; without a permit there would merely be no limit.
+            let permit = self.asking.acquire().await.ok();
             // Without a store nobody can wait for anybody.
             if !matches!(self.parts.store.take_turn(&group.key, LONGEST_TURN).await, Ok(false)) {
-                return Ok(None);
+                return Ok(Turn::Mine(permit));
             }
+            drop(permit);
             sleep(BETWEEN_LOOKS + desk.flights.jitter(BETWEEN_LOOKS)).await;
             if let Ok((_, Known::Good(list))) = self.known(group).await
                 && list.asked_at > since
             {
                 self.remember(group, &list);
-                return Ok(Some(list));
+                return Ok(Turn::Theirs(list));
             }
         }
         Err(RefreshError::Busy)
     }
 
     async fn call_the_roll(&self, group: &Group) -> Result<Roll, FleetError> {
-        // The semaphore is never closed; without a permit there would merely be no limit.
-        let _permit = self.asking.acquire().await;
         let asked_at = self.parts.clock.now();
         Ok(Roll { members: self.parts.fleet.members(group).await?, asked_at })
     }

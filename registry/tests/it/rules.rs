@@ -364,6 +364,21 @@ async fn an_instance_that_aws_does_not_show_yet_is_looked_for_twice() {
     assert_eq!(coming.await.unwrap(), Ok(Came::Listed));
 }
 
+/// Nobody knows then whether it is the last one: it waits at its hook until AWS answers.
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_may_be_the_last_does_not_leave_while_aws_fails() {
+    let double = Double::with(&[1]);
+    let registry = registry(&double);
+    registry.poll(&group(), Duration::ZERO).await.unwrap();
+    double.start(2);
+    double.throttle();
+    assert!(matches!(registry.leave(&group(), &instance(1)).await, Err(RefreshError::Fleet(_))));
+    assert_eq!((looked_up(&registry).await.0, alerts(&registry, "last_server", "raised")), (body(&[1]), 0));
+    double.fail(None);
+    assert_eq!(registry.leave(&group(), &instance(1)).await, Ok(Left::Gone));
+    assert_eq!(looked_up(&registry).await.0, body(&[2]));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_last_one_leaves_when_it_is_shown_beside_its_successor_and_is_told_of_once_otherwise() {
     let double = Double::with(&[1]);
