@@ -241,7 +241,7 @@ async fn way_13_a_typo_in_the_configuration_stops_the_start() {
         ("POISON_LIMIT", "-1"),
         ("INCLUDE_ORIGINAL", "yes please"),
         ("EVENT_SCHEMA", "ECS2"),
-        ("DEAD_LETTER_URL", "/tmp/letters"),
+        ("DEAD_LETTER_URL", "letters/"),
         ("LOG_LEVEL", "loud"),
     ];
     let receiver = Receiver::start().await;

@@ -147,7 +147,8 @@ impl<F: Fleet> Function<F> {
         Function { registry, router, keeper, topics }
     }
 
-    /// Handles one event of whatever kind. Nothing runs afterwards, so what is under way ends before.
+    /// Handles one event of whatever kind. Nothing runs afterwards until the next one, so what is under way ends before; but who asks
+    /// by HTTP does not wait long for that.
     ///
     /// # Errors
     /// What is refused, and what has to be tried again.

@@ -308,8 +308,7 @@ impl<F: Fleet> Registry<F> {
         }
     }
 
-    /// Waits until no question is under way and no alert on its way. A function has to before it answers, because it stands still
-    /// afterwards.
+    /// Waits until no question is under way and no alert on its way: a function stands still once it has answered.
     pub async fn settle(&self) {
         self.questions.close();
         self.questions.wait().await;

@@ -28,10 +28,10 @@ pub const SOURCE_HEADER: &str = "registry-source";
 /// The header with a list's generation.
 pub const GENERATION_HEADER: &str = "registry-generation";
 
-/// The parameter of an update that names an instance which leaves; it does so without a question to AWS.
+/// The parameter of an update that names an instance which leaves; see [`Registry::leave`].
 pub const LEAVES: &str = "leaves";
 
-/// The parameter of an update that names an instance which comes, so that it is no longer kept out.
+/// The parameter of an update that names an instance which comes; see [`Registry::come`].
 pub const COMES: &str = "comes";
 
 /// The status of an update after which the instance that leaves is still listed.
