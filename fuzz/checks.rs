@@ -9,10 +9,12 @@ use std::iter::from_fn;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use elb_log_shipper::buffer::Buffer;
-use elb_log_shipper::event::{EventSettings, EventWriter, IdPrefix, Schema, Scratch, Shape, Written, names};
-use elb_log_shipper::format::{self, Kind, LineError, Reading, Record, Tokens, Value as FieldValue, decode, is_time};
-use elb_log_shipper::object::{Block, Inflate, InflateError, Line, LineLimits, Lines, ObjectName, Origin, Progress};
+use elb_log::buffer::Buffer;
+use elb_log::event::{EventSettings, EventWriter, IdPrefix, Schema, Scratch, Shape, Written, names};
+use elb_log::format::{self, Kind, LineError, Reading, Record, Tokens, Value as FieldValue, decode, is_time};
+use elb_log::inflate::{Inflate, InflateError, Progress};
+use elb_log::lines::{Block, Line, LineLimits, Lines};
+use elb_log::origin::{ObjectName, Origin};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};

@@ -297,7 +297,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notification::{Notification, parse};
+    use crate::lambda::notification::{Notification, parse};
     use crate::object::Task;
 
     fn manifest(keys: &[&str]) -> (String, Manifest) {

@@ -8,12 +8,12 @@ use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 use tracing::level_filters::LevelFilter;
 
-use crate::batch::{BatchSettings, Compression, Framing};
-use crate::event::{EventSettings, Schema};
 use crate::ship::ShipSettings;
 use crate::sink::{Endpoint, EndpointTemplate, Endpoints, Registry};
-use crate::tls::{self, Identity};
-use crate::vars::{ConfigErrors, Variable, Vars, boolean, duration, log_level, pem, size, timeout, url, whole_number};
+use elb_common::env::{ConfigErrors, Variable, Vars, boolean, duration, log_level, pem, size, timeout, url, whole_number};
+use elb_common::tls::{self, Identity};
+use elb_log::batch::{BatchSettings, Compression, Framing};
+use elb_log::event::{EventSettings, Schema};
 
 /// Every variable that is read, with its default and what is allowed; the README's table is checked against it.
 pub const VARIABLES: &[Variable] = &[
@@ -170,148 +170,146 @@ impl Config {
     /// # Errors
     /// Every mistake in it at once, each with the variable's name, its value unless it is a secret, and what is allowed.
     pub fn from_vars(program: Program, lookup: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
-        let mut vars = Vars::new(VARIABLES, SECRETS, lookup);
-        let config = vars.config(program);
+        let mut vars = Vars::new(VARIABLES, SECRETS, &lookup);
+        let config = config(&mut vars, program);
         vars.finish(config)
     }
 }
 
-impl<L: Fn(&str) -> Option<String>> Vars<L> {
-    /// None after a mistake.
-    fn config(&mut self, program: Program) -> Option<Config> {
-        let target = self.target(program);
-        let framing = if matches!(target, Some(Target::Output)) { Framing::Lines } else { Framing::JsonArray };
-        let ship = self.ship_settings(framing);
-        let path_style = self.path_style();
-        let store = self.store(path_style);
-        let dead_letter = self.optional("DEAD_LETTER_URL", |text| dead_letter(text, path_style.unwrap_or_default()));
-        let dead_letter_queue_url = self.optional("DEAD_LETTER_QUEUE_URL", |text| url(text).map(String::from));
-        let deadline_reserve = self.read("DEADLINE_RESERVE", duration);
-        let log_level = self.read("LOG_LEVEL", log_level);
-        Some(Config {
-            target: target?,
-            ship: ship?,
-            store: store?,
-            dead_letter: dead_letter?,
-            dead_letter_queue_url: dead_letter_queue_url?,
-            deadline_reserve: deadline_reserve?,
-            log_level: log_level?,
-        })
-    }
+/// None after a mistake.
+fn config(vars: &mut Vars<'_>, program: Program) -> Option<Config> {
+    let target = target(vars, program);
+    let framing = if matches!(target, Some(Target::Output)) { Framing::Lines } else { Framing::JsonArray };
+    let ship = ship_settings(vars, framing);
+    let path_style = path_style(vars);
+    let store = store(vars, path_style);
+    let dead_letter = vars.optional("DEAD_LETTER_URL", |text| dead_letter(text, path_style.unwrap_or_default()));
+    let dead_letter_queue_url = vars.optional("DEAD_LETTER_QUEUE_URL", |text| url(text).map(String::from));
+    let deadline_reserve = vars.read("DEADLINE_RESERVE", duration);
+    let log_level = vars.read("LOG_LEVEL", log_level);
+    Some(Config {
+        target: target?,
+        ship: ship?,
+        store: store?,
+        dead_letter: dead_letter?,
+        dead_letter_queue_url: dead_letter_queue_url?,
+        deadline_reserve: deadline_reserve?,
+        log_level: log_level?,
+    })
+}
 
-    fn target(&mut self, program: Program) -> Option<Target> {
-        let endpoints = self.endpoints(program);
-        let credentials = self.credentials();
-        let authorities = self.optional("LOGSTASH_CA", authorities);
-        let identity = self.optional("LOGSTASH_CLIENT_IDENTITY", identity);
-        let connect_timeout = self.read("CONNECT_TIMEOUT", timeout);
-        let request_timeout = self.read("REQUEST_TIMEOUT", timeout);
-        let retry_budget = self.read("RETRY_BUDGET", duration);
-        match endpoints? {
-            Some(endpoints) => Some(Target::Http(Box::new(HttpTarget {
-                endpoints,
-                credentials: credentials?,
-                authorities: authorities?.unwrap_or_default(),
-                identity: identity?,
-                connect_timeout: connect_timeout?,
-                request_timeout: request_timeout?,
-                retry_budget: retry_budget?,
-            }))),
-            None => Some(Target::Output),
+fn target(vars: &mut Vars<'_>, program: Program) -> Option<Target> {
+    let endpoints = endpoints(vars, program);
+    let credentials = credentials(vars);
+    let authorities = vars.optional("LOGSTASH_CA", authorities);
+    let identity = vars.optional("LOGSTASH_CLIENT_IDENTITY", identity);
+    let connect_timeout = vars.read("CONNECT_TIMEOUT", timeout);
+    let request_timeout = vars.read("REQUEST_TIMEOUT", timeout);
+    let retry_budget = vars.read("RETRY_BUDGET", duration);
+    match endpoints? {
+        Some(endpoints) => Some(Target::Http(Box::new(HttpTarget {
+            endpoints,
+            credentials: credentials?,
+            authorities: authorities?.unwrap_or_default(),
+            identity: identity?,
+            connect_timeout: connect_timeout?,
+            request_timeout: request_timeout?,
+            retry_budget: retry_budget?,
+        }))),
+        None => Some(Target::Output),
+    }
+}
+
+/// None within for standard output; none after a mistake.
+#[expect(clippy::option_option, reason = "a mistake, or endpoints that are there or not")]
+fn endpoints(vars: &mut Vars<'_>, program: Program) -> Option<Option<Endpoints>> {
+    let fixed = vars.optional("LOGSTASH_URL", |text| target_endpoints(program, text));
+    let registry = vars.optional("REGISTRY_URL", registry_url);
+    let template = vars.read("REGISTRY_ENDPOINT", EndpointTemplate::parse);
+    let allowed = vars.read("REGISTRY_ALLOWED_CIDRS", ranges);
+    match (fixed?, registry?) {
+        (Some(_), Some(_)) => {
+            vars.conflict("REGISTRY_URL", "LOGSTASH_URL");
+            None
+        }
+        (None, Some(url)) => Some(Some(Endpoints::Registry(Registry { url, template: template?, allowed: allowed? }))),
+        (Some(endpoints), None) if !endpoints.is_empty() => Some(Some(Endpoints::Fixed(endpoints))),
+        (None, None) if program == Program::Function => {
+            vars.missing("LOGSTASH_URL");
+            None
+        }
+        (Some(_) | None, None) => Some(None),
+    }
+}
+
+/// None after a mistake.
+fn credentials(vars: &mut Vars<'_>) -> Option<CredentialsConfig> {
+    let user = vars.optional("LOGSTASH_USER", |text| Ok(text.to_owned()))?;
+    let password = vars.optional("LOGSTASH_PASSWORD", |text| Ok(SecretString::from(text)))?;
+    let secret = vars.optional("LOGSTASH_SECRET_ARN", secret_arn)?;
+    match (user, password, secret) {
+        (None, None, None) => Some(CredentialsConfig::None),
+        (Some(user), Some(password), None) => Some(CredentialsConfig::Basic(user, password)),
+        (None, None, Some(arn)) => Some(CredentialsConfig::Secret(arn)),
+        (user, _, Some(_)) => {
+            vars.conflict("LOGSTASH_SECRET_ARN", if user.is_some() { "LOGSTASH_USER" } else { "LOGSTASH_PASSWORD" });
+            None
+        }
+        (user, _, None) => {
+            vars.missing(if user.is_some() { "LOGSTASH_PASSWORD" } else { "LOGSTASH_USER" });
+            None
         }
     }
+}
 
-    /// None within for standard output; none after a mistake.
-    #[expect(clippy::option_option, reason = "a mistake, or endpoints that are there or not")]
-    fn endpoints(&mut self, program: Program) -> Option<Option<Endpoints>> {
-        let fixed = self.optional("LOGSTASH_URL", |text| target_endpoints(program, text));
-        let registry = self.optional("REGISTRY_URL", registry_url);
-        let template = self.read("REGISTRY_ENDPOINT", EndpointTemplate::parse);
-        let allowed = self.read("REGISTRY_ALLOWED_CIDRS", ranges);
-        match (fixed?, registry?) {
-            (Some(_), Some(_)) => {
-                self.conflict("REGISTRY_URL", "LOGSTASH_URL");
-                None
-            }
-            (None, Some(url)) => Some(Some(Endpoints::Registry(Registry { url, template: template?, allowed: allowed? }))),
-            (Some(endpoints), None) if !endpoints.is_empty() => Some(Some(Endpoints::Fixed(endpoints))),
-            (None, None) if program == Program::Function => {
-                self.missing("LOGSTASH_URL");
-                None
-            }
-            (Some(_) | None, None) => Some(None),
-        }
-    }
+fn ship_settings(vars: &mut Vars<'_>, framing: Framing) -> Option<ShipSettings> {
+    let schema = vars.read("EVENT_SCHEMA", schema);
+    let include_original = vars.read("INCLUDE_ORIGINAL", boolean);
+    // Empty labels are no mistake: a template can pass them on as they are.
+    let labels = if vars.is_blank("LABELS") { Some(None) } else { vars.optional("LABELS", labels) };
+    let batch_events = vars.read("BATCH_EVENTS", |text| whole_number(text, 1, 100_000));
+    let batch_bytes = vars.read("BATCH_BYTES", |text| size(text, 1 << 10, 64 << 20));
+    let concurrency = vars.read("SEND_CONCURRENCY", |text| whole_number(text, 1, 256));
+    let compression = vars.read("COMPRESSION", compression);
+    let poison_limit = vars.read("POISON_LIMIT", |text| whole_number(text, 0, 100_000));
+    let max_line_bytes = vars.read("MAX_LINE_BYTES", |text| size(text, 1 << 10, 16 << 20));
+    let to_output = framing == Framing::Lines;
+    Some(ShipSettings {
+        events: EventSettings {
+            schema: schema?,
+            include_original: include_original?,
+            labels: labels?.unwrap_or_default(),
+            resend: false,
+        },
+        batch: BatchSettings {
+            events: batch_events?,
+            bytes: batch_bytes?,
+            framing,
+            compression: if to_output { Compression::None } else { compression? },
+            bodies: true,
+        },
+        // One at a time, so that events stand in the order of their lines.
+        concurrency: if to_output { 1 } else { concurrency? },
+        max_line_bytes: max_line_bytes?,
+        poison_limit: poison_limit?,
+        events_per_second: None,
+    })
+}
 
-    /// None after a mistake.
-    fn credentials(&mut self) -> Option<CredentialsConfig> {
-        let user = self.optional("LOGSTASH_USER", |text| Ok(text.to_owned()))?;
-        let password = self.optional("LOGSTASH_PASSWORD", |text| Ok(SecretString::from(text)))?;
-        let secret = self.optional("LOGSTASH_SECRET_ARN", secret_arn)?;
-        match (user, password, secret) {
-            (None, None, None) => Some(CredentialsConfig::None),
-            (Some(user), Some(password), None) => Some(CredentialsConfig::Basic(user, password)),
-            (None, None, Some(arn)) => Some(CredentialsConfig::Secret(arn)),
-            (user, _, Some(_)) => {
-                self.conflict("LOGSTASH_SECRET_ARN", if user.is_some() { "LOGSTASH_USER" } else { "LOGSTASH_PASSWORD" });
-                None
-            }
-            (user, _, None) => {
-                self.missing(if user.is_some() { "LOGSTASH_PASSWORD" } else { "LOGSTASH_USER" });
-                None
-            }
-        }
-    }
+/// None after a mistake.
+fn path_style(vars: &mut Vars<'_>) -> Option<bool> {
+    let specific = vars.optional("AWS_ENDPOINT_URL_S3", url)?;
+    let general = vars.optional("AWS_ENDPOINT_URL", url)?;
+    Some(specific.or(general).is_some_and(|url| needs_path_style(&url)))
+}
 
-    fn ship_settings(&mut self, framing: Framing) -> Option<ShipSettings> {
-        let schema = self.read("EVENT_SCHEMA", schema);
-        let include_original = self.read("INCLUDE_ORIGINAL", boolean);
-        // Empty labels are no mistake: a template can pass them on as they are.
-        let labels = if self.is_blank("LABELS") { Some(None) } else { self.optional("LABELS", labels) };
-        let batch_events = self.read("BATCH_EVENTS", |text| whole_number(text, 1, 100_000));
-        let batch_bytes = self.read("BATCH_BYTES", |text| size(text, 1 << 10, 64 << 20));
-        let concurrency = self.read("SEND_CONCURRENCY", |text| whole_number(text, 1, 256));
-        let compression = self.read("COMPRESSION", compression);
-        let poison_limit = self.read("POISON_LIMIT", |text| whole_number(text, 0, 100_000));
-        let max_line_bytes = self.read("MAX_LINE_BYTES", |text| size(text, 1 << 10, 16 << 20));
-        let to_output = framing == Framing::Lines;
-        Some(ShipSettings {
-            events: EventSettings {
-                schema: schema?,
-                include_original: include_original?,
-                labels: labels?.unwrap_or_default(),
-                resend: false,
-            },
-            batch: BatchSettings {
-                events: batch_events?,
-                bytes: batch_bytes?,
-                framing,
-                compression: if to_output { Compression::None } else { compression? },
-                bodies: true,
-            },
-            // One at a time, so that events stand in the order of their lines.
-            concurrency: if to_output { 1 } else { concurrency? },
-            max_line_bytes: max_line_bytes?,
-            poison_limit: poison_limit?,
-            events_per_second: None,
-        })
-    }
-
-    /// None after a mistake.
-    fn path_style(&mut self) -> Option<bool> {
-        let specific = self.optional("AWS_ENDPOINT_URL_S3", url)?;
-        let general = self.optional("AWS_ENDPOINT_URL", url)?;
-        Some(specific.or(general).is_some_and(|url| needs_path_style(&url)))
-    }
-
-    fn store(&mut self, path_style: Option<bool>) -> Option<StoreConfig> {
-        let path_style = path_style?;
-        self.read("OBJECT_STORE", |text| match text.strip_prefix("dir:") {
-            None if text == "s3" => Ok(StoreConfig::S3 { path_style }),
-            Some(path) if !path.is_empty() => Ok(StoreConfig::Dir(PathBuf::from(path))),
-            _ => Err("is no store".to_owned()),
-        })
-    }
+fn store(vars: &mut Vars<'_>, path_style: Option<bool>) -> Option<StoreConfig> {
+    let path_style = path_style?;
+    vars.read("OBJECT_STORE", |text| match text.strip_prefix("dir:") {
+        None if text == "s3" => Ok(StoreConfig::S3 { path_style }),
+        Some(path) if !path.is_empty() => Ok(StoreConfig::Dir(PathBuf::from(path))),
+        _ => Err("is no store".to_owned()),
+    })
 }
 
 /// Empty for standard output.

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
-use crate::object::{ObjectName, S3Store};
+use elb_log::origin::ObjectName;
+
+use crate::object::S3Store;
 use crate::sink::{Answer, Rejected, Verdict};
 
 /// The version of the form of a line, which begins with it.
@@ -242,8 +244,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::event::{DEAD_LETTER_START, event_of};
     use crate::sink::Response;
+    use elb_log::dead_letter::{DEAD_LETTER_START, event_of};
 
     fn rejected(id: &str, status: u16) -> Rejected {
         let event = format!(

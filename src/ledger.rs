@@ -3,9 +3,11 @@
 use serde::Serialize;
 use tracing::Level;
 
-use crate::event::Written;
-use crate::format::Kind;
-use crate::object::{ObjectName, Skip};
+use elb_log::event::Written;
+use elb_log::format::Kind;
+use elb_log::origin::ObjectName;
+
+use crate::object::Skip;
 
 /// The books of one object: `lines = delivered + filtered + dead_lettered + undelivered`, always.
 ///

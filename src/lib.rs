@@ -32,29 +32,17 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-pub mod assemble;
-pub mod aws;
 pub mod backfill;
-pub mod batch;
-pub mod buffer;
+pub mod buffer_pool;
 pub mod config;
 pub mod dead_letter;
-mod deflate;
-pub mod event;
-pub mod format;
-pub mod handler;
+pub mod emf;
+pub mod lambda;
 pub mod ledger;
-pub mod metrics;
-pub mod notification;
 pub mod object;
-pub mod pace;
-pub mod queue;
 pub mod receive;
-pub mod reference;
 pub mod ship;
+pub mod shutdown;
 pub mod sink;
-pub mod spares;
-pub mod stop;
-pub mod telemetry;
-pub mod tls;
-pub mod vars;
+pub mod summary_log;
+pub mod wiring;

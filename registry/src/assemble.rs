@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use axum::Router;
-use elb_log_shipper::tls::{SystemRoots, client_config};
+use elb_common::tls::{SystemRoots, client_config};
 
 use crate::alert::{Alerts, Channel};
 use crate::aws::{Aws, in_region};

@@ -11,6 +11,9 @@ use aws_config::BehaviorVersion;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use axum::Router;
 use clap::{Args, Parser, Subcommand};
+use elb_common::aws::http_client;
+use elb_common::log::{self, LogFormat};
+use elb_common::tls::SystemRoots;
 use elb_log_registry::assemble::{Assembled, Surroundings, assemble};
 use elb_log_registry::aws::Aws;
 use elb_log_registry::client::{self, ClientError, Look, Seen};
@@ -19,9 +22,6 @@ use elb_log_registry::config::{Config, Program};
 use elb_log_registry::function::Function;
 use elb_log_registry::registry::Registry;
 use elb_log_registry::serve::{self, Patience};
-use elb_log_shipper::aws::http_client;
-use elb_log_shipper::telemetry::{self, LogFormat};
-use elb_log_shipper::tls::SystemRoots;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -102,12 +102,12 @@ async fn run(program: Program, format: LogFormat) -> ExitCode {
     let config = match Config::from_vars(program, variable) {
         Ok(config) => config,
         Err(errors) => {
-            telemetry::init(format, LevelFilter::ERROR);
+            log::init(format, LevelFilter::ERROR);
             tracing::error!(error = %errors, "the registry cannot start");
             return ExitCode::from(2);
         }
     };
-    telemetry::init(format, config.log_level);
+    log::init(format, config.log_level);
     // Boxed, because the compiler does not work out the size of futures that are nested as deeply as these.
     let roots = SystemRoots::new();
     let http = http_client(roots.clone(), ProxyConfig::from_env());

@@ -7,15 +7,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::BehaviorVersion;
 use aws_smithy_http_client::proxy::ProxyConfig;
-use elb_log_shipper::assemble::{Surroundings, assemble};
-use elb_log_shipper::aws::{Aws, http_client};
+use elb_common::aws::{Aws, http_client};
+use elb_common::log::{self, LogFormat};
+use elb_common::tls::SystemRoots;
 use elb_log_shipper::config::{Config, Program};
-use elb_log_shipper::handler::{HandlerError, handle, invocation_end};
-use elb_log_shipper::notification::Reply;
-use elb_log_shipper::queue::Queue;
+use elb_log_shipper::lambda::handler::{HandlerError, handle, invocation_end};
+use elb_log_shipper::lambda::reply::Reply;
+use elb_log_shipper::lambda::sqs::Queue;
 use elb_log_shipper::ship::Shipper;
-use elb_log_shipper::telemetry::{self, Journal, LogFormat};
-use elb_log_shipper::tls::SystemRoots;
+use elb_log_shipper::summary_log::SummaryLog;
+use elb_log_shipper::wiring::{Surroundings, assemble};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 use tracing::level_filters::LevelFilter;
@@ -25,12 +26,12 @@ async fn main() -> ExitCode {
     let config = match Config::from_vars(Program::Function, |name| Some(env::var_os(name)?.to_string_lossy().into_owned())) {
         Ok(config) => config,
         Err(errors) => {
-            telemetry::init(LogFormat::StdoutJson, LevelFilter::ERROR);
+            log::init(LogFormat::StdoutJson, LevelFilter::ERROR);
             tracing::error!(error = %errors, "the function cannot start");
             return ExitCode::FAILURE;
         }
     };
-    telemetry::init(LogFormat::StdoutJson, config.log_level);
+    log::init(LogFormat::StdoutJson, config.log_level);
     match run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -62,10 +63,10 @@ async fn run(config: Config) -> Result<(), String> {
 }
 
 /// Lambda always names the function; where nothing does, there is nobody to make metrics for.
-fn journal() -> Journal {
+fn journal() -> SummaryLog {
     match env::var("AWS_LAMBDA_FUNCTION_NAME") {
-        Ok(function) => Journal::Metrics { function, now: jiff::Timestamp::now },
-        Err(_) => Journal::Log,
+        Ok(function) => SummaryLog::Metrics { function, now: jiff::Timestamp::now },
+        Err(_) => SummaryLog::Log,
     }
 }
 

@@ -9,7 +9,10 @@ use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 use walkdir::{DirEntry, WalkDir};
 
-use super::{Body, Listed, ObjectError, ObjectName, Opened, Period, Visit};
+use elb_log::key::{Period, Visit};
+use elb_log::origin::ObjectName;
+
+use super::{Body, Listed, ObjectError, Opened};
 
 /// How much is read at once.
 const CHUNK_BYTES: usize = 128 * 1024;

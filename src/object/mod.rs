@@ -1,45 +1,47 @@
 //! Objects to lines: where log objects are kept, and how one is read in bounded memory.
 
 mod dir;
-mod inflate;
-mod key;
-mod lines;
-mod period;
+mod listing;
 mod reader;
 mod s3;
-mod walk;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use elb_log::inflate::InflateError;
+use elb_log::key::{NotALogObject, Period};
+use elb_log::origin::{ObjectName, Origin};
 
 pub use self::dir::{DirStore, key_of, key_order};
-pub use self::inflate::{Inflate, InflateError, Progress};
-pub use self::key::{KeyFacts, Skip, from_aws_logs, skip_reason};
-pub use self::lines::{Block, Line, LineLimits, Lines};
-pub use self::period::{Period, Visit};
+use self::listing::Walk;
 pub use self::reader::ObjectReader;
 pub use self::s3::{S3Body, S3Store};
-use self::walk::Walk;
 
-/// The name under which an object's lines are known: its ids are made from it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObjectName {
-    /// The bucket; empty for a local file that stands for itself.
-    pub bucket: String,
-    /// The key, decoded; for a local file its path as given.
-    pub key: String,
-}
-
-/// What a name means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The object stands in a bucket, or is taken for one that does.
-    Bucket(ObjectName),
-    /// A local file that stands for itself.
-    LocalFile(ObjectName),
+/// Why an object is not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Skip {
+    /// Its key names no object with log lines of a load balancer.
+    #[error(transparent)]
+    NotALogObject(#[from] NotALogObject),
+    /// A body of no bytes.
+    #[error("an empty object")]
+    Empty,
+    /// An object below `DEAD_LETTER_URL`.
+    #[error("a dead letter; replay sends its events again")]
+    DeadLetter,
+    /// An object that the state of `--resume` knows.
+    #[error("delivered by an earlier run (--resume)")]
+    Resumed,
+    /// `s3:TestEvent`.
+    #[error("the test event that S3 sends when notifications are switched on")]
+    TestEvent,
+    /// `Records: []`.
+    #[error("a notification without records")]
+    NoRecords,
+    /// A notification of something else than a new object.
+    #[error("no new object: {0}")]
+    OtherEvent(String),
 }
 
 /// One object to be shipped.
@@ -214,15 +216,6 @@ impl ObjectError {
     }
 }
 
-impl Origin {
-    /// The name, whatever it means.
-    pub fn name(&self) -> &ObjectName {
-        match self {
-            Origin::Bucket(name) | Origin::LocalFile(name) => name,
-        }
-    }
-}
-
 impl ObjectRef {
     /// An object of the configured store.
     pub fn stored(bucket: impl Into<String>, key: impl Into<String>) -> Self {
@@ -233,12 +226,6 @@ impl ObjectRef {
     /// The object's name.
     pub fn name(&self) -> &ObjectName {
         self.origin.name()
-    }
-}
-
-impl fmt::Display for ObjectName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.bucket.is_empty() { f.write_str(&self.key) } else { write!(f, "s3://{}/{}", self.bucket, self.key) }
     }
 }
 

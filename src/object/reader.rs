@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
 
-use super::{Block, Body, Inflate, InflateError, LineLimits, Lines, ObjectError, ObjectName, Opened, Progress};
-use crate::event::DEAD_LETTER_START;
-use crate::spares::Spares;
+use elb_log::dead_letter::DEAD_LETTER_START;
+use elb_log::inflate::{Inflate, InflateError, Progress};
+use elb_log::lines::{Block, LineLimits, Lines};
+use elb_log::origin::ObjectName;
+
+use super::{Body, ObjectError, Opened};
+use crate::buffer_pool::Spares;
 
 /// How much text is made from compressed bytes at once. After each step zlib keeps the last 32 KiB of it, so steps are not small;
 /// what is made beyond the end of a block is copied to the next one, so they are not large either.

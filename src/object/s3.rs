@@ -8,13 +8,19 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::ResponseChecksumValidation;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::list_objects_v2::{ListObjectsV2Error, ListObjectsV2Output};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_smithy_async::future::pagination_stream::PaginationStream;
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
-use super::walk::Pages;
-use super::{Body, ObjectError, ObjectName, Opened};
-use crate::aws::Aws;
+use elb_log::origin::ObjectName;
+
+use super::{Body, ObjectError, Opened};
+use elb_common::aws::Aws;
+
+/// Pages of a listing, a page at a time.
+pub(super) type Pages = PaginationStream<Result<ListObjectsV2Output, SdkError<ListObjectsV2Error>>>;
 
 /// How often a body is read on from where it broke before the object fails, unless it makes progress in between.
 const RESUMES: u32 = 5;

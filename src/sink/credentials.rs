@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 
-use crate::aws::Aws;
+use elb_common::aws::Aws;
 
 /// A secret is read again at most this often, or a wrong password would be paid for by the call.
 const RENEWED_AT_MOST_EVERY: Duration = Duration::from_mins(1);

@@ -10,15 +10,15 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::answer::{Answer, Fault, Verdict};
-use super::course::{Course, Evidence, Failure, Form, Moment, Part, Step};
 use super::credentials::{Authorization, Credentials};
+use super::discovery::{REFRESH_EVERY, REFRESH_WHEN_DOWN, Registry};
 use super::endpoint::Endpoint;
 use super::pool::{Chosen, EndpointId, Pool};
-use super::registry::{REFRESH_EVERY, REFRESH_WHEN_DOWN, Registry};
+use super::retry_plan::{Course, Evidence, Failure, Form, Moment, Part, Step};
 use super::transport::Transport;
 use super::{Delivery, Rejected, SendError};
-use crate::batch::{Batch, Body, Compression, Unpacked};
-use crate::stop::Stop;
+use crate::shutdown::Stop;
+use elb_log::batch::{Batch, Body, Compression, Unpacked};
 
 /// Stands for the endpoint where there is none to choose.
 const NO_ENDPOINT: EndpointId = EndpointId::new(0);

@@ -1,13 +1,13 @@
 //! Where batches go.
 
 mod answer;
-mod course;
 mod credentials;
+mod discovery;
 mod endpoint;
 mod logstash;
-mod output;
 mod pool;
-mod registry;
+mod retry_plan;
+mod stdout;
 mod transport;
 
 use std::sync::{Arc, Mutex};
@@ -15,16 +15,16 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 pub use self::answer::{Answer, Fault, Response, Verdict};
-pub use self::course::{Course, Evidence, Failure, Form, Moment, Part, Poison, Step};
 pub use self::credentials::Credentials;
+pub use self::discovery::{List, Registry};
 pub use self::endpoint::{Endpoint, EndpointError, EndpointTemplate};
 pub use self::logstash::{Endpoints, Logstash, LogstashSettings};
-pub use self::output::OutputSink;
 pub use self::pool::EndpointId;
-pub use self::registry::{List, Registry};
+pub use self::retry_plan::{Course, Evidence, Failure, Form, Moment, Part, Poison, Step};
+pub use self::stdout::OutputSink;
 pub use self::transport::{HttpSettings, HttpTransport, Transport};
-use crate::batch::Batch;
-use crate::stop::Stop;
+use crate::shutdown::Stop;
+use elb_log::batch::Batch;
 
 /// Takes batches. Whoever ships knows no more of where they go.
 #[derive(Debug)]

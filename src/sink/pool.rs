@@ -23,7 +23,7 @@ pub struct EndpointId(u64);
 
 /// The endpoints there are.
 #[derive(Debug, Default)]
-pub struct Pool {
+pub(super) struct Pool {
     members: Vec<Member>,
     next_id: u64,
     /// Where the search begins, so that endpoints with equally many requests take turns.
@@ -32,7 +32,7 @@ pub struct Pool {
 
 /// An endpoint that has been chosen.
 #[derive(Clone, Debug)]
-pub struct Chosen {
+pub(super) struct Chosen {
     /// By which the pool knows it.
     pub id: EndpointId,
     /// Where to send.
@@ -64,14 +64,14 @@ impl EndpointId {
 
 impl Pool {
     /// A pool of these endpoints.
-    pub fn new(endpoints: Vec<Endpoint>) -> Self {
+    pub(super) fn new(endpoints: Vec<Endpoint>) -> Self {
         let mut pool = Pool::default();
         pool.replace(endpoints);
         pool
     }
 
     /// Takes these endpoints instead. What is known about those that were there before is kept.
-    pub fn replace(&mut self, endpoints: Vec<Endpoint>) {
+    pub(super) fn replace(&mut self, endpoints: Vec<Endpoint>) {
         let mut before = std::mem::take(&mut self.members);
         for endpoint in endpoints {
             let known = before.iter().position(|member| *member.chosen.endpoint == endpoint);
@@ -85,13 +85,13 @@ impl Pool {
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
     /// Chooses an endpoint for a request: `wanted` if it is up, and `avoided` only if no other is up. When all rest, the best is
     /// tried: the one that failed least, and of those the one whose rest ends first.
-    pub fn choose(&mut self, wanted: Option<EndpointId>, avoided: Option<EndpointId>) -> Option<Chosen> {
+    pub(super) fn choose(&mut self, wanted: Option<EndpointId>, avoided: Option<EndpointId>) -> Option<Chosen> {
         let count = self.members.len();
         if count == 0 {
             return None;
@@ -114,28 +114,28 @@ impl Pool {
     }
 
     /// Every endpoint.
-    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+    pub(super) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.members.iter().map(|member| Arc::clone(&member.chosen.endpoint)).collect()
     }
 
     /// Whether none rests.
-    pub fn is_all_up(&self) -> bool {
+    pub(super) fn is_all_up(&self) -> bool {
         self.members.iter().all(|member| member.health == Health::Up)
     }
 
     /// What an endpoint is called. One that is gone from the list has no name any more.
-    pub fn name(&self, id: EndpointId) -> String {
+    pub(super) fn name(&self, id: EndpointId) -> String {
         let member = self.members.iter().find(|member| member.chosen.id == id);
         member.map_or_else(|| "a former endpoint".to_owned(), |member| member.chosen.endpoint.to_string())
     }
 
     /// Whether an endpoint other than `id` is up.
-    pub fn has_other_up(&self, id: EndpointId) -> bool {
+    pub(super) fn has_other_up(&self, id: EndpointId) -> bool {
         self.members.iter().any(|member| member.chosen.id != id && member.health == Health::Up)
     }
 
     /// Notes how a request to a chosen endpoint ended. None for one that was given up.
-    pub fn ended(&mut self, id: EndpointId, verdict: Option<Verdict>, now: Instant) {
+    pub(super) fn ended(&mut self, id: EndpointId, verdict: Option<Verdict>, now: Instant) {
         // Being busy never rests the last one that is up, or the only one there is.
         let can_rest = self.has_other_up(id);
         let alone = self.members.len() == 1;
@@ -152,7 +152,7 @@ impl Pool {
 
     /// An endpoint whose rest is over and that is to be probed now. There is nothing to probe where none is up: then the
     /// batches themselves try.
-    pub fn due_probe(&mut self, now: Instant) -> Option<Chosen> {
+    pub(super) fn due_probe(&mut self, now: Instant) -> Option<Chosen> {
         if !self.members.iter().any(|member| member.health == Health::Up) {
             return None;
         }
@@ -163,7 +163,7 @@ impl Pool {
     }
 
     /// Notes how a probe ended.
-    pub fn probed(&mut self, id: EndpointId, verdict: Verdict, now: Instant) {
+    pub(super) fn probed(&mut self, id: EndpointId, verdict: Verdict, now: Instant) {
         let Some(member) = self.member(id) else { return };
         match verdict {
             Verdict::Down | Verdict::Busy | Verdict::Failing => member.rest(now),

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::answer::{Answer, Fault, Response};
 use super::endpoint::Endpoint;
-use crate::batch::{Body, Compression};
+use elb_log::batch::{Body, Compression};
 
 /// How much of an answer is read, so that the connection can be used again.
 const ANSWER_BYTES: usize = 64 * 1024;

@@ -24,9 +24,9 @@ def constant(path, name):
     return re.search(rf'const {name}: &str = "([^"]+)"', (PROJECT / path).read_text())[1]
 
 
-NAMESPACE = constant("src/metrics.rs", "NAMESPACE")
-DIMENSION = constant("src/metrics.rs", "DIMENSION")
-METRICS = re.findall(r'^    \("(\w+)", "\w+"\),$', (PROJECT / "src/metrics.rs").read_text(), re.M)
+NAMESPACE = constant("src/emf.rs", "NAMESPACE")
+DIMENSION = constant("src/emf.rs", "DIMENSION")
+METRICS = re.findall(r'^    \("(\w+)", "\w+"\),$', (PROJECT / "src/emf.rs").read_text(), re.M)
 
 
 def seconds(path, name):
@@ -39,7 +39,7 @@ def alert_members():
     """What the log line of a critical alert of the registry has beside its level and text, and the names of an alert's states."""
     code = (PROJECT / "registry/src/alert.rs").read_text()
     members = re.search(r'"critical" => \{?\s*tracing::error!\((.*?)"\{text\}"\)', code, re.S)[1]
-    assert "flatten_event(true)" in (PROJECT / "src/telemetry.rs").read_text(), "members are at the top of a line"
+    assert "flatten_event(true)" in (PROJECT / "crates/elb-common/src/log.rs").read_text(), "members are at the top of a line"
     names = [member.split("=")[0].strip() for member in members.split(",") if member.strip()]
     return names, re.findall(r'State::\w+ => "(\w+)"', code)
 
@@ -66,7 +66,7 @@ def operations():
 def calls():
     """The operations that the source calls, and where."""
     found = {}
-    for file in [*PROJECT.glob("src/**/*.rs"), *PROJECT.glob("registry/src/**/*.rs")]:
+    for file in [*PROJECT.glob("src/**/*.rs"), *PROJECT.glob("crates/*/src/**/*.rs"), *PROJECT.glob("registry/src/**/*.rs")]:
         code = file.read_text().split("\n#[cfg(test)]\nmod tests {")[0]
         for name in re.findall(r"\.(\w+)\(\)", code):
             if name in operations():

@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use elb_log_shipper::batch::{self, Batch, BatchBuilder, BatchSettings, Compression, Framing};
+use elb_common::tls::{SystemRoots, client_config};
+use elb_log::batch::{self, Batch, BatchBuilder, BatchSettings, Compression, Framing};
+use elb_log_shipper::shutdown::Stop;
 use elb_log_shipper::sink::{
     Answer, Credentials, Endpoint, EndpointTemplate, Endpoints, Evidence, HttpSettings, HttpTransport, Logstash,
     LogstashSettings, Registry, Response, Transport,
 };
-use elb_log_shipper::stop::Stop;
-use elb_log_shipper::tls::{SystemRoots, client_config};
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 

@@ -6,8 +6,9 @@ use std::future::ready;
 use std::io::{self, BufWriter};
 use std::path::Path;
 
+use elb_log::key::{Period, skip_reason};
 use elb_log_shipper::backfill::{Job, Manifest, ManifestError, ManifestWriter, Place, Price};
-use elb_log_shipper::object::{Listed, ObjectRef, Period, Skip, Task, skip_reason};
+use elb_log_shipper::object::{Listed, ObjectRef, Skip, Task};
 use elb_log_shipper::ship::Shipper;
 use indicatif::{HumanBytes, HumanCount};
 
@@ -21,7 +22,7 @@ const MANIFEST: &str = "manifest.csv";
 const REQUEST: &str = "job.json";
 
 /// Runs the command.
-pub async fn run(args: BackfillArgs) -> Exit {
+pub(crate) async fn run(args: BackfillArgs) -> Exit {
     match try_run(args).await {
         Ok(()) => Exit::Delivered,
         Err(exit) => exit,
@@ -135,7 +136,7 @@ impl<'a> Plan<'a> {
 
     fn skip(&self, bucket: &str, object: &Listed) -> Option<Skip> {
         if let Some(reason) = skip_reason(&object.key) {
-            return Some(reason);
+            return Some(reason.into());
         }
         if object.bytes == 0 {
             return Some(Skip::Empty);

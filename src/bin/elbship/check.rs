@@ -2,17 +2,17 @@
 //!
 //! The probes make no events: the http input takes an empty JSON array for none. Only `--canary` sends one, and marks it.
 
-use elb_log_shipper::assemble::logstash;
-use elb_log_shipper::batch::{BatchBuilder, BatchSettings, Body, Framing};
+use elb_log::batch::{BatchBuilder, BatchSettings, Body, Framing};
 use elb_log_shipper::config::{Config, Target};
 use elb_log_shipper::sink::{Answer, Endpoint, Fault, HttpTransport, Logstash, Response};
+use elb_log_shipper::wiring::logstash;
 use serde_json::json;
 
 use crate::cli::{CheckArgs, ShipArgs};
 use crate::run::{Exit, configure, print, surroundings};
 
 /// Runs the command.
-pub async fn run(args: CheckArgs) -> Exit {
+pub(crate) async fn run(args: CheckArgs) -> Exit {
     match try_run(args).await {
         Ok(()) => Exit::Delivered,
         Err(exit) => exit,

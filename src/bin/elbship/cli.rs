@@ -15,13 +15,13 @@ use jiff::tz::TimeZone;
 /// Every setting is also an environment variable; a flag beats its variable.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     Replay(ReplayArgs),
     Backfill(BackfillArgs),
     Invoke(InvokeArgs),
@@ -32,7 +32,7 @@ pub enum Command {
 
 /// Ship log objects: files, directories, S3 prefixes.
 #[derive(Debug, Args)]
-pub struct ReplayArgs {
+pub(crate) struct ReplayArgs {
     /// What to ship: a file, a directory with all that is below it, or s3://BUCKET/PREFIX.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<String>,
@@ -58,7 +58,7 @@ pub struct ReplayArgs {
 
 /// Plan a job of S3 Batch Operations that runs the function over the objects below a prefix: years of them, in AWS.
 #[derive(Debug, Args)]
-pub struct BackfillArgs {
+pub(crate) struct BackfillArgs {
     /// What to ship: s3://BUCKET/PREFIX.
     #[arg(required = true, value_name = "s3://BUCKET/PREFIX")]
     pub paths: Vec<String>,
@@ -93,7 +93,7 @@ pub struct BackfillArgs {
 
 /// Run the function's handler once, in this process, on a notification.
 #[derive(Debug, Args)]
-pub struct InvokeArgs {
+pub(crate) struct InvokeArgs {
     /// The notification, a JSON file; - reads standard input.
     #[arg(value_name = "EVENT.json")]
     pub event: String,
@@ -106,7 +106,7 @@ pub struct InvokeArgs {
 
 /// A stand-in for Logstash's http input: decodes requests as it does and writes one event a line.
 #[derive(Debug, Args)]
-pub struct ReceiveArgs {
+pub(crate) struct ReceiveArgs {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
@@ -123,7 +123,7 @@ pub struct ReceiveArgs {
 
 /// Show how a line is read: its kind, each field, its names and values, and where it stopped.
 #[derive(Debug, Args)]
-pub struct ExplainArgs {
+pub(crate) struct ExplainArgs {
     /// The line; without it or with -, lines are read from standard input.
     #[arg(allow_hyphen_values = true)]
     pub line: Option<String>,
@@ -134,7 +134,7 @@ pub struct ExplainArgs {
 
 /// Try the configuration against the real Logstash: connection, TLS, credentials, an empty batch, the size limit.
 #[derive(Debug, Args)]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// Also send one event, tagged elbship-canary.
     #[arg(long)]
     pub canary: bool,
@@ -145,7 +145,7 @@ pub struct CheckArgs {
 
 /// What replay and invoke share.
 #[derive(Debug, Default, Args)]
-pub struct ShipArgs {
+pub(crate) struct ShipArgs {
     /// Where to send: one URL or several separated by commas, or - for standard output [LOGSTASH_URL; default: -].
     #[arg(long, value_name = "URL")]
     pub to: Option<String>,
@@ -171,14 +171,14 @@ pub struct ShipArgs {
 
 /// The place that local files are taken for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TakenAs {
+pub(crate) struct TakenAs {
     pub bucket: String,
     /// Without a slash at its end; may be empty.
     pub prefix: String,
 }
 
 /// Splits `s3://BUCKET/KEY`; the key may be empty.
-pub fn split_s3(text: &str) -> Option<(&str, &str)> {
+pub(crate) fn split_s3(text: &str) -> Option<(&str, &str)> {
     let rest = text.strip_prefix("s3://")?;
     let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
     (!bucket.is_empty()).then_some((bucket, key))

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 
-use elb_log_shipper::event::explain::{ExplainedField, Explanation, Members, explain};
+use elb_log::event::explain::{ExplainedField, Explanation, Members, explain};
 
 use crate::cli::ExplainArgs;
 use crate::run::Exit;
@@ -17,7 +17,7 @@ const SHOWN_BEHIND: usize = 20;
 const INDENT: usize = 32;
 
 /// Runs the command. A line that is not understood is explained too, and ends with status 1.
-pub async fn run(args: ExplainArgs) -> Exit {
+pub(crate) async fn run(args: ExplainArgs) -> Exit {
     let text = match read_lines(args.line) {
         Ok(text) => text,
         Err(error) => return Exit::Failed(format!("reading the line failed: {error}")),

@@ -3,17 +3,17 @@
 use std::fs;
 use std::io::{self, Read as _};
 
-use elb_log_shipper::handler::{Handled, HandlerError, handle};
+use elb_common::log::{self, LogFormat};
+use elb_log_shipper::lambda::handler::{Handled, HandlerError, handle};
+use elb_log_shipper::lambda::reply::Reply;
 use elb_log_shipper::ledger::Report;
-use elb_log_shipper::notification::Reply;
-use elb_log_shipper::stop::Stop;
-use elb_log_shipper::telemetry::{self, LogFormat};
+use elb_log_shipper::shutdown::Stop;
 
 use crate::cli::InvokeArgs;
 use crate::run::{Exit, build, configure, has_audience, print, say, write_report, writes_to_stdout};
 
 /// Runs the command.
-pub async fn run(args: InvokeArgs) -> Exit {
+pub(crate) async fn run(args: InvokeArgs) -> Exit {
     match try_run(args).await {
         Ok(()) => Exit::Delivered,
         Err(exit) => exit,
@@ -23,7 +23,7 @@ pub async fn run(args: InvokeArgs) -> Exit {
 async fn try_run(args: InvokeArgs) -> Result<(), Exit> {
     let InvokeArgs { event, objects, ship } = args;
     let config = configure(&ship, objects.map(|directory| format!("dir:{}", directory.display())))?;
-    telemetry::init(if has_audience() { LogFormat::StderrText } else { LogFormat::StderrJson }, config.log_level);
+    log::init(if has_audience() { LogFormat::StderrText } else { LogFormat::StderrJson }, config.log_level);
     let notification = match read_event(&event) {
         Ok(notification) => notification,
         Err(exit) => {

@@ -3,19 +3,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use elb_log_shipper::object::{
-    Listed, ObjectName, ObjectRef, Origin, Period, Place, Skip, Task, Visit, from_aws_logs, key_of, key_order, skip_reason,
-};
+use elb_log::key::{Period, Visit, from_aws_logs, skip_reason};
+use elb_log::origin::{ObjectName, Origin};
+use elb_log_shipper::object::{Listed, ObjectRef, Place, Skip, Task, key_of, key_order};
 use elb_log_shipper::ship::Shipper;
 use tokio::sync::mpsc::Sender;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::cli::{TakenAs, split_s3};
-use crate::state::Finished;
+use crate::resume::Finished;
 
 /// Which objects a replay is about.
 #[derive(Debug)]
-pub struct Selection {
+pub(crate) struct Selection {
     pub paths: Vec<String>,
     pub taken_as: Option<TakenAs>,
     pub period: Period,
@@ -34,7 +34,7 @@ struct Found {
 
 impl Selection {
     /// Sends a task for every object, in order. A path that is unreadable or matches nothing is a failed task of its own.
-    pub async fn send_tasks(self, shipper: Arc<Shipper>, tasks: Sender<Task>) {
+    pub(crate) async fn send_tasks(self, shipper: Arc<Shipper>, tasks: Sender<Task>) {
         let mut total = Found::default();
         for path in &self.paths {
             let mut found = Found::default();
@@ -151,7 +151,7 @@ impl Selection {
         }
         let object = self.local_file(path, shown, &below, false);
         Some(match skip_reason(&object.name().key) {
-            Some(reason) => Task::Skip(object.name().clone(), reason),
+            Some(reason) => Task::Skip(object.name().clone(), reason.into()),
             None => self.resumed(Task::Ship(object)),
         })
     }
@@ -180,7 +180,7 @@ fn object_task(bucket: &str, key: String, asked_for: &str) -> Task {
         return Task::Ship(ObjectRef { asked_for: true, ..ObjectRef::stored(bucket, key) });
     }
     match skip_reason(&key) {
-        Some(reason) => Task::Skip(ObjectName { bucket: bucket.to_owned(), key }, reason),
+        Some(reason) => Task::Skip(ObjectName { bucket: bucket.to_owned(), key }, reason.into()),
         None => Task::Ship(ObjectRef::stored(bucket, key)),
     }
 }

@@ -9,8 +9,8 @@ mod listing;
 mod progress;
 mod receive;
 mod replay;
+mod resume;
 mod run;
-mod state;
 
 use std::process::ExitCode;
 

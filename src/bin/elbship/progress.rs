@@ -11,13 +11,13 @@ use tokio::task::JoinHandle;
 const EVERY: Duration = Duration::from_millis(100);
 
 /// A bar that is being drawn.
-pub struct Bar {
+pub(crate) struct Bar {
     bar: ProgressBar,
     drawing: JoinHandle<()>,
 }
 
 /// Draws a run's progress on standard error. Where that is no terminal, nothing is drawn.
-pub fn watch(shipper: Arc<Shipper>) -> Bar {
+pub(crate) fn watch(shipper: Arc<Shipper>) -> Bar {
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
         bar.set_style(style);
@@ -42,7 +42,7 @@ pub fn watch(shipper: Arc<Shipper>) -> Bar {
 
 impl Bar {
     /// Takes the bar away.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         self.drawing.abort();
         self.bar.finish_and_clear();
     }

@@ -31,7 +31,7 @@ impl Events for Writer {
 }
 
 /// Runs the command until it is interrupted.
-pub async fn run(args: ReceiveArgs) -> Exit {
+pub(crate) async fn run(args: ReceiveArgs) -> Exit {
     match serve(args).await {
         Ok(written) => {
             eprintln!("{written} events received");

@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use elb_common::log::{self, LogFormat};
+use elb_log::key::Period;
 use elb_log_shipper::config::{Config, Target};
 use elb_log_shipper::ledger::{ObjectReport, Report};
-use elb_log_shipper::object::Period;
 use elb_log_shipper::ship::Shipper;
+use elb_log_shipper::shutdown::Stop;
 use elb_log_shipper::sink::Endpoints;
-use elb_log_shipper::stop::Stop;
-use elb_log_shipper::telemetry::{self, LogFormat};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -17,14 +17,14 @@ use tokio::sync::mpsc;
 use crate::cli::{ReplayArgs, split_s3};
 use crate::listing::Selection;
 use crate::progress;
+use crate::resume::{Finished, Recorder, State};
 use crate::run::{Exit, build, configure, has_audience, say, summary, write_report};
-use crate::state::{Finished, Recorder, State};
 
 /// Tasks that are listed ahead of the reading.
 const LISTED_AHEAD: usize = 64;
 
 /// Runs the command.
-pub async fn run(args: ReplayArgs) -> Exit {
+pub(crate) async fn run(args: ReplayArgs) -> Exit {
     match try_run(args).await {
         Ok(()) => Exit::Delivered,
         Err(exit) => exit,
@@ -38,7 +38,7 @@ async fn try_run(args: ReplayArgs) -> Result<(), Exit> {
     }
     let config = configure_replay(&args)?;
     if !has_audience() {
-        telemetry::init(LogFormat::StderrJson, config.log_level);
+        log::init(LogFormat::StderrJson, config.log_level);
     }
     let (recorder, finished) = resume(&args, &config)?;
     let ReplayArgs { paths, taken_as, since, until, ship, .. } = args;

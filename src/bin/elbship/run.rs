@@ -8,19 +8,19 @@ use std::sync::Arc;
 
 use aws_config::BehaviorVersion;
 use aws_smithy_http_client::proxy::ProxyConfig;
-use elb_log_shipper::assemble::{Surroundings, assemble};
-use elb_log_shipper::aws::{Aws, http_client};
+use elb_common::aws::{Aws, http_client};
+use elb_common::tls::SystemRoots;
 use elb_log_shipper::config::{Config, Program, Target};
 use elb_log_shipper::ledger::Report;
 use elb_log_shipper::ship::Shipper;
-use elb_log_shipper::telemetry::Journal;
-use elb_log_shipper::tls::SystemRoots;
+use elb_log_shipper::summary_log::SummaryLog;
+use elb_log_shipper::wiring::{Surroundings, assemble};
 
 use crate::cli::ShipArgs;
 
 /// How the program ends.
 #[derive(Debug)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// Everything was delivered: status 0.
     Delivered,
     /// Something was not: status 1.
@@ -30,7 +30,7 @@ pub enum Exit {
 }
 
 /// Reads the configuration; a flag beats its variable.
-pub fn configure(args: &ShipArgs, object_store: Option<String>) -> Result<Config, Exit> {
+pub(crate) fn configure(args: &ShipArgs, object_store: Option<String>) -> Result<Config, Exit> {
     if let Some(label) = args.labels.iter().find(|label| label.contains(',')) {
         return Err(Exit::Usage(format!(
             "--label {label:?} holds a comma, which separates labels in LABELS; give one label a flag"
@@ -57,17 +57,17 @@ pub fn configure(args: &ShipArgs, object_store: Option<String>) -> Result<Config
 }
 
 /// Whether events go to standard output, which then is no place for anything else.
-pub fn writes_to_stdout(config: &Config, args: &ShipArgs) -> bool {
+pub(crate) fn writes_to_stdout(config: &Config, args: &ShipArgs) -> bool {
     matches!(config.target, Target::Output) && !args.dry_run
 }
 
 /// Builds the shipper. Without `store_needed` all objects are local files.
-pub fn build(config: Config, args: &ShipArgs, store_needed: bool) -> Result<Arc<Shipper>, Exit> {
+pub(crate) fn build(config: Config, args: &ShipArgs, store_needed: bool) -> Result<Arc<Shipper>, Exit> {
     assemble(config, surroundings(!store_needed, args.dry_run)).map_err(Exit::Failed)
 }
 
 /// What a person's machine adds to the configuration.
-pub fn surroundings(local_files: bool, dry_run: bool) -> Surroundings {
+pub(crate) fn surroundings(local_files: bool, dry_run: bool) -> Surroundings {
     let roots = SystemRoots::new();
     let http = http_client(roots.clone(), ProxyConfig::from_env());
     Surroundings {
@@ -75,19 +75,19 @@ pub fn surroundings(local_files: bool, dry_run: bool) -> Surroundings {
         roots,
         local_files,
         dry_run,
-        journal: Journal::Log,
+        journal: SummaryLog::Log,
         seed: fastrand::u64(..),
         now: jiff::Timestamp::now,
     }
 }
 
 /// Whether a person watches.
-pub fn has_audience() -> bool {
+pub(crate) fn has_audience() -> bool {
     io::stderr().is_terminal()
 }
 
 /// Writes the report where it was asked for.
-pub fn write_report(args: &ShipArgs, report: &Report) -> Result<(), Exit> {
+pub(crate) fn write_report(args: &ShipArgs, report: &Report) -> Result<(), Exit> {
     let Some(target) = &args.report else { return Ok(()) };
     let failed = |error: io::Error| Exit::Failed(format!("writing the report to {target} failed: {error}"));
     let json = serde_json::to_string(report).map_err(|error| failed(error.into()))? + "\n";
@@ -99,7 +99,7 @@ pub fn write_report(args: &ShipArgs, report: &Report) -> Result<(), Exit> {
 }
 
 /// Says in one sentence what a run did.
-pub fn summary(report: &Report) -> String {
+pub(crate) fn summary(report: &Report) -> String {
     let counts = &report.totals.counts;
     let mut parts = vec![format!("{} of {} lines delivered", counts.delivered, counts.lines)];
     if counts.filtered > 0 {
@@ -126,7 +126,7 @@ pub fn summary(report: &Report) -> String {
 }
 
 /// A reader never sees half a report. What is no plain file, such as `/dev/stdout` or a link, is written through.
-pub fn replace_file(target: &str, json: &str) -> io::Result<()> {
+pub(crate) fn replace_file(target: &str, json: &str) -> io::Result<()> {
     let path = Path::new(target);
     if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         return fs::write(path, json);
@@ -138,11 +138,11 @@ pub fn replace_file(target: &str, json: &str) -> io::Result<()> {
 }
 
 /// Prints on standard output. Nobody may read it any more.
-pub fn print(text: &str) -> Result<(), Exit> {
+pub(crate) fn print(text: &str) -> Result<(), Exit> {
     writeln!(io::stdout(), "{text}").map_err(|error| Exit::Failed(format!("writing to standard output failed: {error}")))
 }
 
 /// Says something on standard error. Where nobody listens, nothing can be said about that either.
-pub fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }

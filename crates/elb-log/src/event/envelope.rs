@@ -1,0 +1,143 @@
+//! What an event says about where its line stands: the same in both schemas and, but for a few bytes, for all lines of an object.
+
+use super::id::Offset;
+use super::{EventSettings, IdPrefix, json};
+use crate::buffer::Buffer;
+use crate::format::is_zoned;
+use crate::key::KeyFacts;
+use crate::origin::Origin;
+
+/// The parts of the envelope that all events of an object share, as JSON.
+#[derive(Debug)]
+pub(super) struct Envelope {
+    /// `@timestamp` of lines that have none of their own.
+    pub fallback_time: String,
+    /// The node's address from the key.
+    pub node_ip: Option<Vec<u8>>,
+    /// The value of `aws.s3`.
+    pub s3: Option<Buffer>,
+    /// The value of `cloud`.
+    pub cloud: Buffer,
+    /// The value of `labels`.
+    pub labels: Option<Buffer>,
+    /// From behind the time up to the offset in the first id, and from there up to that in the second.
+    before_id: [Buffer; 2],
+    /// `aws`, and `log` up to the offset, as members of an event in which `aws` holds nothing else.
+    before_offset: Buffer,
+    /// From behind the offset to the labels, as members.
+    after_offset: Buffer,
+    /// From behind the offset to the end of `log`.
+    log_end: Buffer,
+}
+
+impl Envelope {
+    /// `modified` stands in for the time of lines that have none where the key names none.
+    pub(super) fn new(settings: &EventSettings, origin: &Origin, modified: jiff::Timestamp) -> Self {
+        let facts = KeyFacts::read(&origin.name().key);
+        let (s3, log_end, cloud, labels) = (s3(origin), log_end(origin), cloud(&facts), labels(&settings.labels));
+        let id = IdPrefix::of(origin.name());
+        let before_id = [r#"","@metadata":{"_id":""#, r#"","_ingest_document":{"id":""#];
+        let before_id = before_id.map(|start| Buffer::from([start, id.as_str(), "-"].concat().as_bytes()));
+        let mut before_offset = Buffer::default();
+        if let Some(s3) = &s3 {
+            before_offset.put(br#","aws":{"s3":"#);
+            before_offset.put(s3);
+            before_offset.push(b'}');
+        }
+        before_offset.put(br#","log":{"offset":"#);
+        let mut after_offset = log_end.clone();
+        after_offset.put(br#","cloud":"#);
+        after_offset.put(&cloud);
+        if let Some(labels) = &labels {
+            after_offset.put(br#","labels":"#);
+            after_offset.put(labels);
+        }
+        Envelope {
+            fallback_time: facts.end_time.clone().unwrap_or_else(|| format!("{modified:.0}")),
+            node_ip: facts.node_ip.map(|ip| format!("\"{ip}\"").into_bytes()),
+            s3,
+            cloud,
+            labels,
+            before_id,
+            before_offset,
+            after_offset,
+            log_end,
+        }
+    }
+
+    /// Begins an event: the brace, the time, and the id for both of its readers.
+    pub(super) fn write_head(&self, out: &mut Buffer, offset: &Offset, time: &[u8]) {
+        out.put(br#"{"@timestamp":""#);
+        out.put(time);
+        if !is_zoned(time) {
+            out.push(b'Z');
+        }
+        for start in &self.before_id {
+            out.put(start);
+            offset.write(out);
+        }
+        out.put(br#""}}"#);
+    }
+
+    /// Goes on with `aws`, `log`, `cloud` and `labels`.
+    pub(super) fn write_place(&self, out: &mut Buffer, offset: &Offset) {
+        out.put(&self.before_offset);
+        offset.write_number(out);
+        out.put(&self.after_offset);
+    }
+
+    /// The value of `log`.
+    pub(super) fn write_log(&self, out: &mut Buffer, offset: &Offset) {
+        out.put(br#"{"offset":"#);
+        offset.write_number(out);
+        out.put(&self.log_end);
+    }
+}
+
+fn s3(origin: &Origin) -> Option<Buffer> {
+    let Origin::Bucket(name) = origin else { return None };
+    let mut out = Buffer::from(br#"{"bucket":{"name":"#.as_slice());
+    json::string(&mut out, &name.bucket);
+    out.put(br#"},"object":{"key":"#);
+    json::string(&mut out, &name.key);
+    out.put(b"}}");
+    Some(out)
+}
+
+fn log_end(origin: &Origin) -> Buffer {
+    let mut out = Buffer::default();
+    if let Origin::LocalFile(name) = origin {
+        out.put(br#","file":{"path":"#);
+        json::string(&mut out, &name.key);
+        out.push(b'}');
+    }
+    out.push(b'}');
+    out
+}
+
+fn cloud(facts: &KeyFacts) -> Buffer {
+    let mut out = Buffer::from(br#"{"provider":"aws""#.as_slice());
+    if let Some(account) = &facts.account {
+        out.put(br#","account":{"id":"#);
+        json::string(&mut out, account);
+        out.push(b'}');
+    }
+    if let Some(region) = &facts.region {
+        out.put(br#","region":"#);
+        json::string(&mut out, region);
+    }
+    out.push(b'}');
+    out
+}
+
+fn labels(labels: &[(String, String)]) -> Option<Buffer> {
+    let mut out = Buffer::default();
+    for (index, (name, value)) in labels.iter().enumerate() {
+        out.push(if index == 0 { b'{' } else { b',' });
+        json::string(&mut out, name);
+        out.push(b':');
+        json::string(&mut out, value);
+    }
+    out.push(b'}');
+    (!labels.is_empty()).then_some(out)
+}

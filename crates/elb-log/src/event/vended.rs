@@ -1,0 +1,185 @@
+//! JSON lines, as the deliveries of CloudWatch Logs write them to S3.
+//!
+//! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/AWS-logs-and-resource-policy.html>
+//!
+//! No genuine sample was at hand: this follows the field names that AWS publishes for these deliveries.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::format::{Field, Kind, Record, Token};
+
+/// A JSON line whose members are in the order of its kind's fields.
+#[derive(Debug)]
+pub(super) struct Vended<'a> {
+    kind: Kind,
+    /// One for each field of the kind.
+    values: Vec<Option<Cow<'a, str>>>,
+    /// Members that are no field, as `key=value`.
+    extras: Vec<String>,
+}
+
+/// Why a JSON line is none of a load balancer's.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct VendedError {
+    /// What was wrong.
+    pub message: String,
+    /// The byte of the line.
+    pub at: usize,
+}
+
+/// Reads a JSON line.
+///
+/// # Errors
+/// A text that is no JSON object or none of a load balancer's.
+pub(super) fn read(line: &[u8]) -> Result<Vended<'_>, VendedError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(line);
+    let members = deserializer.deserialize_map(Members).and_then(|members| deserializer.end().map(|()| members));
+    let members = members.map_err(|error| {
+        let at = error.column().saturating_sub(1);
+        VendedError { message: format!("JSON that is no log line: {error} (byte {at})"), at }
+    })?;
+    let Some(kind) = kind_of(&members) else {
+        let message = "JSON that is no log line: it has none of the members type, listener_port, target_group_id (byte 0)";
+        return Err(VendedError { message: message.to_owned(), at: 0 });
+    };
+    let fields = kind.format().fields;
+    let mut vended = Vended { kind, values: vec![None; fields.len()], extras: Vec::new() };
+    // Members mostly come in the order of fields.
+    let mut next = 0;
+    for (Key(key), value) in members {
+        let is_next = fields.get(next).is_some_and(|field| is_called(field, &key));
+        let found = if is_next { Some(next) } else { fields.iter().position(|field| is_called(field, &key)) };
+        next = found.map_or(next, |index| index + 1);
+        match found {
+            Some(index) if vended.values[index].is_none() => vended.values[index] = Some(value),
+            _ if matches!(&*value, "" | "-") => {}
+            // A second value for a field has no place of its own either.
+            _ => vended.extras.push(format!("{key}={value}")),
+        }
+    }
+    Ok(vended)
+}
+
+impl Vended<'_> {
+    /// The fields as tokens of a line that lacks none of them.
+    pub(super) fn tokens(&self) -> Vec<Token<'_>> {
+        let known = self.values.iter().map(|value| value.as_deref().unwrap_or("-"));
+        let extras = self.extras.iter().map(String::as_str);
+        known.chain(extras).map(|text| Token { raw: text.as_bytes(), quoted: false, at: 0 }).collect()
+    }
+
+    /// The record of [`Vended::tokens`].
+    pub(super) fn record<'t, 'v>(&self, tokens: &'t [Token<'v>]) -> Record<'t, 'v> {
+        Record { kind: self.kind, format: self.kind.format(), tokens, plain: false }
+    }
+}
+
+fn kind_of(members: &[(Key<'_>, Cow<'_, str>)]) -> Option<Kind> {
+    let member = |name: &str| members.iter().find(|(key, _)| key.0 == name).map(|(_, value)| &**value);
+    if member("type") == Some("tls") {
+        Some(Kind::Nlb)
+    } else if member("target_group_id").is_some() || member("latency").is_some() {
+        Some(Kind::AlbHealthCheck)
+    } else if member("listener_port").is_some() {
+        Some(Kind::AlbConnection)
+    } else {
+        member("type").map(|_| Kind::Alb)
+    }
+}
+
+/// Keys cannot hold AWS's colons, and some fields have had another name.
+fn is_called(field: &Field, key: &str) -> bool {
+    let plain = field.aws.len() == key.len()
+        && field.aws.bytes().zip(key.bytes()).all(|(aws, key)| aws == key || (aws == b':' && key == b'_'));
+    plain
+        || match key {
+            "request_line" => field.aws == "request",
+            "time" | "timestamp" => field.is_timestamp(),
+            "tls_named_group" => field.aws == "tls_keyexchange",
+            _ => false,
+        }
+}
+
+/// A member's name, which is copied only if there is an escape in it.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Reads an object's members in order, every value as text. null says that there is none, so such members are left out.
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Vec<(Key<'de>, Cow<'de, str>)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some((key, value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+            match value.get() {
+                "null" => {}
+                json if json.starts_with('"') => members.push((key, string(json).map_err(A::Error::custom)?)),
+                // Numbers keep the digits that they are written with.
+                json => members.push((key, Cow::Borrowed(json))),
+            }
+        }
+        Ok(members)
+    }
+}
+
+/// A string's text. Half of a surrogate pair is valid JSON and no text.
+fn string(json: &str) -> Result<Cow<'_, str>, serde_json::Error> {
+    match json.get(1..json.len() - 1) {
+        Some(plain) if !plain.contains('\\') => Ok(Cow::Borrowed(plain)),
+        _ => serde_json::from_str(json).map(Cow::Owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kind, values, and extras; or the error.
+    fn show(line: &str) -> String {
+        match read(line.as_bytes()) {
+            Err(error) => format!("at {}: {}", error.at, error.message),
+            Ok(vended) => {
+                let fields = vended.kind.format().fields.iter().zip(&vended.values);
+                let values = fields.filter_map(|(field, value)| Some(format!("{}={}", field.aws, value.as_deref()?)));
+                let values: Vec<String> = values.chain(vended.extras.iter().map(|extra| format!("+{extra}"))).collect();
+                format!("{}: {}", vended.kind, values.join(" "))
+            }
+        }
+    }
+
+    #[test]
+    fn members_find_their_fields_and_none_is_lost() {
+        assert_eq!(show(r#"{"type":"h2","elb":"a","elb":"b"}"#), "alb: type=h2 elb=a +elb=b");
+        assert_eq!(show(r#"{"type":"h2","request_line":"x","request":"y"}"#), "alb: type=h2 request=x +request=y");
+        assert_eq!(show(r#"{"type":"tls","type":"http"}"#), "nlb: type=tls +type=http");
+        assert_eq!(show(r#"{"type":"h2","new":"","other":"-","third":0}"#), "alb: type=h2 +third=0");
+        assert_eq!(show(r#"{"type":"h2","latency":null}"#), "alb: type=h2");
+        assert!(
+            show(r#"{"type":null}"#).starts_with("at 0: JSON that is no log line: it has none"),
+            "{}",
+            show(r#"{"type":null}"#)
+        );
+    }
+
+    #[test]
+    fn a_text_that_cannot_be_read_makes_the_line_unparsed() {
+        let shown = show(r#"{"type":"h2","elb":"\ud83d"}"#);
+        assert!(
+            shown.contains("JSON that is no log line: ") && shown.contains("surrogate")
+                || shown.contains("unexpected end of hex escape"),
+            "{shown}"
+        );
+    }
+}

@@ -1,0 +1,224 @@
+//! The time that a run is about, and the directories that can hold its objects.
+
+use jiff::Timestamp;
+use jiff::ToSpan as _;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use super::{AWS_LOGS, KeyFacts, SERVICE, from_aws_logs, is_account, is_region};
+
+/// `--since` and `--until`: times at which the intervals of objects end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Period {
+    /// The first instant of it.
+    pub since: Option<Timestamp>,
+    /// The first instant behind it.
+    pub until: Option<Timestamp>,
+}
+
+/// What to do with a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visit {
+    /// Nothing in it is of the time, or a log of a load balancer.
+    LeaveOut,
+    /// Anything in it may be of the time.
+    All,
+    /// Its sub-directories may differ.
+    Some,
+}
+
+impl Period {
+    /// Whether an object is of the time, by the end of its interval in the key. An object without one is.
+    pub fn includes(&self, key: &str) -> bool {
+        let Some(end) = KeyFacts::read(key).end_time.and_then(|end| end.parse::<Timestamp>().ok()) else { return true };
+        self.since.is_none_or(|since| since <= end) && self.until.is_none_or(|until| end < until)
+    }
+
+    /// What to do with a directory: empty, or ending in `/`. AWS writes the logs of a day below
+    /// `AWSLogs/[organisation/]account/elasticloadbalancing/region/yyyy/mm/dd/`. The interval of an object may end at midnight or
+    /// behind it, so the days before and after count too. A directory that is none of these is not left out.
+    pub fn visit(&self, directory: &str) -> Visit {
+        if *self == Period::default() {
+            return Visit::All;
+        }
+        let Some(below) = from_aws_logs(directory) else { return Visit::Some };
+        let mut parts = below[AWS_LOGS.len()..].split_terminator('/').peekable();
+        parts.next_if(|part| part.starts_with("o-"));
+        match (parts.next(), parts.next(), parts.next()) {
+            (None, ..) => Visit::Some,
+            (Some(account), ..) if !is_account(account) => Visit::All,
+            (_, None, _) | (_, Some(SERVICE), None) => Visit::Some,
+            (_, Some(SERVICE), Some(region)) if is_region(region) => self.visit_dates(parts),
+            (_, Some(SERVICE), _) => Visit::All,
+            (_, Some(_), _) => Visit::LeaveOut,
+        }
+    }
+
+    /// What follows the region.
+    fn visit_dates<'a>(&self, mut parts: impl Iterator<Item = &'a str>) -> Visit {
+        let (year, month, day) = (parts.next(), parts.next(), parts.next());
+        let Some(year) = year else { return Visit::Some };
+        let Some((first, last)) = days(year, month, day) else { return Visit::All };
+        let (earliest, latest) = (self.earliest(), self.latest());
+        if earliest.is_some_and(|earliest| last < earliest) || latest.is_some_and(|latest| latest < first) {
+            return Visit::LeaveOut;
+        }
+        let is_inside = earliest.is_none_or(|earliest| earliest <= first) && latest.is_none_or(|latest| last <= latest);
+        if is_inside || day.is_some() { Visit::All } else { Visit::Some }
+    }
+
+    /// The first day whose directory counts; none without a beginning.
+    fn earliest(&self) -> Option<Date> {
+        date(self.since?).checked_sub(1.day()).ok()
+    }
+
+    /// The last day whose directory counts; none without an end.
+    fn latest(&self) -> Option<Date> {
+        let last = self.until?.checked_sub(1.nanosecond()).ok()?;
+        date(last).checked_add(1.day()).ok()
+    }
+}
+
+fn date(time: Timestamp) -> Date {
+    time.to_zoned(TimeZone::UTC).date()
+}
+
+/// The first and the last day of a year, a month or a day.
+fn days(year: &str, month: Option<&str>, day: Option<&str>) -> Option<(Date, Date)> {
+    let year = number(year, 4)?;
+    let month = month.map_or(Some(None), |text| i8::try_from(number(text, 2)?).ok().map(Some))?;
+    let day = day.map_or(Some(None), |text| i8::try_from(number(text, 2)?).ok().map(Some))?;
+    let first = Date::new(year, month.unwrap_or(1), day.unwrap_or(1)).ok()?;
+    let last = match (month, day) {
+        (None, _) => first.last_of_year(),
+        (Some(_), None) => first.last_of_month(),
+        (Some(_), Some(_)) => first,
+    };
+    Some((first, last))
+}
+
+fn number(text: &str, length: usize) -> Option<i16> {
+    let is_number = text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REGION: &str = "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/";
+
+    fn period(since: &str, until: &str) -> Period {
+        let time = |text: &str| (text != "-").then(|| text.parse().unwrap());
+        Period { since: time(since), until: time(until) }
+    }
+
+    #[track_caller]
+    fn check(period: Period, directory: &str, expected: Visit) {
+        assert_eq!(period.visit(directory), expected, "{directory}");
+    }
+
+    /// The day itself, as `--since 2026-03-02 --until 2026-03-03`.
+    fn day() -> Period {
+        period("2026-03-02T00:00:00Z", "2026-03-03T00:00:00Z")
+    }
+
+    #[test]
+    fn without_times_nothing_is_looked_at() {
+        for directory in ["", "AWSLogs/", REGION, &format!("{REGION}2026/")] {
+            check(Period::default(), directory, Visit::All);
+        }
+    }
+
+    #[test]
+    fn above_the_dates_every_directory_is_looked_into() {
+        for directory in ["", "team/", "AWSLogs/", "AWSLogs/o-a1b2/", "p/AWSLogs/123456789012/", REGION] {
+            check(day(), directory, Visit::Some);
+        }
+        check(day(), "AWSLogs/123456789012/elasticloadbalancing/", Visit::Some);
+        check(day(), "AWSLogs/o-a1b2/123456789012/elasticloadbalancing/eu-west-1/2026/", Visit::Some);
+    }
+
+    #[test]
+    fn a_day_more_on_each_side_is_listed() {
+        for (directory, expected) in [
+            ("2025/", Visit::LeaveOut),
+            ("2026/", Visit::Some),
+            ("2027/", Visit::LeaveOut),
+            ("2026/02/", Visit::LeaveOut),
+            ("2026/03/", Visit::Some),
+            ("2026/04/", Visit::LeaveOut),
+            ("2026/02/28/", Visit::LeaveOut),
+            ("2026/03/01/", Visit::All),
+            ("2026/03/02/", Visit::All),
+            ("2026/03/03/", Visit::All),
+            ("2026/03/04/", Visit::LeaveOut),
+        ] {
+            check(day(), &format!("{REGION}{directory}"), expected);
+        }
+    }
+
+    #[test]
+    fn the_day_more_leads_into_other_months_and_years() {
+        let new_year = period("2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000000001Z");
+        for (directory, expected) in [
+            ("2025/", Visit::Some),
+            ("2025/12/31/", Visit::All),
+            ("2025/12/30/", Visit::LeaveOut),
+            ("2026/01/02/", Visit::All),
+            ("2026/01/03/", Visit::LeaveOut),
+        ] {
+            check(new_year, &format!("{REGION}{directory}"), expected);
+        }
+    }
+
+    #[test]
+    fn what_lies_inside_as_a_whole_is_listed_as_a_whole() {
+        let long = period("2024-06-15T12:00:00Z", "-");
+        for (directory, expected) in [
+            ("2023/", Visit::LeaveOut),
+            ("2024/", Visit::Some),
+            ("2024/06/", Visit::Some),
+            ("2024/07/", Visit::All),
+            ("2025/", Visit::All),
+        ] {
+            check(long, &format!("{REGION}{directory}"), expected);
+        }
+        check(period("-", "2024-06-15T12:00:00Z"), &format!("{REGION}2023/"), Visit::All);
+    }
+
+    #[test]
+    fn what_is_no_date_is_not_left_out() {
+        for directory in ["26/", "2026/13/", "2026/3/", "2026/02/30/", "by-hand/", "2020x/"] {
+            check(day(), &format!("{REGION}{directory}"), Visit::All);
+        }
+        check(day(), "AWSLogs/renamed/", Visit::All);
+        check(day(), "AWSLogs/123456789012/elasticloadbalancing/2020/01/01/", Visit::All);
+        check(day(), &format!("{REGION}2026/03/02/deeper/"), Visit::All);
+        check(day(), &format!("{REGION}2026/03/05/deeper/"), Visit::LeaveOut);
+    }
+
+    #[test]
+    fn logs_of_other_services_are_left_out() {
+        check(day(), "AWSLogs/123456789012/CloudTrail/", Visit::LeaveOut);
+        check(day(), "AWSLogs/123456789012/CloudTrail/eu-west-1/2026/03/02/", Visit::LeaveOut);
+    }
+
+    #[test]
+    fn the_ends_of_time_are_no_error() {
+        let all = Period { since: Some(Timestamp::MIN), until: Some(Timestamp::MIN) };
+        assert_eq!(all.visit(&format!("{REGION}2026/")), Visit::All);
+    }
+
+    #[test]
+    fn keys_are_included_by_the_end_of_their_interval() {
+        let key = |end: &str| {
+            format!("{REGION}2026/03/02/123456789012_elasticloadbalancing_eu-west-1_app.web.1_{end}_203.0.113.7_x.log.gz")
+        };
+        assert!(day().includes(&key("20260302T0000Z")));
+        assert!(day().includes(&key("20260302T2355Z")));
+        assert!(!day().includes(&key("20260301T2355Z")));
+        assert!(!day().includes(&key("20260303T0000Z")));
+        assert!(day().includes("renamed.log"));
+    }
+}

@@ -1,0 +1,9 @@
+//! The integration tests: lines in, events out.
+
+mod conformance;
+mod corpus;
+mod events;
+mod golden;
+mod regressions;
+mod roundtrip;
+mod support;

@@ -1,0 +1,282 @@
+//! A record of any kind, written as AWS writes it and read back, is itself; fields that AWS adds change nothing about that.
+
+use elb_log::buffer::Buffer;
+use elb_log::event::{EventSettings, EventWriter, Schema, Scratch, Written};
+use elb_log::format::{Kind, Quoting, Type};
+use elb_log::inflate::{Inflate, Progress};
+use elb_log::lines::{Line, LineLimits, Lines};
+use elb_log::origin::{ObjectName, Origin};
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use serde_json::{Map, Value, json};
+
+/// A field as AWS writes it, and the members of `elb` that it becomes.
+#[derive(Clone, Debug)]
+struct Logged {
+    raw: String,
+    members: Vec<(String, Value)>,
+}
+
+fn logged(raw: impl Into<String>, members: impl IntoIterator<Item = (String, Value)>) -> Logged {
+    Logged { raw: raw.into(), members: members.into_iter().collect() }
+}
+
+/// Text that is not taken for an absent field, and not for an ARN where an address is expected.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-zA-Z0-9/._%=:;,-]{2,20}", "x\\PC{0,20}", "x[ \"\\\\]{1,6}y"]
+}
+
+fn escaped(text: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'"' | b'\\' | 0..0x20 | 0x7f.. => format!("\\x{byte:02X}"),
+        plain => char::from(plain).to_string(),
+    };
+    text.bytes().map(escape).collect()
+}
+
+fn quoted_if_needed(raw: String, always: bool, quoting: Quoting) -> String {
+    match quoting {
+        Quoting::None => raw.replace(' ', "\\x20"),
+        Quoting::Spaced | Quoting::SpacedOrDigit if always || raw.contains(' ') || raw.is_empty() => format!("\"{raw}\""),
+        Quoting::Spaced | Quoting::SpacedOrDigit => raw,
+    }
+}
+
+fn time() -> impl Strategy<Value = String> {
+    (2014_u16..2040, 1_u8..=12, 1_u8..=28, 0_u8..24, 0_u8..60, 0_u8..60, prop::option::of(0_u32..1_000_000), any::<bool>())
+        .prop_map(|(year, month, day, hour, minute, second, fraction, zone)| {
+            let fraction = fraction.map(|fraction| format!(".{fraction:06}")).unwrap_or_default();
+            format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}{}", if zone { "Z" } else { "" })
+        })
+}
+
+fn zoned(time: &str) -> String {
+    if time.ends_with('Z') { time.to_owned() } else { format!("{time}Z") }
+}
+
+fn address() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<[u8; 4]>().prop_map(|bytes| std::net::Ipv4Addr::from(bytes).to_string()),
+        any::<[u16; 8]>().prop_map(|parts| std::net::Ipv6Addr::from(parts).to_string()),
+    ]
+}
+
+/// A field of a type, absent now and then.
+fn field(ty: Type, name: String, quoting: Quoting) -> BoxedStrategy<Logged> {
+    let one = |name: &str, value: Value| [(name.to_owned(), value)];
+    let present = match ty {
+        Type::Text => (text(), any::<bool>())
+            .prop_map(move |(text, quote)| logged(quoted_if_needed(escaped(&text), quote, quoting), one(&name, json!(text))))
+            .boxed(),
+        Type::Integer => any::<i64>().prop_map(move |number| logged(number.to_string(), one(&name, json!(number)))).boxed(),
+        Type::Port => any::<u16>().prop_map(move |port| logged(port.to_string(), one(&name, json!(port)))).boxed(),
+        Type::Decimal | Type::ProcessingTime => (0_u32..100_000, 0_u32..1_000_000)
+            .prop_map(move |(whole, fraction)| {
+                let raw = format!("{whole}.{fraction:06}");
+                let value: Value = serde_json::from_str(&raw).expect("a number");
+                logged(raw, one(&name, value))
+            })
+            .boxed(),
+        Type::Ip | Type::NodeIp => address().prop_map(move |ip| logged(ip.clone(), one(&name, json!(ip)))).boxed(),
+        Type::Endpoint => (address(), any::<u16>(), any::<bool>())
+            .prop_map(move |(ip, port, brackets)| {
+                let raw = if brackets && ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") };
+                logged(raw, [(format!("{name}_ip"), json!(ip)), (format!("{name}_port"), json!(port))])
+            })
+            .boxed(),
+        Type::Timestamp => time().prop_map(|time| logged(time.clone(), [("@timestamp".to_owned(), json!(zoned(&time)))])).boxed(),
+        Type::Time => time().prop_map(move |time| logged(time.clone(), one(&name, json!(zoned(&time))))).boxed(),
+        Type::Request => ("[A-Z]{3,7}", "/[a-z0-9 /?]{0,20}[a-z]")
+            .prop_map(move |(method, url)| {
+                let (path, query) = url.split_once('?').unwrap_or((&url, ""));
+                let mut request = json!({"method": method, "url": url, "protocol": "HTTP/1.1", "path": path});
+                if !query.is_empty() {
+                    request["query"] = json!(query);
+                }
+                logged(format!("\"{method} {url} HTTP/1.1\""), one(&name, request))
+            })
+            .boxed(),
+        Type::CommaList | Type::SpaceList => prop::collection::vec("[a-z0-9.:]{2,8}", 1..4)
+            .prop_map(move |items| {
+                let separator = if ty == Type::CommaList { "," } else { " " };
+                logged(format!("\"{}\"", items.join(separator)), one(&name, json!(items)))
+            })
+            .boxed(),
+        Type::IntegerList => prop::collection::vec(prop::option::of(any::<i64>()), 1..4)
+            .prop_filter("a single dash says that there is no list", |items| items != &[None])
+            .prop_map(move |items| {
+                let raw: Vec<String> = items.iter().map(|item| item.map_or("-".to_owned(), |item| item.to_string())).collect();
+                logged(format!("\"{}\"", raw.join(" ")), one(&name, json!(items)))
+            })
+            .boxed(),
+        Type::AlpnList => prop::collection::vec("[a-z0-9/.]{1,8}", 1..4)
+            .prop_map(move |items| {
+                let quoted: Vec<String> = items.iter().map(|item| format!("\"{item}\"")).collect();
+                logged(quoted.join(","), one(&name, json!(items)))
+            })
+            .boxed(),
+        Type::Validity => (time(), time())
+            .prop_map(|(not_before, not_after)| {
+                logged(
+                    format!("NotBefore={not_before};NotAfter={not_after}"),
+                    [
+                        ("leaf_client_cert_not_before".to_owned(), json!(zoned(&not_before))),
+                        ("leaf_client_cert_not_after".to_owned(), json!(zoned(&not_after))),
+                    ],
+                )
+            })
+            .boxed(),
+    };
+    prop_oneof![4 => present, 1 => Just(logged("-", []))].boxed()
+}
+
+/// Fields without which a line is not of its kind.
+fn telling_field(kind: Kind, index: usize) -> Option<BoxedStrategy<Logged>> {
+    let text = |name: &'static str, raw: &'static str| {
+        raw.prop_map(move |raw: String| logged(raw.clone(), [(name.to_owned(), json!(raw))])).boxed()
+    };
+    let present =
+        |ty| field(ty, String::new(), Quoting::Spaced).prop_filter("it tells the kind", |field| field.raw != "-").boxed();
+    match (kind, index) {
+        (Kind::Alb, 0) => Some(text("type", "[a-z][a-z0-9]{0,5}")),
+        (Kind::AlbHealthCheck, 0) => Some(text("type", "[a-z][a-z0-9]{0,5}")),
+        (Kind::Nlb, 0) => Some(text("type", "tls")),
+        (Kind::Nlb, 1) => Some(text("version", "[0-9]{1,2}\\.[0-9]{1,2}")),
+        (Kind::Alb, 2) => Some(text("id", "(app|net)/[a-z0-9-]{1,20}/[0-9a-f]{16}")),
+        (Kind::Alb | Kind::AlbHealthCheck, 1) | (Kind::Classic | Kind::AlbConnection, 0) => Some(present(Type::Timestamp)),
+        (Kind::Classic, 1) => Some(text("id", "[a-zA-Z0-9-]{2,30}")),
+        (Kind::AlbConnection, 1) => {
+            Some(address().prop_map(|ip| logged(ip.clone(), [("client_ip".to_owned(), json!(ip))])).boxed())
+        }
+        _ => None,
+    }
+}
+
+fn record(kind: Kind) -> impl Strategy<Value = (Kind, Vec<Logged>)> {
+    let format = kind.format();
+    (format.shortest..=format.fields.len()).prop_flat_map(move |width| {
+        let fields = format.fields.iter().take(width).enumerate().map(|(index, known)| {
+            telling_field(kind, index).unwrap_or_else(|| field(known.ty, known.native.whole.text.to_owned(), format.quoting))
+        });
+        fields.collect::<Vec<_>>().prop_map(move |fields| (kind, fields))
+    })
+}
+
+fn any_record() -> impl Strategy<Value = (Kind, Vec<Logged>)> {
+    prop::sample::select(Kind::ALL.to_vec()).prop_flat_map(record)
+}
+
+fn event(schema: Schema, line: &str) -> (Value, Written) {
+    let origin = Origin::Bucket(ObjectName { bucket: "logs".to_owned(), key: "key".to_owned() });
+    let settings = EventSettings { schema, ..EventSettings::default() };
+    let writer = EventWriter::new(&settings, &origin, jiff::Timestamp::UNIX_EPOCH);
+    let mut out = Buffer::default();
+    let written = writer.write(&mut out, &Line { text: line.as_bytes(), offset: 0, truncated: false }, &mut Scratch::default());
+    (serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error} in {}", out.escape_ascii())), written)
+}
+
+fn line_of(fields: &[Logged]) -> String {
+    fields.iter().map(|field| field.raw.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+fn expected(kind: Kind, fields: &[Logged]) -> (Option<Value>, Map<String, Value>) {
+    let mut elb: Map<String, Value> = fields.iter().flat_map(|field| field.members.clone()).collect();
+    let timestamp = elb.remove("@timestamp");
+    elb.insert("kind".to_owned(), json!(kind.name()));
+    (timestamp, elb)
+}
+
+/// Numbers of events are compared as JSON reads them.
+fn assert_is(event: &Value, written: Written, kind: Kind, fields: &[Logged]) -> Result<(), TestCaseError> {
+    let (timestamp, elb) = expected(kind, fields);
+    prop_assert_eq!(&event["elb"], &Value::Object(elb));
+    if let Some(timestamp) = timestamp {
+        prop_assert_eq!(&event["@timestamp"], &timestamp);
+    }
+    prop_assert_eq!(event.get("tags"), None);
+    prop_assert_eq!((written.kind, written.short, written.invalid_fields), (Some(kind), false, 0));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))), ..ProptestConfig::with_cases(1_500) })]
+
+    #[test]
+    fn a_record_written_and_read_back_is_itself((kind, fields) in any_record()) {
+        let (event, written) = event(Schema::Native, &line_of(&fields));
+        assert_is(&event, written, kind, &fields)?;
+    }
+
+    #[test]
+    fn more_fields_than_known_change_nothing_about_the_known_ones(
+        (kind, mut fields) in any_record().prop_filter("all known fields", |(kind, fields)| fields.len() == kind.format().fields.len()),
+        extras in prop::collection::vec(prop_oneof!["[a-z0-9]{2,8}", Just("-".to_owned())], 1..6),
+    ) {
+        let line = format!("{} {}", line_of(&fields), extras.join(" "));
+        let (event, written) = event(Schema::Native, &line);
+        let present = extras.iter().filter(|extra| *extra != "-").count();
+        prop_assert_eq!(written.extra_fields as usize, present);
+        if present > 0 {
+            let extra: Vec<Value> = extras.iter().map(|extra| if extra == "-" { Value::Null } else { json!(extra) }).collect();
+            fields.push(extra_members(extra));
+        }
+        assert_is(&event, written, kind, &fields)?;
+    }
+
+    #[test]
+    fn both_schemas_carry_the_same_numbers_of_everything((_, fields) in any_record()) {
+        let line = line_of(&fields);
+        let ((native, in_native), (ecs, in_ecs)) = (event(Schema::Native, &line), event(Schema::Ecs, &line));
+        prop_assert_eq!(in_native, in_ecs);
+        prop_assert_eq!(&native["@timestamp"], &ecs["@timestamp"]);
+        prop_assert_eq!(&native["@metadata"], &ecs["@metadata"]);
+        prop_assert_eq!(native["elb"].get("id"), ecs["aws"]["elb"].get("name"));
+    }
+
+    #[test]
+    fn lines_in_are_events_out_for_any_text_and_any_chunking(
+        lines in prop::collection::vec(prop_oneof![any_record().prop_map(|(_, fields)| line_of(&fields)), "\\PC{0,40}"], 0..12),
+        piece in 1_usize..200,
+    ) {
+        let text = lines.join("\n");
+        let whole = events(&text, usize::MAX);
+        prop_assert_eq!(whole.len(), text.split('\n').enumerate().filter(|(_, line)| !line.trim_end_matches('\r').is_empty() || line.len() > 1).count());
+        prop_assert_eq!(whole, events(&text, piece));
+    }
+}
+
+fn extra_members(extra: Vec<Value>) -> Logged {
+    logged("", [("extra".to_owned(), Value::Array(extra))])
+}
+
+/// The events of a text that comes in pieces.
+fn events(text: &str, piece: usize) -> Vec<String> {
+    let mut lines = Lines::new(LineLimits { line_bytes: 1 << 20, block_lines: 3, block_bytes: 1 << 20 });
+    let mut inflate = Inflate::default();
+    let mut found = Vec::new();
+    for mut input in text.as_bytes().chunks(piece) {
+        loop {
+            let progress = inflate.step(&mut input, lines.buffer(), 64).expect("plain text");
+            while let Some(block) = lines.next_block() {
+                found.extend(block.lines().map(event_text));
+            }
+            if progress == Progress::NeedInput {
+                break;
+            }
+        }
+    }
+    inflate.finish(lines.buffer()).expect("plain text");
+    while let Some(block) = lines.next_block() {
+        found.extend(block.lines().map(event_text));
+    }
+    found.extend(lines.finish().iter().flat_map(|block| block.lines().map(event_text).collect::<Vec<_>>()));
+    found
+}
+
+fn event_text(line: Line<'_>) -> String {
+    let origin = Origin::Bucket(ObjectName { bucket: "logs".to_owned(), key: "key".to_owned() });
+    let writer = EventWriter::new(&EventSettings::default(), &origin, jiff::Timestamp::UNIX_EPOCH);
+    let mut out = Buffer::default();
+    writer.write(&mut out, &line, &mut Scratch::default());
+    String::from_utf8(out.to_vec()).expect("UTF-8")
+}

@@ -1,0 +1,6 @@
+//! One invocation of the Lambda function: an event comes in, and the response that its sender reads, or an error, goes out.
+
+pub mod handler;
+pub mod notification;
+pub mod reply;
+pub mod sqs;

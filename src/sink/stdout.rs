@@ -1,0 +1,33 @@
+//! Standard output as a sink: for a look at the events, and for pipes.
+
+use tokio::io::{AsyncWriteExt as _, Stdout};
+use tokio::sync::Mutex;
+
+use super::{Delivery, SendError};
+use elb_log::batch::Batch;
+
+/// Writes batches of lines to standard output.
+#[derive(Debug)]
+pub struct OutputSink {
+    stdout: Mutex<Stdout>,
+}
+
+impl OutputSink {
+    /// Takes standard output.
+    pub fn stdout() -> Self {
+        OutputSink { stdout: Mutex::new(tokio::io::stdout()) }
+    }
+
+    /// Writes a batch.
+    pub async fn deliver(&self, batch: &Batch) -> Delivery {
+        let mut stdout = self.stdout.lock().await;
+        let written = async {
+            stdout.write_all(&batch.body.bytes).await?;
+            stdout.flush().await
+        };
+        match written.await {
+            Ok(()) => Delivery { delivered: batch.events(), ..Delivery::default() },
+            Err(error) => Delivery { error: Some(SendError::Output(error.to_string())), ..Delivery::default() },
+        }
+    }
+}

@@ -1,0 +1,568 @@
+//! The command line: what it reads, what it writes, and how it ends.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use elb_log::event::IdPrefix;
+use elb_log::origin::ObjectName;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use crate::support::{
+    Receiver, Scripted, alb_key, alb_line, assert_status, closed_port, elbship, gzip, id_of, json_lines, put, read_json, run,
+    run_with_input, s3_event, status, stderr, stdout,
+};
+
+fn lines(count: usize) -> String {
+    (0..count).map(|number| alb_line(number) + "\n").collect()
+}
+
+fn prefix(bucket: &str, key: &str) -> String {
+    IdPrefix::of(&ObjectName { bucket: bucket.to_owned(), key: key.to_owned() }).as_str().to_owned()
+}
+
+fn as_text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[tokio::test]
+async fn events_go_to_stdout_and_everything_else_to_stderr() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", &alb_key("one"), &gzip(lines(5).as_bytes())));
+    let output = run(&mut elbship(&["replay", &file])).await;
+    assert_status(&output, 0);
+    let events = json_lines(&stdout(&output));
+    assert_eq!(events.len(), 5);
+    assert_eq!(events[0]["log"]["file"]["path"], file);
+    assert_eq!(id_of(&events[0]), format!("{}-000000000000", prefix("", &file)));
+    assert_eq!(events[0]["cloud"]["region"], "eu-west-1");
+    assert!(stderr(&output).ends_with("1 objects: 5 of 5 lines delivered\n"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn local_files_can_stand_for_objects() {
+    let root = tempfile::tempdir().expect("a directory");
+    let key = alb_key("one");
+    let file = as_text(&put(root.path(), "logs", &format!("team/{key}"), lines(1).as_bytes()));
+    put(root.path(), "flat", "renamed.log", lines(1).as_bytes());
+    let directory = as_text(&root.path().join("logs"));
+    let renamed = as_text(&root.path().join("flat/renamed.log"));
+    for (path, taken_as, expected) in [
+        (&directory, "s3://logs", format!("team/{key}")),
+        (&directory, "s3://logs/copy/", format!("copy/team/{key}")),
+        (&file, "s3://logs", key.clone()),
+        (&file, "s3://logs/team", format!("team/{key}")),
+        (&renamed, "s3://logs/x", "x/renamed.log".to_owned()),
+    ] {
+        let output = run(&mut elbship(&["replay", path, "--as", taken_as])).await;
+        assert_status(&output, 0);
+        let event = &json_lines(&stdout(&output))[0];
+        assert_eq!(
+            event["aws"]["s3"],
+            json!({"bucket": {"name": "logs"}, "object": {"key": expected}}),
+            "{path} --as {taken_as}"
+        );
+        assert_eq!(id_of(event), format!("{}-000000000000", prefix("logs", &expected)));
+        assert_eq!(event["log"].get("file"), None);
+    }
+}
+
+#[tokio::test]
+async fn flags_beat_variables() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "x.log", lines(1).as_bytes()));
+    let mut command =
+        elbship(&["replay", &file, "--to", "-", "--label", "env=flag", "--label", "team=web", "--include-original"]);
+    command.env("LOGSTASH_URL", "http://127.0.0.1:1/").env("LABELS", "env=variable").env("INCLUDE_ORIGINAL", "false");
+    let output = run(&mut command).await;
+    assert_status(&output, 0);
+    let event = &json_lines(&stdout(&output))[0];
+    assert_eq!(event["labels"], json!({"env": "flag", "team": "web"}));
+    assert_eq!(event["event"]["original"], alb_line(0));
+}
+
+#[tokio::test]
+async fn a_dry_run_makes_the_events_and_sends_none() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "x.log", lines(5).as_bytes()));
+    let receiver = Receiver::start().await;
+    let report = as_text(&root.path().join("report.json"));
+    let output = run(&mut elbship(&["replay", &file, "--to", &receiver.url, "--dry-run", "--report", &report])).await;
+    assert_status(&output, 0);
+    let totals = &read_json(Path::new(&report))["totals"];
+    assert_eq!(
+        (&totals["lines"], &totals["filtered"], &totals["delivered"], &totals["requests"]),
+        (&json!(5), &json!(5), &json!(0), &json!(0))
+    );
+    assert_eq!((receiver.ids().len(), stdout(&output)), (0, String::new()));
+}
+
+#[tokio::test]
+async fn the_report_has_every_member_and_replaces_what_was_there() {
+    let root = tempfile::tempdir().expect("a directory");
+    put(root.path(), "b", "1.log", lines(2).as_bytes());
+    put(root.path(), "b", "2.log", b"no log\n");
+    let report = root.path().join("report.json");
+    std::fs::write(&report, "an older report").expect("writing");
+    let directory = as_text(&root.path().join("b"));
+    let output = run(&mut elbship(&["replay", &directory, "--report", &as_text(&report)])).await;
+    assert_status(&output, 0);
+    let report = read_json(&report);
+    let members: Vec<&String> = report["objects"][0].as_object().expect("an object").keys().collect();
+    let mut expected: Vec<&str> =
+        "bucket key etag kind bytes_compressed bytes lines unparsed short_lines invalid_fields extra_fields filtered \
+        delivered dead_lettered undelivered batches requests retries complete skipped duration_ms error"
+            .split_whitespace()
+            .collect();
+    expected.sort_unstable();
+    assert_eq!(members, expected);
+    assert_eq!((&report["objects"][0]["kind"], &report["objects"][1]["kind"]), (&json!("alb"), &Value::Null));
+    assert_eq!((&report["totals"]["lines"], &report["totals"]["unparsed"]), (&json!(3), &json!(1)));
+
+    let output = run(&mut elbship(&["replay", &directory, "--to", "-", "--report", "-"])).await;
+    let last = stderr(&output);
+    let json = last.lines().find(|line| line.starts_with("{\"objects\"")).expect("the report on standard error");
+    assert_eq!(serde_json::from_str::<Value>(json).expect("JSON")["totals"]["lines"], 3);
+}
+
+#[tokio::test]
+async fn what_is_not_there_fails_with_its_name_and_the_rest_is_shipped() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "x.log", lines(5).as_bytes()));
+    let missing = as_text(&root.path().join("missing.log"));
+    let empty = as_text(&root.path().join("empty"));
+    std::fs::create_dir(&empty).expect("a directory");
+    let output = run(&mut elbship(&["replay", &missing, &empty, &file])).await;
+    assert_status(&output, 1);
+    assert_eq!(json_lines(&stdout(&output)).len(), 5);
+    let errors = stderr(&output);
+    assert!(errors.contains(&format!("there is no file {missing}")), "{errors}");
+    assert!(errors.contains("nothing to ship: no object matches") && errors.contains(&empty), "{errors}");
+    assert!(errors.contains("2 objects FAILED"), "{errors}");
+}
+
+#[tokio::test]
+async fn a_report_is_written_after_a_failure_too() {
+    let root = tempfile::tempdir().expect("a directory");
+    let report = root.path().join("report.json");
+    let event = s3_event("logs", "missing.log").to_string();
+    let mut invoke = elbship(&["invoke", "-", "--objects", &as_text(root.path()), "--report", &as_text(&report)]);
+    let output = run_with_input(&mut invoke, &event).await;
+    assert_status(&output, 1);
+    let report = read_json(&report);
+    assert!(report["objects"][0]["error"].as_str().is_some_and(|error| error.contains("s3://logs/missing.log")), "{report}");
+}
+
+#[tokio::test]
+async fn a_file_that_was_asked_for_is_never_skipped() {
+    let root = tempfile::tempdir().expect("a directory");
+    let test_file =
+        as_text(&put(root.path(), "b", "ELBAccessLogTestFile", b"Enable AccessLog for ELB: app/web/1 at 2026-03-02T10:00:00Z"));
+    let output = run(&mut elbship(&["replay", &test_file])).await;
+    assert_status(&output, 0);
+    assert_eq!(json_lines(&stdout(&output)).len(), 1);
+    let output = run(&mut elbship(&["replay", &as_text(&root.path().join("b"))])).await;
+    assert_status(&output, 0);
+    assert_eq!(stdout(&output), "");
+    assert!(stderr(&output).contains("1 objects skipped"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn text_that_is_no_log_is_no_error() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "poem.txt", b"Roses are red,\n\xff\xfe are not.\n"));
+    let output = run(&mut elbship(&["replay", &file])).await;
+    assert_status(&output, 0);
+    let events = json_lines(&stdout(&output));
+    assert_eq!(events[1]["event"]["original"], "\\xFF\\xFE are not.");
+    assert!(stderr(&output).contains("2 unparsed"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn wrong_flags_and_variables_end_with_2() {
+    for arguments in [
+        vec!["replay"],
+        vec!["replay", "x", "--since", "yesterday"],
+        vec!["replay", "x", "--as", "logs"],
+        vec!["replay", "s3://logs/", "--as", "s3://logs"],
+        vec!["replay", "x", "--to", "ftp://h/"],
+        vec!["replay", "x", "--concurrency", "many"],
+        vec!["replay", "x", "--label", "env"],
+        vec!["shipit"],
+    ] {
+        let output = run(&mut elbship(&arguments)).await;
+        assert_status(&output, 2);
+        assert!(!stderr(&output).is_empty(), "{arguments:?} says nothing");
+    }
+    let output = run(elbship(&["replay", "x"]).env("BATCH_EVENTS", "0")).await;
+    assert_status(&output, 2);
+    assert!(stderr(&output).contains("BATCH_EVENTS=\"0\" is out of range"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn an_unknown_event_is_an_error_that_shows_it() {
+    let root = tempfile::tempdir().expect("a directory");
+    for event in ["{\"hello\":1}", "not JSON", "[]"] {
+        let output = run_with_input(&mut elbship(&["invoke", "-", "--objects", &as_text(root.path())]), event).await;
+        assert_status(&output, 1);
+    }
+    let output = run_with_input(&mut elbship(&["invoke", "-"]), "{\"hello\":1}").await;
+    assert!(stderr(&output).contains("not a notification of an S3 object: {\"hello\":1}"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn a_closed_pipe_is_a_failure_that_counts_what_is_missing() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "x.log", lines(20_000).as_bytes()));
+    let report = root.path().join("report.json");
+    let mut child = elbship(&["replay", &file, "--report", &as_text(&report)]).spawn().expect("starting elbship");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().await.expect("waiting for elbship");
+    assert_status(&output, 1);
+    let report = read_json(&report);
+    assert!(report["totals"]["undelivered"].as_u64().is_some_and(|lines| lines > 0), "{report}");
+}
+
+#[tokio::test]
+async fn receive_writes_what_invoke_sends() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "x.log", lines(20).as_bytes()));
+    let mut receive =
+        elbship(&["receive", "--listen", "127.0.0.1:0", "--user", "u", "--password", "p"]).spawn().expect("starting elbship");
+    let mut log = BufReader::new(receive.stderr.take().expect("piped")).lines();
+    let line = log.next_line().await.expect("reading").expect("a line");
+    let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line} names no URL")).to_owned();
+
+    assert_status(&run(&mut elbship(&["replay", &file, "--to", &url])).await, 1);
+    let mut command = elbship(&["replay", &file, "--to", &url]);
+    assert_status(&run(command.env("LOGSTASH_USER", "u").env("LOGSTASH_PASSWORD", "p")).await, 0);
+    let mut events = BufReader::new(receive.stdout.take().expect("piped")).lines();
+    for number in 0..20 {
+        let event: Value = serde_json::from_str(&events.next_line().await.expect("reading").expect("a line")).expect("JSON");
+        assert_eq!(event["elb"]["request"]["query"], format!("id={number}"));
+    }
+    receive.kill().await.expect("stopping elbship");
+}
+
+#[tokio::test]
+async fn explain_shows_how_a_line_is_read() {
+    let line = alb_line(7);
+    let output = run(&mut elbship(&["explain", &line])).await;
+    assert_status(&output, 0);
+    let page = stdout(&output);
+    for shown in [
+        "alb: a type and a time come first",
+        " 20 chosen_cert_arn",
+        "elb.target_processing_time = 0.012",
+        "http.response.status_code = 200",
+    ] {
+        assert!(page.contains(shown), "{shown:?} is not shown in\n{page}");
+    }
+    assert!(!page.contains('\x1b'), "colour outside a terminal");
+
+    let output = run_with_input(&mut elbship(&["explain", "--json"]), &format!("{line} new\r\n")).await;
+    assert_status(&output, 0);
+    let explanation: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(
+        (&explanation["kind"], &explanation["known_fields"], &explanation["extra"]),
+        (&json!("alb"), &json!(34), &json!(["new"]))
+    );
+    let client = &explanation["fields"][3];
+    assert_eq!(client["native"], json!({"elb.client_ip": "198.51.100.7", "elb.client_port": 1031}));
+    assert_eq!(client["ecs"], json!({"source.address": "198.51.100.7", "source.ip": "198.51.100.7", "source.port": 1031}));
+}
+
+#[tokio::test]
+async fn explain_marks_the_byte_where_a_line_stopped() {
+    let output = run(&mut elbship(&["explain", "https 2026-03-02T10:15:04Z app/x/1 192.0.2.1:80 \"GET"])).await;
+    assert_status(&output, 1);
+    let page = stdout(&output);
+    let lines: Vec<&str> = page.lines().collect();
+    assert_eq!(lines[0], "not understood: alb: the quote at byte 48 never closes");
+    assert_eq!((lines[1].find('"'), lines[2].find('^')), (Some(lines[2].len() - 1), Some(lines[2].len() - 1)));
+}
+
+#[tokio::test]
+async fn every_sample_event_ends_as_it_should() {
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/samples");
+    let mut events: Vec<_> =
+        std::fs::read_dir(format!("{samples}/events")).expect("the samples").map(|entry| entry.expect("a file").path()).collect();
+    events.sort();
+    // Those of autoscaling groups and of look-ups are the registry's.
+    events.retain(|event| !["asg-", "registry-"].iter().any(|prefix| as_text(event).contains(&format!("/{prefix}"))));
+    let mut ended = Vec::new();
+    for event in events {
+        let output = run(&mut elbship(&["invoke", &as_text(&event), "--objects", &format!("{samples}/buckets")])).await;
+        let name = event.file_stem().expect("a name").to_string_lossy().into_owned();
+        ended.push((name, output.status.code().expect("a status"), stdout(&output).lines().count()));
+    }
+    let ended: Vec<(&str, i32, usize)> = ended.iter().map(|(name, status, events)| (name.as_str(), *status, *events)).collect();
+    assert_eq!(
+        ended,
+        [
+            ("eventbridge", 0, 12),
+            ("s3-batch-operations", 0, 19),
+            ("s3-key-with-space-and-plus", 0, 2),
+            ("s3-missing-object", 1, 0),
+            ("s3-put", 0, 12),
+            ("s3-test-event", 0, 0),
+            ("s3-test-file", 0, 0),
+            ("s3-two-records", 0, 11),
+            ("sns", 0, 12),
+            ("sqs", 0, 23),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn check_tries_a_receiver_without_making_events() {
+    let receiver = Receiver::start().await;
+    let output = run(&mut elbship(&["check", "--to", &receiver.url])).await;
+    assert_status(&output, 0);
+    assert_eq!(
+        stdout(&output),
+        format!("{}\n  ok    an empty batch\n  ok    a batch of BATCH_BYTES (4194304 bytes)\n", receiver.url)
+    );
+    assert_eq!(receiver.events(), [] as [Value; 0]);
+
+    let output = run(&mut elbship(&["check", "--to", &receiver.url, "--canary"])).await;
+    assert_status(&output, 0);
+    let events = receiver.events();
+    assert_eq!((events.len(), &events[0]["tags"]), (1, &json!(["elbship-canary"])));
+}
+
+#[tokio::test]
+async fn check_says_what_to_change() {
+    for (code, advice) in [
+        (401, "set LOGSTASH_USER and LOGSTASH_PASSWORD"),
+        (404, "this is no Logstash http input"),
+        (429, "Logstash is reached, and busy"),
+        (302, "redirects are not followed"),
+        (400, "try COMPRESSION=none"),
+    ] {
+        let server = Scripted::start(move |_, _| status(code)).await;
+        let output = run(&mut elbship(&["check", "--to", &server.url])).await;
+        assert_status(&output, 1);
+        let page = stdout(&output);
+        assert!(page.contains(&format!("FAIL  an empty batch: HTTP {code}")) && page.contains(advice), "{page}");
+        assert_eq!(server.seen().len(), 1);
+    }
+    let server = Scripted::start(|number, _| status(if number == 0 { 200 } else { 413 })).await;
+    let output = run(&mut elbship(&["check", "--to", &server.url])).await;
+    assert_status(&output, 1);
+    assert!(stdout(&output).contains("lower BATCH_BYTES"), "{}", stdout(&output));
+    assert_eq!(crate::support::gunzip(&server.seen()[1].body).len(), 4 << 20);
+
+    let output = run(&mut elbship(&["check", "--to", &closed_port()])).await;
+    assert_status(&output, 1);
+    assert!(stdout(&output).contains("nobody listens there"), "{}", stdout(&output));
+    assert_status(&run(&mut elbship(&["check"])).await, 2);
+}
+
+#[tokio::test]
+async fn one_bad_entry_of_a_directory_is_named_and_the_rest_is_shipped() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let root = tempfile::tempdir().expect("a directory");
+    let directory = root.path().join("d");
+    put(root.path(), "d", "good.log", lines(3).as_bytes());
+    std::os::unix::fs::symlink("nowhere", directory.join("a.link")).expect("a link");
+    nix::unistd::mkfifo(&directory.join("b.fifo"), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    for byte in [0xfe, 0xff] {
+        let name = std::ffi::OsStr::from_bytes(&[b'c', byte]).to_owned();
+        std::fs::write(directory.join(name), lines(1)).expect("a file");
+    }
+    let output = run(&mut elbship(&["replay", &as_text(&directory)])).await;
+    assert_status(&output, 1);
+    assert_eq!(json_lines(&stdout(&output)).len(), 3);
+    let errors = stderr(&output);
+    for reason in [
+        "a.link",
+        "it is neither a file nor a directory",
+        "its name is not UTF-8",
+        "5 objects: 3 of 3 lines delivered, 4 objects FAILED",
+    ] {
+        assert!(errors.contains(reason), "{reason:?} is not said:\n{errors}");
+    }
+}
+
+#[tokio::test]
+async fn times_hold_for_files_named_one_by_one() {
+    let root = tempfile::tempdir().expect("a directory");
+    let early = as_text(&put(root.path(), "b", &alb_key("early"), lines(1).as_bytes()));
+    let late = as_text(&put(root.path(), "b", &alb_key("late").replace("20260302T1020Z", "20260303T0000Z"), lines(2).as_bytes()));
+    let output = run(&mut elbship(&["replay", &early, &late, "--since", "2026-03-03"])).await;
+    assert_status(&output, 0);
+    assert_eq!(json_lines(&stdout(&output)).len(), 2);
+    let output = run(&mut elbship(&["replay", &early, &late, "--since", "2027-01-01"])).await;
+    assert_status(&output, 1);
+    assert!(stderr(&output).contains("no object is of the time"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn a_report_is_written_through_links_and_devices() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "x.log", lines(1).as_bytes()));
+    let (real, link) = (root.path().join("real.json"), root.path().join("link.json"));
+    std::fs::write(&real, "older").expect("a file");
+    std::os::unix::fs::symlink(&real, &link).expect("a link");
+    assert_status(&run(&mut elbship(&["replay", &file, "--dry-run", "--report", &as_text(&link)])).await, 0);
+    assert_eq!(read_json(&real)["totals"]["lines"], 1);
+    assert!(link.is_symlink(), "the link has become a file");
+
+    let out = root.path().join("out.json");
+    let device = root.path().join("stdout");
+    std::os::unix::fs::symlink("/proc/self/fd/1", &device).expect("a link");
+    let mut replay = elbship(&["replay", &file, "--dry-run", "--report", &as_text(&device)]);
+    let status = replay.stdout(std::fs::File::create(&out).expect("a file")).status().await.expect("running elbship");
+    assert!(status.success() && device.is_symlink());
+    assert_eq!(read_json(&out)["totals"]["lines"], 1);
+}
+
+#[tokio::test]
+async fn a_report_replaces_the_one_before_even_if_the_event_cannot_be_read() {
+    let root = tempfile::tempdir().expect("a directory");
+    let report = root.path().join("report.json");
+    std::fs::write(&report, "older").expect("a file");
+    let output = run(&mut elbship(&["invoke", "no-such-event.json", "--report", &as_text(&report)])).await;
+    assert_status(&output, 1);
+    assert_eq!(read_json(&report)["totals"]["complete"], false);
+}
+
+#[tokio::test]
+async fn nobody_reading_is_an_error_and_no_panic() {
+    let root = tempfile::tempdir().expect("a directory");
+    let mut invoke = elbship(&["invoke", "-", "--objects", &as_text(root.path()), "--dry-run"]);
+    let mut child = invoke.stdin(std::process::Stdio::piped()).spawn().expect("starting elbship");
+    drop(child.stdout.take());
+    let mut stdin = child.stdin.take().expect("a piped input");
+    tokio::io::AsyncWriteExt::write_all(&mut stdin, b"{\"Records\":[]}").await.expect("writing the event");
+    drop(stdin);
+    let output = child.wait_with_output().await.expect("waiting for elbship");
+    assert_status(&output, 1);
+    assert!(stderr(&output).contains("writing to standard output failed"), "{}", stderr(&output));
+}
+
+/// A directory with objects of ten lines each, and a state beside it.
+fn to_resume(objects: usize) -> (tempfile::TempDir, String, String) {
+    let root = tempfile::tempdir().expect("a directory");
+    for number in 0..objects {
+        let text = (number * 10..number * 10 + 10).map(|line| alb_line(line) + "\n").collect::<String>();
+        put(root.path(), "b", &alb_key(&format!("{number:03}")), &gzip(text.as_bytes()));
+    }
+    let (directory, state) = (as_text(&root.path().join("b")), as_text(&root.path().join("state")));
+    (root, directory, state)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_killed_goes_on_where_it_was() {
+    let (_root, directory, state) = to_resume(20);
+    // The server takes half of the objects and then refuses, so that the run is killed in its middle.
+    let (reached, middle) = tokio::sync::oneshot::channel();
+    let (reached, healed) = (Mutex::new(Some(reached)), Arc::new(AtomicBool::new(false)));
+    let (accepted, heals) = (Arc::new(Mutex::new(Vec::new())), Arc::clone(&healed));
+    let ids = Arc::clone(&accepted);
+    let server = Scripted::start(move |number, request| {
+        if number < 10 || heals.load(Ordering::Relaxed) {
+            ids.lock().expect("no panic while holding").extend(request.events().iter().map(id_of));
+            return status(200);
+        }
+        if let Some(reached) = reached.lock().expect("no panic while holding").take() {
+            reached.send(()).expect("the test waits for the middle");
+        }
+        status(503)
+    })
+    .await;
+    let arguments = ["replay", &directory, "--as", "s3://logs", "--to", &server.url, "--resume", &state, "--concurrency", "1"];
+    let mut killed = elbship(&arguments).spawn().expect("starting elbship");
+    middle.await.expect("a request that is refused");
+    killed.kill().await.expect("killing elbship");
+    healed.store(true, Ordering::Relaxed);
+    let known = std::fs::read_to_string(&state).expect("the state").matches('\n').count() - 1;
+    assert!(known <= 10, "{known} objects are known, and ten were delivered");
+
+    let receiver = Receiver::start().await;
+    let elsewhere = ["replay", &directory, "--as", "s3://logs", "--to", &receiver.url, "--resume", &state];
+    let output = run(&mut elbship(&elsewhere)).await;
+    assert_status(&output, 2);
+    assert!(stderr(&output).contains("this is the state of another run: to was"), "{}", stderr(&output));
+    assert_eq!(receiver.ids().len(), 0);
+
+    let output = run(&mut elbship(&arguments)).await;
+    assert_status(&output, 0);
+    let lines = (20 - known) * 10;
+    assert!(stderr(&output).contains(&format!("{lines} of {lines} lines delivered")), "{}", stderr(&output));
+    let mut ids = std::mem::take(&mut *accepted.lock().expect("no panic while holding"));
+    assert_eq!(ids.len(), 100 + lines);
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_run_skips_what_was_delivered_and_tries_again_what_failed() {
+    let (root, directory, state) = to_resume(6);
+    let broken = root.path().join("b").join(alb_key("003"));
+    let whole = std::fs::read(&broken).expect("an object");
+    std::fs::write(&broken, &whole[..whole.len() / 2]).expect("writing");
+    let receiver = Receiver::start().await;
+    let report = as_text(&root.path().join("report.json"));
+    let arguments = ["replay", &directory, "--as", "s3://logs", "--to", &receiver.url, "--resume", &state, "--report", &report];
+    assert_status(&run(&mut elbship(&arguments)).await, 1);
+    std::fs::write(&broken, &whole).expect("writing");
+    let before: usize = receiver.ids().values().sum();
+
+    let output = run(&mut elbship(&arguments)).await;
+    assert_status(&output, 0);
+    assert!(stderr(&output).contains("10 of 10 lines delivered, 5 objects skipped"), "{}", stderr(&output));
+    let objects = read_json(Path::new(&report))["objects"].clone();
+    let skipped = objects.as_array().expect("objects").iter().filter_map(|object| object["skipped"].as_str());
+    assert_eq!(skipped.collect::<Vec<_>>(), ["delivered by an earlier run (--resume)"; 5]);
+    let ids = receiver.ids();
+    assert_eq!((ids.len(), ids.values().sum::<usize>()), (60, before + 10));
+
+    let output = run(&mut elbship(&arguments)).await;
+    assert_status(&output, 0);
+    assert!(stderr(&output).contains("0 of 0 lines delivered, 6 objects skipped"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn a_state_that_is_none_stops_the_run() {
+    let (_root, directory, state) = to_resume(1);
+    std::fs::write(&state, "precious\n").expect("writing");
+    let output = run(&mut elbship(&["replay", &directory, "--resume", &state])).await;
+    assert_status(&output, 2);
+    assert!(stderr(&output).contains("this is no state of elbship replay"), "{}", stderr(&output));
+    assert_eq!(std::fs::read_to_string(&state).expect("the file"), "precious\n");
+    assert_status(&run(&mut elbship(&["replay", &directory, "--resume", &state, "--dry-run"])).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bounded_run_takes_its_time() {
+    let (_root, directory, _) = to_resume(3);
+    let receiver = Receiver::start().await;
+    let started = std::time::Instant::now();
+    let mut replay = elbship(&["replay", &directory, "--to", &receiver.url, "--max-events-per-second", "20"]);
+    assert_status(&run(&mut replay).await, 0);
+    // Three batches of ten: the third begins when the twenty events before it are paid for.
+    assert!(started.elapsed() >= std::time::Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!(receiver.ids().len(), 30);
+    assert_status(&run(&mut elbship(&["replay", &directory, "--max-events-per-second", "0"])).await, 2);
+}
+
+#[tokio::test]
+async fn days_of_local_copies_are_chosen_by_their_directories() {
+    let root = tempfile::tempdir().expect("a directory");
+    for (day, end) in [("01", "20260302T0000Z"), ("02", "20260302T1200Z"), ("05", "20260302T1200Z")] {
+        let key = alb_key("x").replace("2026/03/02", &format!("2026/03/{day}")).replace("20260302T1020Z", end);
+        put(root.path(), "b", &key, lines(1).as_bytes());
+    }
+    let directory = as_text(&root.path().join("b"));
+    let output = run(&mut elbship(&["replay", &directory, "--since", "2026-03-02", "--until", "2026-03-03"])).await;
+    assert_status(&output, 0);
+    assert!(
+        stderr(&output).contains("2 objects: 2 of 2 lines delivered"),
+        "a day that is far off is not listed: {}",
+        stderr(&output)
+    );
+}

@@ -1,0 +1,19 @@
+//! The integration tests: the programs against real peers that behave and misbehave.
+
+mod cargo_lambda;
+mod cli;
+mod credentials;
+mod dead_letters;
+mod delivery;
+mod end_to_end;
+mod faults;
+mod lambda;
+mod listing;
+mod memory;
+mod readme;
+mod registry_list;
+mod s3;
+mod simulation;
+mod support;
+mod tls;
+mod ways_to_lose;

@@ -1,0 +1,67 @@
+//! Memory is bounded by the batches in flight, never by the object's size.
+
+use std::io::Write as _;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::support::{Scripted, alb_key, alb_line, assert_status, elbship, put, read_json, status};
+
+const OBJECT_BYTES: usize = 200 * 1024 * 1024;
+const LIMIT_MIB: u64 = 64;
+
+/// One large object, shipped to a receiver that takes one batch at a time, each a while after the one before. Reading is many
+/// times as fast, so what is not held back piles up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_object_and_a_slow_receiver_need_little_memory() {
+    let root = tempfile::tempdir().expect("a directory");
+    let (body, lines) = large_object();
+    put(root.path(), "logs", &alb_key("large"), &body);
+    drop(body);
+    let (turn, peak_kib, pid) = (Mutex::new(()), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (peak, child) = (Arc::clone(&peak_kib), Arc::clone(&pid));
+    let server = Scripted::start(move |_, _| {
+        let _turn = turn.lock();
+        peak.fetch_max(peak_kib_of(child.load(Ordering::Relaxed)), Ordering::Relaxed);
+        // Not a wait for something to happen, but the receiver's speed.
+        std::thread::park_timeout(Duration::from_millis(10));
+        status(200)
+    })
+    .await;
+    let report = root.path().join("report.json");
+    let (logs, report_path) = (root.path().join("logs").display().to_string(), report.display().to_string());
+    let mut command = elbship(&["replay", &logs, "--to", &server.url, "--report", &report_path]);
+    let running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starting elbship");
+    pid.store(running.id().map_or(0, u64::from), Ordering::Relaxed);
+    let output = running.wait_with_output().await.expect("waiting for elbship");
+    assert_status(&output, 0);
+    assert_eq!(read_json(&report)["totals"]["delivered"], lines);
+    let peak_mib = peak_kib.load(Ordering::Relaxed) / 1024;
+    assert!(peak_mib > 0, "no peak was read from /proc; this test needs Linux");
+    println!("peak memory {peak_mib} MiB for {lines} lines");
+    assert!(peak_mib < LIMIT_MIB, "elbship needed {peak_mib} MiB, the limit is {LIMIT_MIB}: something grows with the object");
+}
+
+/// The peak memory of a running process so far, in KiB; 0 while the process is unknown.
+fn peak_kib_of(pid: u64) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
+fn large_object() -> (Vec<u8>, usize) {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let (mut bytes, mut lines) = (0, 0);
+    while bytes < OBJECT_BYTES {
+        let line = alb_line(lines) + "\n";
+        encoder.write_all(line.as_bytes()).expect("compressing into memory");
+        bytes += line.len();
+        lines += 1;
+    }
+    (encoder.finish().expect("compressing into memory"), lines)
+}
