@@ -11,9 +11,9 @@ use std::sync::LazyLock;
 
 use elb_log::buffer::Buffer;
 use elb_log::event::{EventSettings, EventWriter, IdPrefix, Schema, Scratch, Shape, Written, names};
-use elb_log::format::{self, Kind, LineError, Reading, Record, Tokens, Value as FieldValue, decode, is_time};
-use elb_log::inflate::{Inflate, InflateError, Progress};
-use elb_log::lines::{Block, Line, LineLimits, Lines};
+use elb_log::format::{self, Kind, LineError, Reading, Record, TokenBuffer, Value as FieldValue, decode, is_time};
+use elb_log::inflate::{Inflate, InflateError, InflateProgress};
+use elb_log::lines::{Block, Line, LineLimits, LineSplitter};
 use elb_log::origin::{ObjectName, Origin};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 /// An object's bytes to lines: those of a naive split, however the bytes come, and in bounded memory.
 ///
 /// Since hardly a mutation of gzip is still gzip, the bytes are also taken for text that was then compressed.
-pub fn lines(object: &[u8]) {
+pub(super) fn lines(object: &[u8]) {
     if let Some((text, end)) = inflate_at_once(object) {
         if !object.starts_with(&[0x1f, 0x8b]) {
             assert_eq!((&*text, &end), (object, &Ok(())), "what is no gzip passes unchanged");
@@ -34,21 +34,21 @@ pub fn lines(object: &[u8]) {
 }
 
 /// A line to its fields: none is lost or made up, and each can be read.
-pub fn parse(line: &[u8]) {
-    let mut tokens = Tokens::default();
+pub(super) fn parse(line: &[u8]) {
+    let mut tokens = TokenBuffer::default();
     let outcome = format::parse(line, &mut tokens);
     match &outcome {
         Ok(record) => check_record(line, record),
         Err(error) => check_error(line, error),
     }
-    let mut used = Tokens::default();
+    let mut used = TokenBuffer::default();
     let _ = format::parse(br#"tls 2.0 2026-03-02T10:15:04 "a line" of 7 \ before"#, &mut used);
     let again = format::parse(line, &mut used).map(|record| (record.kind, record.tokens));
     assert_eq!(again, outcome.map(|record| (record.kind, record.tokens)), "a line does not depend on the one before");
 }
 
 /// A line to its event: one JSON object, on one line, that says what became of the line and holds what its schema knows.
-pub fn event(line: &[u8]) {
+pub(super) fn event(line: &[u8]) {
     let key = "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/2026/03/02/\
                123456789012_elasticloadbalancing_eu-west-1_app.web.50dc6c495c0c9188_20260302T1020Z_203.0.113.7_3x8q0pzt.log.gz";
     let stored = Origin::Bucket(ObjectName { bucket: "logs".to_owned(), key: key.to_owned() });
@@ -98,8 +98,8 @@ struct Found {
 fn inflate_at_once(object: &[u8]) -> Option<(Vec<u8>, Result<(), InflateError>)> {
     let (mut inflate, mut input, mut text) = (Inflate::default(), object, Buffer::default());
     let end = match inflate.step(&mut input, &mut text, LONGEST_TEXT) {
-        Ok(Progress::OutputFull) => return None,
-        Ok(Progress::NeedInput) => inflate.finish(&mut text),
+        Ok(InflateProgress::OutputFull) => return None,
+        Ok(InflateProgress::NeedInput) => inflate.finish(&mut text),
         Err(error) => Err(error),
     };
     Some((text.to_vec(), end))
@@ -126,7 +126,7 @@ fn check_lines(object: &[u8], text: &[u8], end: &Result<(), InflateError>) {
 
 /// Blocks of lines, read as [`elb_log_shipper::object::ObjectReader`] reads them, and how the object ended.
 fn read(object: &[u8], limits: LineLimits, pieces: Pieces) -> (Vec<Vec<Found>>, Result<(), InflateError>) {
-    let (mut inflate, mut lines, mut blocks) = (Inflate::default(), Lines::new(limits), Vec::new());
+    let (mut inflate, mut lines, mut blocks) = (Inflate::default(), LineSplitter::new(limits), Vec::new());
     let (mut chunks, mut input) = (object.chunks(pieces.chunk), [].as_slice());
     let end = loop {
         let before = lines.buffer().len();
@@ -135,8 +135,8 @@ fn read(object: &[u8], limits: LineLimits, pieces: Pieces) -> (Vec<Vec<Found>>, 
         blocks.extend(from_fn(|| lines.next_block()).map(|block| found(&block)));
         check_memory(lines.buffer(), limits, pieces);
         match progress {
-            Ok(Progress::OutputFull) => {}
-            Ok(Progress::NeedInput) => match chunks.next() {
+            Ok(InflateProgress::OutputFull) => {}
+            Ok(InflateProgress::NeedInput) => match chunks.next() {
                 Some(chunk) => input = chunk,
                 None => break inflate.finish(lines.buffer()),
             },

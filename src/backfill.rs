@@ -58,7 +58,7 @@ pub enum ManifestError {
 
 /// A place in S3.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct S3Location {
     /// The bucket.
     pub bucket: String,
     /// The key, or its beginning.
@@ -80,15 +80,15 @@ pub struct Arn {
 
 /// What a job is to be.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub struct BatchJob {
     /// The function to invoke; its region is the job's.
     pub function: Arn,
     /// What the job may do; its account is the job's.
     pub role: Arn,
     /// Where the manifest will be.
-    pub manifest: Place,
+    pub manifest: S3Location,
     /// Where the report of failed tasks goes.
-    pub report: Place,
+    pub report: S3Location,
     /// Among the account's jobs.
     pub priority: u32,
     /// For people.
@@ -189,7 +189,7 @@ impl Arn {
     }
 }
 
-impl Job {
+impl BatchJob {
     /// The input of `aws s3control create-job --cli-input-json`. The same plan has the same token, so that AWS takes it for the
     /// same job if it is sent twice.
     pub fn request(&self, manifest: &Manifest) -> Value {
@@ -222,7 +222,7 @@ impl Job {
 
     /// The commands that upload the manifest, and create the job with the request in `request`, for a shell.
     pub fn commands(&self, manifest: &Manifest, file: &str, request: &str) -> [String; 2] {
-        let Place { bucket, key } = &self.manifest;
+        let S3Location { bucket, key } = &self.manifest;
         let (region, md5) = (quoted(&self.function.region), manifest.content_md5());
         // Encryption by S3's own key, because with another one the ETag would not be the MD5.
         let upload = format!(
@@ -274,7 +274,7 @@ impl Price {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for S3Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "s3://{}/{}", self.bucket, self.key)
     }
@@ -310,12 +310,12 @@ mod tests {
         (String::from_utf8(text).unwrap(), manifest)
     }
 
-    fn job() -> Job {
-        Job {
+    fn job() -> BatchJob {
+        BatchJob {
             function: Arn::of_function("arn:aws:lambda:eu-west-1:210987654321:function:shipper-backfill:live").unwrap(),
             role: Arn::of_role("arn:aws:iam::123456789012:role/batch/elb").unwrap(),
-            manifest: Place { bucket: "plans".to_owned(), key: "elb/manifest.csv".to_owned() },
-            report: Place { bucket: "plans".to_owned(), key: "elb/reports/".to_owned() },
+            manifest: S3Location { bucket: "plans".to_owned(), key: "elb/manifest.csv".to_owned() },
+            report: S3Location { bucket: "plans".to_owned(), key: "elb/reports/".to_owned() },
             priority: 10,
             description: "d".repeat(300),
         }
@@ -375,7 +375,7 @@ mod tests {
         });
         assert_eq!(request, expected);
         assert_eq!(job().request(&manifest)["ClientRequestToken"], token, "the same plan is the same job");
-        let other = Job { priority: 11, ..job() };
+        let other = BatchJob { priority: 11, ..job() };
         assert_ne!(other.request(&manifest)["ClientRequestToken"], token);
     }
 

@@ -5,15 +5,15 @@ use std::sync::{Mutex, PoisonError};
 
 /// Things that are costly to make, up to a number. The last one given is the first one taken, because it is likely to be in the
 /// processor's cache.
-pub struct Spares<T> {
+pub struct BufferPool<T> {
     kept: Mutex<Vec<T>>,
     most: usize,
 }
 
-impl<T> Spares<T> {
+impl<T> BufferPool<T> {
     /// Keeps at most this many.
     pub fn new(most: usize) -> Self {
-        Spares { kept: Mutex::default(), most }
+        BufferPool { kept: Mutex::default(), most }
     }
 
     /// One that was given, if there is one.
@@ -30,8 +30,8 @@ impl<T> Spares<T> {
     }
 }
 
-impl<T> fmt::Debug for Spares<T> {
+impl<T> fmt::Debug for BufferPool<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spares").field("most", &self.most).finish_non_exhaustive()
+        f.debug_struct("BufferPool").field("most", &self.most).finish_non_exhaustive()
     }
 }

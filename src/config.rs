@@ -9,8 +9,8 @@ use secrecy::SecretString;
 use tracing::level_filters::LevelFilter;
 
 use crate::ship::ShipSettings;
-use crate::sink::{Endpoint, EndpointTemplate, Endpoints, Registry};
-use elb_common::env::{ConfigErrors, Variable, Vars, boolean, duration, log_level, pem, size, timeout, url, whole_number};
+use crate::sink::{Discovery, Endpoint, EndpointTemplate, Endpoints};
+use elb_common::env::{ConfigErrors, EnvReader, Variable, boolean, duration, log_level, pem, size, timeout, url, whole_number};
 use elb_common::tls::{self, Identity};
 use elb_log::batch::{BatchSettings, Compression, Framing};
 use elb_log::event::{EventSettings, Schema};
@@ -170,14 +170,14 @@ impl Config {
     /// # Errors
     /// Every mistake in it at once, each with the variable's name, its value unless it is a secret, and what is allowed.
     pub fn from_vars(program: Program, lookup: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
-        let mut vars = Vars::new(VARIABLES, SECRETS, &lookup);
+        let mut vars = EnvReader::new(VARIABLES, SECRETS, &lookup);
         let config = config(&mut vars, program);
         vars.finish(config)
     }
 }
 
 /// None after a mistake.
-fn config(vars: &mut Vars<'_>, program: Program) -> Option<Config> {
+fn config(vars: &mut EnvReader<'_>, program: Program) -> Option<Config> {
     let target = target(vars, program);
     let framing = if matches!(target, Some(Target::Output)) { Framing::Lines } else { Framing::JsonArray };
     let ship = ship_settings(vars, framing);
@@ -198,7 +198,7 @@ fn config(vars: &mut Vars<'_>, program: Program) -> Option<Config> {
     })
 }
 
-fn target(vars: &mut Vars<'_>, program: Program) -> Option<Target> {
+fn target(vars: &mut EnvReader<'_>, program: Program) -> Option<Target> {
     let endpoints = endpoints(vars, program);
     let credentials = credentials(vars);
     let authorities = vars.optional("LOGSTASH_CA", authorities);
@@ -222,7 +222,7 @@ fn target(vars: &mut Vars<'_>, program: Program) -> Option<Target> {
 
 /// None within for standard output; none after a mistake.
 #[expect(clippy::option_option, reason = "a mistake, or endpoints that are there or not")]
-fn endpoints(vars: &mut Vars<'_>, program: Program) -> Option<Option<Endpoints>> {
+fn endpoints(vars: &mut EnvReader<'_>, program: Program) -> Option<Option<Endpoints>> {
     let fixed = vars.optional("LOGSTASH_URL", |text| target_endpoints(program, text));
     let registry = vars.optional("REGISTRY_URL", registry_url);
     let template = vars.read("REGISTRY_ENDPOINT", EndpointTemplate::parse);
@@ -232,7 +232,7 @@ fn endpoints(vars: &mut Vars<'_>, program: Program) -> Option<Option<Endpoints>>
             vars.conflict("REGISTRY_URL", "LOGSTASH_URL");
             None
         }
-        (None, Some(url)) => Some(Some(Endpoints::Registry(Registry { url, template: template?, allowed: allowed? }))),
+        (None, Some(url)) => Some(Some(Endpoints::Registry(Discovery { url, template: template?, allowed: allowed? }))),
         (Some(endpoints), None) if !endpoints.is_empty() => Some(Some(Endpoints::Fixed(endpoints))),
         (None, None) if program == Program::Function => {
             vars.missing("LOGSTASH_URL");
@@ -243,7 +243,7 @@ fn endpoints(vars: &mut Vars<'_>, program: Program) -> Option<Option<Endpoints>>
 }
 
 /// None after a mistake.
-fn credentials(vars: &mut Vars<'_>) -> Option<CredentialsConfig> {
+fn credentials(vars: &mut EnvReader<'_>) -> Option<CredentialsConfig> {
     let user = vars.optional("LOGSTASH_USER", |text| Ok(text.to_owned()))?;
     let password = vars.optional("LOGSTASH_PASSWORD", |text| Ok(SecretString::from(text)))?;
     let secret = vars.optional("LOGSTASH_SECRET_ARN", secret_arn)?;
@@ -262,7 +262,7 @@ fn credentials(vars: &mut Vars<'_>) -> Option<CredentialsConfig> {
     }
 }
 
-fn ship_settings(vars: &mut Vars<'_>, framing: Framing) -> Option<ShipSettings> {
+fn ship_settings(vars: &mut EnvReader<'_>, framing: Framing) -> Option<ShipSettings> {
     let schema = vars.read("EVENT_SCHEMA", schema);
     let include_original = vars.read("INCLUDE_ORIGINAL", boolean);
     // Empty labels are no mistake: a template can pass them on as they are.
@@ -297,13 +297,13 @@ fn ship_settings(vars: &mut Vars<'_>, framing: Framing) -> Option<ShipSettings> 
 }
 
 /// None after a mistake.
-fn path_style(vars: &mut Vars<'_>) -> Option<bool> {
+fn path_style(vars: &mut EnvReader<'_>) -> Option<bool> {
     let specific = vars.optional("AWS_ENDPOINT_URL_S3", url)?;
     let general = vars.optional("AWS_ENDPOINT_URL", url)?;
     Some(specific.or(general).is_some_and(|url| needs_path_style(&url)))
 }
 
-fn store(vars: &mut Vars<'_>, path_style: Option<bool>) -> Option<StoreConfig> {
+fn store(vars: &mut EnvReader<'_>, path_style: Option<bool>) -> Option<StoreConfig> {
     let path_style = path_style?;
     vars.read("OBJECT_STORE", |text| match text.strip_prefix("dir:") {
         None if text == "s3" => Ok(StoreConfig::S3 { path_style }),

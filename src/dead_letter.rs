@@ -16,14 +16,14 @@ use tokio::time::timeout;
 use elb_log::origin::ObjectName;
 
 use crate::object::S3Store;
-use crate::sink::{Answer, Rejected, Verdict};
+use crate::sink::{Outcome, RejectedEvent, Verdict};
 
 /// The version of the form of a line, which begins with it.
 const VERSION: &str = "dead-letter/1";
 
 /// Where dead letters are kept; `DEAD_LETTER_URL`.
 #[derive(Debug)]
-pub enum DeadLetter {
+pub enum DeadLetterDestination {
     /// Below a prefix in a bucket.
     S3 {
         /// The store.
@@ -39,7 +39,7 @@ pub enum DeadLetter {
 
 /// Dead letters of one batch, written.
 #[derive(Debug, PartialEq, Eq)]
-struct Letters {
+struct DeadLetterObject {
     /// The object's name below the prefix.
     name: String,
     /// Gzipped lines.
@@ -115,12 +115,12 @@ struct LogFile<'a> {
     path: Cow<'a, str>,
 }
 
-impl DeadLetter {
+impl DeadLetterDestination {
     /// Keeps the poison events of one batch. Once it returns they are safe. Written again, they replace themselves.
     ///
     /// # Errors
     /// They could not be written within `limit`, in words for the object's report.
-    pub async fn write(&self, poison: &[Rejected], limit: Duration) -> Result<(), String> {
+    pub async fn write(&self, poison: &[RejectedEvent], limit: Duration) -> Result<(), String> {
         for letters in letters(poison)? {
             let name = letters.name.clone();
             let written = timeout(limit, self.put(letters)).await.unwrap_or_else(|_| Err("there was no time left".to_owned()));
@@ -132,21 +132,21 @@ impl DeadLetter {
     /// Whether an object is a dead letter. `path` is its place where the store is a directory.
     pub fn holds(&self, object: &ObjectName, path: Option<PathBuf>) -> bool {
         match (self, path) {
-            (DeadLetter::S3 { bucket, prefix, .. }, None) => {
+            (DeadLetterDestination::S3 { bucket, prefix, .. }, None) => {
                 object.bucket == *bucket && object.key.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/'))
             }
-            (DeadLetter::Dir(directory), Some(path)) => real(&path).starts_with(real(directory)),
+            (DeadLetterDestination::Dir(directory), Some(path)) => real(&path).starts_with(real(directory)),
             _ => false,
         }
     }
 
-    async fn put(&self, letters: Letters) -> Result<(), String> {
+    async fn put(&self, letters: DeadLetterObject) -> Result<(), String> {
         match self {
-            DeadLetter::S3 { store, bucket, prefix } => {
+            DeadLetterDestination::S3 { store, bucket, prefix } => {
                 let key = format!("{prefix}/{}", letters.name);
                 store.put(bucket, &key, ByteStream::from(letters.body)).await
             }
-            DeadLetter::Dir(directory) => {
+            DeadLetterDestination::Dir(directory) => {
                 let path = directory.join(&letters.name);
                 let written = tokio::task::spawn_blocking(move || write_file(&path, &letters.body)).await;
                 written.map_err(io::Error::other).flatten().map_err(|error| error.to_string())
@@ -156,8 +156,8 @@ impl DeadLetter {
 
     fn place(&self, name: &str) -> String {
         match self {
-            DeadLetter::S3 { bucket, prefix, .. } => format!("s3://{bucket}/{prefix}/{name}"),
-            DeadLetter::Dir(directory) => directory.join(name).display().to_string(),
+            DeadLetterDestination::S3 { bucket, prefix, .. } => format!("s3://{bucket}/{prefix}/{name}"),
+            DeadLetterDestination::Dir(directory) => directory.join(name).display().to_string(),
         }
     }
 }
@@ -170,8 +170,8 @@ fn real(path: &Path) -> Cow<'_, Path> {
 /// One object for the events of each log object: a batch that is sent again from a dead letter can hold those of several.
 ///
 /// Its name says which lines are in it and how many of them, so that a retry replaces its own and hides no others.
-fn letters(poison: &[Rejected]) -> Result<Vec<Letters>, String> {
-    let mut read: Vec<(Event<'_>, &Rejected)> = Vec::with_capacity(poison.len());
+fn letters(poison: &[RejectedEvent]) -> Result<Vec<DeadLetterObject>, String> {
+    let mut read: Vec<(Event<'_>, &RejectedEvent)> = Vec::with_capacity(poison.len());
     for rejected in poison {
         let event = serde_json::from_slice(&rejected.event).map_err(|error| format!("an event has no id ({error})"))?;
         read.push((event, rejected));
@@ -179,7 +179,7 @@ fn letters(poison: &[Rejected]) -> Result<Vec<Letters>, String> {
     read.chunk_by(|(one, _), (next, _)| prefix_of(one) == prefix_of(next)).map(of_one_object).collect()
 }
 
-fn of_one_object(poison: &[(Event<'_>, &Rejected)]) -> Result<Letters, String> {
+fn of_one_object(poison: &[(Event<'_>, &RejectedEvent)]) -> Result<DeadLetterObject, String> {
     let ids = || poison.iter().map(|(event, _)| event.metadata.id.as_ref());
     let last = ids().max().and_then(|id| id.rsplit('-').next()).unwrap_or_default();
     // The first id is the prefix and the first offset.
@@ -188,10 +188,10 @@ fn of_one_object(poison: &[(Event<'_>, &Rejected)]) -> Result<Letters, String> {
         return Err(format!("the id of an event is not one of this program's: {name}"));
     }
     let body = gzipped_lines(poison).map_err(|error| error.to_string())?;
-    Ok(Letters { name, body })
+    Ok(DeadLetterObject { name, body })
 }
 
-fn gzipped_lines(poison: &[(Event<'_>, &Rejected)]) -> io::Result<Vec<u8>> {
+fn gzipped_lines(poison: &[(Event<'_>, &RejectedEvent)]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     for (event, rejected) in poison {
         let s3 = event.aws.s3.as_ref();
@@ -217,7 +217,7 @@ fn prefix_of<'a>(event: &'a Event<'_>) -> &'a str {
     event.metadata.id.rsplit_once('-').map_or("", |(prefix, _)| prefix)
 }
 
-fn reason(answer: &Answer) -> &'static str {
+fn reason(answer: &Outcome) -> &'static str {
     match answer.verdict() {
         Verdict::TooLarge => "too_large",
         Verdict::Failing => "failing",
@@ -247,12 +247,12 @@ mod tests {
     use crate::sink::Response;
     use elb_log::dead_letter::{DEAD_LETTER_START, event_of};
 
-    fn rejected(id: &str, status: u16) -> Rejected {
+    fn rejected(id: &str, status: u16) -> RejectedEvent {
         let event = format!(
             r#"{{"@timestamp":"2026-03-02T10:15:00Z","@metadata":{{"_id":"{id}"}},"aws":{{"s3":{{"bucket":{{"name":"logs"}},"object":{{"key":"a\"b.log"}}}}}},"n":1.10}}"#
         );
-        let answer = Answer::Response(Response { status, text: "no \u{7f}".to_owned(), ..Response::default() });
-        Rejected { event: Bytes::from(event), endpoint: "http://127.0.0.1:1/".to_owned(), answer }
+        let answer = Outcome::Response(Response { status, text: "no \u{7f}".to_owned(), ..Response::default() });
+        RejectedEvent { event: Bytes::from(event), endpoint: "http://127.0.0.1:1/".to_owned(), answer }
     }
 
     fn text(body: &[u8]) -> String {

@@ -31,7 +31,7 @@ pub struct Pending {
 
 /// How events end well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum Disposition {
     /// The receiver accepted them.
     Delivered,
     /// They were made and, by intent, not sent.
@@ -105,11 +105,11 @@ pub struct Counts {
     pub invalid_fields: u64,
     /// See [`Tally`].
     pub extra_fields: u64,
-    /// See [`Fate`].
+    /// See [`Disposition`].
     pub filtered: u64,
-    /// See [`Fate`].
+    /// See [`Disposition`].
     pub delivered: u64,
-    /// See [`Fate`].
+    /// See [`Disposition`].
     pub dead_lettered: u64,
     /// Events that nobody has accepted.
     pub undelivered: u64,
@@ -150,11 +150,11 @@ impl Ledger {
     }
 
     /// Books how events ended.
-    pub fn settle(&mut self, pending: Pending, fate: Fate) {
+    pub fn settle(&mut self, pending: Pending, fate: Disposition) {
         let account = match fate {
-            Fate::Delivered => &mut self.delivered,
-            Fate::Filtered => &mut self.filtered,
-            Fate::DeadLettered => &mut self.dead_lettered,
+            Disposition::Delivered => &mut self.delivered,
+            Disposition::Filtered => &mut self.filtered,
+            Disposition::DeadLettered => &mut self.dead_lettered,
         };
         *account += pending.events;
     }
@@ -327,7 +327,7 @@ mod tests {
         let mut ledger = Ledger::default();
         let mut pending = ledger.read(10);
         let first = pending.take(4);
-        ledger.settle(first, Fate::Delivered);
+        ledger.settle(first, Disposition::Delivered);
         drop(pending);
         let counts = ledger.counts(0, 0);
         assert_eq!((counts.lines, counts.delivered, counts.undelivered), (10, 4, 6));
@@ -360,9 +360,9 @@ mod tests {
                 let mut pending = ledger.read(lines);
                 let part = pending.take(taken);
                 match fate {
-                    0 => ledger.settle(part, Fate::Delivered),
-                    1 => ledger.settle(part, Fate::Filtered),
-                    2 => ledger.settle(part, Fate::DeadLettered),
+                    0 => ledger.settle(part, Disposition::Delivered),
+                    1 => ledger.settle(part, Disposition::Filtered),
+                    2 => ledger.settle(part, Disposition::DeadLettered),
                     _ => drop(part),
                 }
                 let counts = ledger.counts(0, 0);

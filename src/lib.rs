@@ -19,7 +19,7 @@
 //! * [`ship`] ties these together for one object and for many; [`pace`] slows them down, [`stop`] ends them.
 //! * [`aws`] is what the clients of AWS's services share; [`tls`] is whom https trusts.
 //! * [`handler`] is one invocation of the Lambda function; [`queue`] is where its messages come from.
-//! * [`config`] is everything the program can be told, read by means of [`vars`]; [`assemble`] makes a shipper of it;
+//! * [`config`] is everything the program can be told, read by means of [`vars`]; [`build_shipper`] makes a shipper of it;
 //!   [`telemetry`] is what it says while it works,
 //!   and [`metrics`] what CloudWatch makes of that.
 //! * [`backfill`] plans how AWS runs the function over years of objects.

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The end of a run, or of one object of it. Clones are the same end.
 #[derive(Clone, Debug)]
-pub struct Stop {
+pub struct Shutdown {
     deadline: Option<Instant>,
     /// Until when something may still be told to others about how it ended.
     tell_until: Option<Instant>,
@@ -18,10 +18,10 @@ pub struct Stop {
     parent_reason: Arc<OnceLock<String>>,
 }
 
-impl Stop {
+impl Shutdown {
     /// Ends at `deadline` (none: never), unless told to end before.
     pub fn at(deadline: Option<Instant>) -> Self {
-        Stop {
+        Shutdown {
             deadline,
             tell_until: None,
             token: CancellationToken::new(),
@@ -32,13 +32,13 @@ impl Stop {
 
     /// Ends at `deadline`. What is to be told to others about the end has to be told by `tell_until`.
     pub fn before(deadline: Instant, tell_until: Instant) -> Self {
-        Stop { tell_until: Some(tell_until), ..Stop::at(Some(deadline)) }
+        Shutdown { tell_until: Some(tell_until), ..Shutdown::at(Some(deadline)) }
     }
 
     /// An end that comes with this one's, or before.
     pub fn child(&self) -> Self {
         let (token, parent_reason) = (self.token.child_token(), Arc::clone(&self.reason));
-        Stop { deadline: self.deadline, tell_until: self.tell_until, token, reason: Arc::default(), parent_reason }
+        Shutdown { deadline: self.deadline, tell_until: self.tell_until, token, reason: Arc::default(), parent_reason }
     }
 
     /// Ends now. The first reason counts.

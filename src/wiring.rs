@@ -5,19 +5,19 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::config::{Config, CredentialsConfig, DeadLetterConfig, HttpTarget, StoreConfig, Target};
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::DeadLetterDestination;
 use crate::object::{DirStore, S3Store, Store};
 use crate::ship::Shipper;
-use crate::sink::{Credentials, HttpSettings, HttpTransport, Logstash, LogstashSettings, OutputSink, Sink};
+use crate::sink::{Credentials, HttpSettings, HttpTransport, Logstash, LogstashSettings, Sink, StdoutSink};
 use crate::summary_log::SummaryLog;
-use elb_common::aws::Aws;
+use elb_common::aws::AwsConfig;
 use elb_common::tls::{SystemRoots, client_config};
 
 /// What the binaries know and the configuration does not.
 #[derive(Debug)]
-pub struct Surroundings {
+pub struct Platform {
     /// Region and credentials.
-    pub aws: Aws,
+    pub aws: AwsConfig,
     /// Whom https trusts where the configuration names nobody.
     pub roots: SystemRoots,
     /// All objects are files named on the command line.
@@ -36,7 +36,7 @@ pub struct Surroundings {
 ///
 /// # Errors
 /// The certificates cannot be used.
-pub fn assemble(mut config: Config, surroundings: Surroundings) -> Result<Arc<Shipper>, String> {
+pub fn build_shipper(mut config: Config, surroundings: Platform) -> Result<Arc<Shipper>, String> {
     let aws = &surroundings.aws;
     let store = match config.store {
         StoreConfig::Dir(root) => Store::Dir(DirStore::new(root)),
@@ -44,14 +44,14 @@ pub fn assemble(mut config: Config, surroundings: Surroundings) -> Result<Arc<Sh
         StoreConfig::S3 { path_style } => Store::S3(S3Store::new(aws.clone(), path_style)),
     };
     let dead_letter = config.dead_letter.map(|place| match place {
-        DeadLetterConfig::Dir(directory) => DeadLetter::Dir(directory),
+        DeadLetterConfig::Dir(directory) => DeadLetterDestination::Dir(directory),
         DeadLetterConfig::S3 { bucket, prefix, path_style } => {
-            DeadLetter::S3 { store: S3Store::new(aws.clone(), path_style), bucket, prefix }
+            DeadLetterDestination::S3 { store: S3Store::new(aws.clone(), path_style), bucket, prefix }
         }
     });
     let sink = match config.target {
         _ if surroundings.dry_run => Sink::Nowhere,
-        Target::Output => Sink::Output(OutputSink::stdout()),
+        Target::Output => Sink::Output(StdoutSink::stdout()),
         Target::Http(target) => Sink::Logstash(Arc::new(logstash(*target, config.ship.concurrency, &surroundings)?)),
     };
     config.ship.batch.bodies = !surroundings.dry_run;
@@ -62,7 +62,7 @@ pub fn assemble(mut config: Config, surroundings: Surroundings) -> Result<Arc<Sh
 ///
 /// # Errors
 /// The certificates cannot be used.
-pub fn logstash(target: HttpTarget, concurrency: usize, surroundings: &Surroundings) -> Result<Logstash<HttpTransport>, String> {
+pub fn logstash(target: HttpTarget, concurrency: usize, surroundings: &Platform) -> Result<Logstash<HttpTransport>, String> {
     let transport = HttpTransport::new(HttpSettings {
         tls: client_config(&surroundings.roots, target.authorities, target.identity)?,
         concurrency,

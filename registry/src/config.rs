@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use elb_common::env::{ConfigErrors, Variable, Vars, duration, log_level, url};
+use elb_common::env::{ConfigErrors, EnvReader, Variable, duration, log_level, url};
 use secrecy::SecretString;
 use tracing::level_filters::LevelFilter;
 use url::Url;
@@ -92,14 +92,14 @@ impl Config {
     /// # Errors
     /// Every mistake in it at once, each with the variable's name, its value unless it is a secret, and what is allowed.
     pub fn from_vars(program: Program, lookup: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
-        let mut vars = Vars::new(VARIABLES, SECRETS, &lookup);
+        let mut vars = EnvReader::new(VARIABLES, SECRETS, &lookup);
         let config = config(&mut vars, program);
         vars.finish(config)
     }
 }
 
 /// None after a mistake.
-fn config(vars: &mut Vars<'_>, program: Program) -> Option<Config> {
+fn config(vars: &mut EnvReader<'_>, program: Program) -> Option<Config> {
     let groups = groups(vars);
     let update_url = vars.optional("REGISTRY_UPDATE_URL", |text| update_url(program, text));
     let keeps_lists = !matches!(update_url, Some(Some(_)));
@@ -128,7 +128,7 @@ fn config(vars: &mut Vars<'_>, program: Program) -> Option<Config> {
     })
 }
 
-fn groups(vars: &mut Vars<'_>) -> Option<Groups> {
+fn groups(vars: &mut EnvReader<'_>) -> Option<Groups> {
     let groups = vars.optional("REGISTRY_GROUPS", Groups::read)?;
     if groups.is_none() {
         vars.missing("REGISTRY_GROUPS");

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::BehaviorVersion;
 use aws_smithy_http_client::proxy::ProxyConfig;
-use elb_common::aws::{Aws, http_client};
+use elb_common::aws::{AwsConfig, http_client};
 use elb_common::log::{self, LogFormat};
 use elb_common::tls::SystemRoots;
 use elb_log_shipper::config::{Config, Program};
@@ -16,7 +16,7 @@ use elb_log_shipper::lambda::reply::Reply;
 use elb_log_shipper::lambda::sqs::Queue;
 use elb_log_shipper::ship::Shipper;
 use elb_log_shipper::summary_log::SummaryLog;
-use elb_log_shipper::wiring::{Surroundings, assemble};
+use elb_log_shipper::wiring::{Platform, build_shipper};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 use tracing::level_filters::LevelFilter;
@@ -45,10 +45,10 @@ async fn main() -> ExitCode {
 async fn run(config: Config) -> Result<(), String> {
     let roots = SystemRoots::new();
     let http = http_client(roots.clone(), ProxyConfig::from_env());
-    let aws = Aws::new(move || aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone()).load());
+    let aws = AwsConfig::new(move || aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone()).load());
     let reserve = config.deadline_reserve;
     let queue = Arc::new(Queue::new(aws.clone(), config.dead_letter_queue_url.clone()));
-    let surroundings = Surroundings {
+    let surroundings = Platform {
         aws,
         roots,
         local_files: false,
@@ -57,7 +57,7 @@ async fn run(config: Config) -> Result<(), String> {
         seed: fastrand::u64(..),
         now: jiff::Timestamp::now,
     };
-    let shipper = assemble(config, surroundings)?;
+    let shipper = build_shipper(config, surroundings)?;
     let handler = |event: LambdaEvent<Value>| invoke(Arc::clone(&shipper), Arc::clone(&queue), event, reserve);
     lambda_runtime::run(service_fn(handler)).await.map_err(|error| error.to_string())
 }

@@ -17,7 +17,7 @@ use elb_log::origin::ObjectName;
 use crate::lambda::sqs::Queue;
 use crate::object::Task;
 use crate::ship::Shipper;
-use crate::shutdown::Stop;
+use crate::shutdown::Shutdown;
 use crate::sink::Transport;
 
 /// An invocation that did not fail.
@@ -56,7 +56,7 @@ pub async fn handle<T: Transport>(
     shipper: &Arc<Shipper<T>>,
     queue: Option<&Queue>,
     event: &Value,
-    stop: &Stop,
+    stop: &Shutdown,
 ) -> Result<Handled, HandlerError> {
     match notification::parse(event)? {
         Notification::Event(tasks) => {
@@ -86,18 +86,18 @@ pub async fn handle<T: Transport>(
 /// None of `remaining` means that the deadline is unknown: the local emulator names one that lies decades in the past. Where
 /// less than twice the reserve is left, half of what is left is kept instead, so that a short time-out still ships something.
 /// Most of what is kept may go into telling the queue about failed messages; the rest is for the answer itself.
-pub fn invocation_end(remaining: Option<Duration>, reserve: Duration) -> Stop {
-    let Some(remaining) = remaining else { return Stop::at(None) };
+pub fn invocation_end(remaining: Option<Duration>, reserve: Duration) -> Shutdown {
+    let Some(remaining) = remaining else { return Shutdown::at(None) };
     let kept = reserve.min(remaining / 2);
     let end = Instant::now() + remaining - kept;
-    Stop::before(end, end + kept * 4 / 5)
+    Shutdown::before(end, end + kept * 4 / 5)
 }
 
 async fn handle_messages<T: Transport>(
     shipper: &Arc<Shipper<T>>,
     queue: Option<&Queue>,
     messages: Vec<Message>,
-    stop: &Stop,
+    stop: &Shutdown,
 ) -> Result<Handled, HandlerError> {
     let mut tasks = Vec::new();
     let mut outcomes: Vec<(Message, Range<usize>)> = Vec::with_capacity(messages.len());
@@ -130,7 +130,12 @@ struct FailedMessage {
 }
 
 /// None if the message is done: all of its objects are shipped, or can never be and the message is in the dead-letter queue.
-async fn end_message(queue: Option<&Queue>, message: Message, objects: &[ObjectReport], stop: &Stop) -> Option<FailedMessage> {
+async fn end_message(
+    queue: Option<&Queue>,
+    message: Message,
+    objects: &[ObjectReport],
+    stop: &Shutdown,
+) -> Option<FailedMessage> {
     let mut not_understood = None;
     if let Err(error) = &message.tasks {
         tracing::error!(message_id = message.id, error, "message not understood; it stays in the queue");
@@ -152,7 +157,7 @@ async fn end_message(queue: Option<&Queue>, message: Message, objects: &[ObjectR
     Some(FailedMessage { item: ItemFailure { item_identifier: message.id }, not_understood })
 }
 
-async fn ship<T: Transport>(shipper: &Arc<Shipper<T>>, tasks: Vec<Task>, stop: &Stop) -> Report {
+async fn ship<T: Transport>(shipper: &Arc<Shipper<T>>, tasks: Vec<Task>, stop: &Shutdown) -> Report {
     let (sender, receiver) = mpsc::channel(tasks.len().max(1));
     for task in tasks {
         // There is room for all of them, so this neither waits nor fails.

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use crate::lambda::notification::Receipt;
-use elb_common::aws::Aws;
+use elb_common::aws::AwsConfig;
 
 /// After the first failure a message comes again after this.
 const FIRST_DELAY: Duration = Duration::from_secs(30);
@@ -27,7 +27,7 @@ const NO_TIME: &str = "there was no time left";
 /// Amazon SQS: the queue that messages come from, and the one for messages whose object can never be read.
 #[derive(Debug)]
 pub struct Queue {
-    aws: Aws,
+    aws: AwsConfig,
     dead_letter_url: Option<String>,
     client: OnceCell<Client>,
 }
@@ -35,7 +35,7 @@ pub struct Queue {
 impl Queue {
     /// A client that is made for the first message that fails, since most processes never see one. `dead_letter_url` is
     /// `DEAD_LETTER_QUEUE_URL`.
-    pub fn new(aws: Aws, dead_letter_url: Option<String>) -> Self {
+    pub fn new(aws: AwsConfig, dead_letter_url: Option<String>) -> Self {
         Queue { aws, dead_letter_url, client: OnceCell::new() }
     }
 

@@ -9,7 +9,7 @@ use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 use walkdir::{DirEntry, WalkDir};
 
-use elb_log::key::{Period, Visit};
+use elb_log::key::{DirectoryMatch, TimeRange};
 use elb_log::origin::ObjectName;
 
 use super::{Body, Listed, ObjectError, Opened};
@@ -39,7 +39,7 @@ impl DirStore {
         &self,
         bucket: &str,
         prefix: &'a str,
-        period: &'a Period,
+        period: &'a TimeRange,
         left_out: &'a AtomicBool,
     ) -> impl Iterator<Item = Result<Listed, String>> + use<'a> {
         let root = self.root.join(bucket);
@@ -51,7 +51,7 @@ impl DirStore {
             if !directory.starts_with(prefix) && !prefix.starts_with(&directory) {
                 return false;
             }
-            let leave_out = period.visit(&directory) == Visit::LeaveOut;
+            let leave_out = period.visit(&directory) == DirectoryMatch::Outside;
             left_out.fetch_or(leave_out, Ordering::Relaxed);
             !leave_out
         });
@@ -153,7 +153,7 @@ mod tests {
             std::fs::write(path, "four").unwrap();
         }
         let since = "2026-03-02T00:00:00Z".parse().ok();
-        let period = Period { since, until: "2026-03-03T00:00:00Z".parse().ok() };
+        let period = TimeRange { since, until: "2026-03-03T00:00:00Z".parse().ok() };
         let list = |prefix: &str| {
             let left_out = AtomicBool::new(false);
             let store = DirStore::new(root.path());

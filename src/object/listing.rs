@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::types::{Object, ObjectStorageClass};
 
-use elb_log::key::{Period, Visit};
+use elb_log::key::{DirectoryMatch, TimeRange};
 
 use super::s3::{self, Pages};
 use super::{Listed, S3Store};
@@ -15,7 +15,7 @@ use super::{Listed, S3Store};
 pub(super) struct Walk<'a> {
     store: &'a S3Store,
     bucket: &'a str,
-    period: &'a Period,
+    period: &'a TimeRange,
     levels: Vec<Level>,
     /// Whether directories were left out.
     pub(super) left_out: bool,
@@ -35,7 +35,7 @@ enum Entry {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) async fn new(store: &'a S3Store, bucket: &'a str, prefix: &str, period: &'a Period) -> Self {
+    pub(super) async fn new(store: &'a S3Store, bucket: &'a str, prefix: &str, period: &'a TimeRange) -> Self {
         let mut walk = Walk { store, bucket, period, levels: Vec::new(), left_out: false };
         let directory = &prefix[..prefix.rfind('/').map_or(0, |slash| slash + 1)];
         walk.descend(prefix, period.visit(directory)).await;
@@ -57,14 +57,14 @@ impl<'a> Walk<'a> {
         Ok(None)
     }
 
-    async fn descend(&mut self, prefix: &str, visit: Visit) {
+    async fn descend(&mut self, prefix: &str, visit: DirectoryMatch) {
         let delimiter = match visit {
-            Visit::LeaveOut => {
+            DirectoryMatch::Outside => {
                 self.left_out = true;
                 return;
             }
-            Visit::All => None,
-            Visit::Some => Some("/"),
+            DirectoryMatch::Inside => None,
+            DirectoryMatch::Partial => Some("/"),
         };
         let pages = self.store.pages(self.bucket, prefix, delimiter).await;
         self.levels.push(Level { pages, entries: VecDeque::new() });

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use elb_log::inflate::InflateError;
-use elb_log::key::{NotALogObject, Period};
+use elb_log::key::{NotALogObject, TimeRange};
 use elb_log::origin::{ObjectName, Origin};
 
 pub use self::dir::{DirStore, key_of, key_order};
@@ -50,7 +50,7 @@ pub struct ObjectRef {
     /// What its events say where they are from.
     pub origin: Origin,
     /// Where its bytes are.
-    pub place: Place,
+    pub place: Location,
     /// Whether it was asked for by its own name. Then an empty body is no reason to skip it.
     pub asked_for: bool,
     /// When its notification was made, if one was.
@@ -81,7 +81,7 @@ pub struct Listed {
 
 /// Where an object's bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// In the configured store, under the origin's name.
     Store,
     /// In a local file, whatever the store.
@@ -220,7 +220,7 @@ impl ObjectRef {
     /// An object of the configured store.
     pub fn stored(bucket: impl Into<String>, key: impl Into<String>) -> Self {
         let name = ObjectName { bucket: bucket.into(), key: key.into() };
-        ObjectRef { origin: Origin::Bucket(name), place: Place::Store, asked_for: false, notified: None }
+        ObjectRef { origin: Origin::Bucket(name), place: Location::Store, asked_for: false, notified: None }
     }
 
     /// The object's name.
@@ -236,10 +236,10 @@ impl Store {
     /// The object is not there, or the store does not give it.
     pub async fn open(&self, object: &ObjectRef) -> Result<Opened, ObjectError> {
         match (&object.place, self) {
-            (Place::File(path), _) => dir::open(object.name(), path).await,
-            (Place::Store, Store::Dir(store)) => store.open(object.name()).await,
-            (Place::Store, Store::S3(store)) => store.open(object.name()).await,
-            (Place::Store, Store::LocalFiles) => Err(ObjectError::NotFound { name: object.name().clone() }),
+            (Location::File(path), _) => dir::open(object.name(), path).await,
+            (Location::Store, Store::Dir(store)) => store.open(object.name()).await,
+            (Location::Store, Store::S3(store)) => store.open(object.name()).await,
+            (Location::Store, Store::LocalFiles) => Err(ObjectError::NotFound { name: object.name().clone() }),
         }
     }
 
@@ -261,7 +261,7 @@ impl Store {
         &self,
         bucket: &str,
         prefix: &str,
-        period: &Period,
+        period: &TimeRange,
         mut found: impl FnMut(Listed) -> F,
     ) -> Result<bool, String> {
         match self {

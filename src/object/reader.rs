@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::{Buf as _, Bytes};
 
 use elb_log::dead_letter::DEAD_LETTER_START;
-use elb_log::inflate::{Inflate, InflateError, Progress};
-use elb_log::lines::{Block, LineLimits, Lines};
+use elb_log::inflate::{Inflate, InflateError, InflateProgress};
+use elb_log::lines::{Block, LineLimits, LineSplitter};
 use elb_log::origin::ObjectName;
 
 use super::{Body, ObjectError, Opened};
-use crate::buffer_pool::Spares;
+use crate::buffer_pool::BufferPool;
 
 /// How much text is made from compressed bytes at once. After each step zlib keeps the last 32 KiB of it, so steps are not small;
 /// what is made beyond the end of a block is copied to the next one, so they are not large either.
@@ -24,9 +24,9 @@ const REFUSED: [(&[u8], &str); 3] = [(b"#Version", "a W3C log"), (b"#Fields:", "
 pub struct ObjectReader {
     source: Source,
     inflate: Inflate,
-    spares: Arc<Spares<Block>>,
+    spares: Arc<BufferPool<Block>>,
     /// None once the last block is handed out.
-    lines: Option<Lines>,
+    lines: Option<LineSplitter>,
     /// How long the lines of a dead letter may be; none where it is read like any other object.
     letter_bytes: Option<usize>,
     /// Whether enough has come to know what the object is.
@@ -53,13 +53,13 @@ impl ObjectReader {
         opened: Opened,
         limits: LineLimits,
         letter_bytes: Option<usize>,
-        spares: Arc<Spares<Block>>,
+        spares: Arc<BufferPool<Block>>,
     ) -> Self {
         ObjectReader {
             source: Source { name, body: opened.body, length: opened.length, received: 0, chunk: Bytes::new() },
             inflate: Inflate::default(),
             spares,
-            lines: Some(Lines::new(limits)),
+            lines: Some(LineSplitter::new(limits)),
             letter_bytes,
             begun: false,
             end: None,
@@ -77,7 +77,7 @@ impl ObjectReader {
             self.begun = self.begins_as_lines()? || self.end.is_some();
         }
         loop {
-            if let Some(block) = self.lines.as_mut().and_then(Lines::next_block) {
+            if let Some(block) = self.lines.as_mut().and_then(LineSplitter::next_block) {
                 return Ok(Some(block));
             }
             match (&self.end, self.lines.take()) {
@@ -147,7 +147,7 @@ impl ObjectReader {
             let used = source.chunk.len() - input.len();
             source.chunk.advance(used);
             let progress = progress.map_err(|error| source.data_error(error))?;
-            if progress == Progress::OutputFull || buffer.len() > before {
+            if progress == InflateProgress::OutputFull || buffer.len() > before {
                 return Ok(true);
             }
             if !source.receive().await? {

@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 use elb_log::origin::ObjectName;
 
 use super::{Body, ObjectError, Opened};
-use elb_common::aws::Aws;
+use elb_common::aws::AwsConfig;
 
 /// Pages of a listing, a page at a time.
 pub(super) type Pages = PaginationStream<Result<ListObjectsV2Output, SdkError<ListObjectsV2Error>>>;
@@ -37,7 +37,7 @@ const WRITE_TIME: Duration = Duration::from_secs(30);
 /// Amazon S3, or a server that speaks its protocol.
 #[derive(Clone, Debug)]
 pub struct S3Store {
-    aws: Aws,
+    aws: AwsConfig,
     path_style: bool,
     client: Arc<OnceCell<Client>>,
 }
@@ -45,7 +45,7 @@ pub struct S3Store {
 impl S3Store {
     /// A store with the region, credentials and endpoint of `aws`. `path_style` puts the bucket in the path instead of the host
     /// name, which a server on an address needs.
-    pub fn new(aws: Aws, path_style: bool) -> Self {
+    pub fn new(aws: AwsConfig, path_style: bool) -> Self {
         S3Store { aws, path_style, client: Arc::default() }
     }
 

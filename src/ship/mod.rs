@@ -15,18 +15,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::dead_letter::DeadLetter;
-use crate::ledger::{Fate, Ledger, ObjectReport, Pending, Report, Tally};
+use crate::dead_letter::DeadLetterDestination;
+use crate::ledger::{Disposition, Ledger, ObjectReport, Pending, Report, Tally};
 use elb_log::batch::{Batch, BatchBuilder, BatchSettings};
 use elb_log::event::{EventSettings, EventWriter, Scratch};
 use elb_log::format::Kind;
 use elb_log::lines::{Block, LineLimits};
 
-use crate::buffer_pool::Spares;
+use crate::buffer_pool::BufferPool;
 use crate::object::{ObjectError, ObjectReader, ObjectRef, Skip, Store, Task};
-use crate::ship::rate_limit::Pace;
-use crate::shutdown::Stop;
-use crate::sink::{Evidence, HttpTransport, Rejected, SendError, Sink, Transport};
+use crate::ship::rate_limit::RateLimit;
+use crate::shutdown::Shutdown;
+use crate::sink::{Evidence, HttpTransport, RejectedEvent, SendError, Sink, Transport};
 use crate::summary_log::SummaryLog;
 
 /// Objects read at the same time, at most. Each holds a block of lines while it waits for its turn to send.
@@ -63,13 +63,13 @@ pub struct ShipSettings {
 pub struct Shipper<T = HttpTransport> {
     store: Store,
     sink: Sink<T>,
-    dead_letter: Option<DeadLetter>,
+    dead_letter: Option<DeadLetterDestination>,
     settings: ShipSettings,
     journal: SummaryLog,
     in_flight: Arc<Semaphore>,
-    blocks: Arc<Spares<Block>>,
-    builders: Spares<BatchBuilder>,
-    pace: Option<Pace>,
+    blocks: Arc<BufferPool<Block>>,
+    builders: BufferPool<BatchBuilder>,
+    pace: Option<RateLimit>,
     progress: Progress,
 }
 
@@ -106,8 +106,8 @@ impl ShipError {
 
 /// What became of a block.
 #[derive(Default)]
-struct Shipped {
-    settled: Vec<(Pending, Fate)>,
+struct BlockResult {
+    settled: Vec<(Pending, Disposition)>,
     tally: Tally,
     error: Option<SendError>,
 }
@@ -117,7 +117,7 @@ impl<T: Transport> Shipper<T> {
     pub fn new(
         store: Store,
         sink: Sink<T>,
-        dead_letter: Option<DeadLetter>,
+        dead_letter: Option<DeadLetterDestination>,
         settings: ShipSettings,
         journal: SummaryLog,
     ) -> Self {
@@ -128,9 +128,9 @@ impl<T: Transport> Shipper<T> {
             dead_letter,
             journal,
             in_flight,
-            blocks: Arc::new(Spares::new(SPARES)),
-            builders: Spares::new(SPARES),
-            pace: settings.events_per_second.map(Pace::new),
+            blocks: Arc::new(BufferPool::new(SPARES)),
+            builders: BufferPool::new(SPARES),
+            pace: settings.events_per_second.map(RateLimit::new),
             settings,
             progress: Progress::default(),
         }
@@ -157,7 +157,7 @@ impl<T: Transport> Shipper<T> {
     }
 
     /// Does every task that comes, and reports on each in the order in which they came. Writes one log line an object.
-    pub async fn ship(self: &Arc<Self>, tasks: mpsc::Receiver<Task>, stop: &Stop) -> Report {
+    pub async fn ship(self: &Arc<Self>, tasks: mpsc::Receiver<Task>, stop: &Shutdown) -> Report {
         self.ship_and_tell(tasks, stop, |_| {}).await
     }
 
@@ -165,7 +165,7 @@ impl<T: Transport> Shipper<T> {
     pub async fn ship_and_tell(
         self: &Arc<Self>,
         mut tasks: mpsc::Receiver<Task>,
-        stop: &Stop,
+        stop: &Shutdown,
         mut ended: impl FnMut(&ObjectReport),
     ) -> Report {
         let at_once = OBJECTS_AT_ONCE.min(self.settings.concurrency);
@@ -197,7 +197,7 @@ impl<T: Transport> Shipper<T> {
         Report::of(reports)
     }
 
-    async fn ship_object(self: Arc<Self>, object: &ObjectRef, run: &Stop) -> ObjectReport {
+    async fn ship_object(self: Arc<Self>, object: &ObjectRef, run: &Shutdown) -> ObjectReport {
         let started = Instant::now();
         let mut report = ObjectReport::unread(object.name());
         if run.is_stopped() {
@@ -224,7 +224,7 @@ impl<T: Transport> Shipper<T> {
     async fn read_and_send(
         self: &Arc<Self>,
         object: &ObjectRef,
-        run: &Stop,
+        run: &Shutdown,
         ledger: &mut Ledger,
         report: &mut ObjectReport,
     ) -> Result<(), ShipError> {
@@ -239,7 +239,7 @@ impl<T: Transport> Shipper<T> {
         let mut reader = ObjectReader::new(name, opened, self.line_limits(), self.letter_bytes(), spares);
         let stop = run.child();
         let evidence = Arc::new(Mutex::new(Evidence::new(self.settings.poison_limit)));
-        let mut sending = Sending { tasks: JoinSet::new(), ledger, run, stop: &stop, evidence, error: None };
+        let mut sending = ObjectDelivery { tasks: JoinSet::new(), ledger, run, stop: &stop, evidence, error: None };
         let read = self.read_blocks(&mut reader, &writer, &mut sending).await;
         sending.finish().await;
         let sent = sending.error.take();
@@ -257,7 +257,7 @@ impl<T: Transport> Shipper<T> {
         self: &Arc<Self>,
         reader: &mut ObjectReader,
         writer: &Arc<EventWriter>,
-        sending: &mut Sending<'_>,
+        sending: &mut ObjectDelivery<'_>,
     ) -> Result<(), ShipError> {
         let stop = sending.stop;
         loop {
@@ -282,7 +282,7 @@ impl<T: Transport> Shipper<T> {
     }
 
     /// Waits for room to send, and books meanwhile what ends; none if the object is to end.
-    async fn permit(&self, sending: &mut Sending<'_>) -> Option<OwnedSemaphorePermit> {
+    async fn permit(&self, sending: &mut ObjectDelivery<'_>) -> Option<OwnedSemaphorePermit> {
         loop {
             tokio::select! {
                 biased;
@@ -301,9 +301,9 @@ impl<T: Transport> Shipper<T> {
         mut pending: Pending,
         writer: Arc<EventWriter>,
         _permit: OwnedSemaphorePermit,
-        object: OfObject,
-    ) -> Shipped {
-        let mut shipped = Shipped::default();
+        object: ObjectContext,
+    ) -> BlockResult {
+        let mut shipped = BlockResult::default();
         let mut builder = self.builders.take().unwrap_or_else(|| BatchBuilder::new(self.settings.batch));
         let mut scratch = Scratch::default();
         for line in block.lines() {
@@ -316,7 +316,7 @@ impl<T: Transport> Shipper<T> {
             }
         }
         let last = builder.finish();
-        // Sending may take long, and needs the text no more.
+        // ObjectDelivery may take long, and needs the text no more.
         drop(scratch);
         self.blocks.give(block);
         if let Some(batch) = last {
@@ -328,7 +328,7 @@ impl<T: Transport> Shipper<T> {
     }
 
     /// Whether the block's next batch is to be sent as well.
-    async fn ship_batch(&self, batch: &Batch, pending: &mut Pending, shipped: &mut Shipped, object: &OfObject) -> bool {
+    async fn ship_batch(&self, batch: &Batch, pending: &mut Pending, shipped: &mut BlockResult, object: &ObjectContext) -> bool {
         self.keep_pace(batch, &object.stop).await;
         let delivery = self.sink.deliver(batch, &object.evidence, &object.stop).await;
         shipped.tally.batches += 1;
@@ -336,11 +336,11 @@ impl<T: Transport> Shipper<T> {
         shipped.tally.retries += delivery.requests.saturating_sub(1);
         // Each batch has its own share of what is pending, whether it is settled or not.
         let mut share = pending.take(batch.events() as u64);
-        shipped.settled.push((share.take(delivery.delivered as u64), Fate::Delivered));
-        shipped.settled.push((share.take(delivery.filtered as u64), Fate::Filtered));
+        shipped.settled.push((share.take(delivery.delivered as u64), Disposition::Delivered));
+        shipped.settled.push((share.take(delivery.filtered as u64), Disposition::Filtered));
         let buried = self.bury(&delivery.poison, object).await;
         if buried.is_ok() {
-            shipped.settled.push((share.take(delivery.poison.len() as u64), Fate::DeadLettered));
+            shipped.settled.push((share.take(delivery.poison.len() as u64), Disposition::DeadLettered));
         }
         let Some(failure) = delivery.error.or(buried.err()) else { return true };
         let stops = failure.stops_object();
@@ -354,7 +354,7 @@ impl<T: Transport> Shipper<T> {
     }
 
     /// Waits until the batch may leave, or the object is to end.
-    async fn keep_pace(&self, batch: &Batch, stop: &Stop) {
+    async fn keep_pace(&self, batch: &Batch, stop: &Shutdown) {
         let Some(pace) = &self.pace else { return };
         tokio::select! {
             biased;
@@ -364,15 +364,17 @@ impl<T: Transport> Shipper<T> {
     }
 
     /// Brings poison events to a safe place.
-    async fn bury(&self, poison: &[Rejected], object: &OfObject) -> Result<(), SendError> {
+    async fn bury(&self, poison: &[RejectedEvent], object: &ObjectContext) -> Result<(), SendError> {
         let Some(first) = poison.first() else { return Ok(()) };
         match &self.dead_letter {
             Some(dead_letter) => {
                 dead_letter.write(poison, object.stop.cap(DEAD_LETTER_TIME)).await.map_err(SendError::DeadLetter)
             }
-            None => {
-                Err(SendError::Poison { endpoint: first.endpoint.clone(), events: poison.len(), answer: first.answer.clone() })
-            }
+            None => Err(SendError::RejectedEvents {
+                endpoint: first.endpoint.clone(),
+                events: poison.len(),
+                answer: first.answer.clone(),
+            }),
         }
     }
 
@@ -409,24 +411,24 @@ impl Progress {
 }
 
 /// The blocks of one object that are on their way.
-struct Sending<'a> {
-    tasks: JoinSet<Shipped>,
+struct ObjectDelivery<'a> {
+    tasks: JoinSet<BlockResult>,
     ledger: &'a mut Ledger,
-    run: &'a Stop,
-    stop: &'a Stop,
+    run: &'a Shutdown,
+    stop: &'a Shutdown,
     evidence: Arc<Mutex<Evidence>>,
     /// The first failure.
     error: Option<ShipError>,
 }
 
 /// What the blocks of an object share.
-struct OfObject {
-    run: Stop,
-    stop: Stop,
+struct ObjectContext {
+    run: Shutdown,
+    stop: Shutdown,
     evidence: Arc<Mutex<Evidence>>,
 }
 
-impl OfObject {
+impl ObjectContext {
     /// Ends what the failure ends. Called before the failed task gives up its place, or the next one would still send.
     fn end(&self, failure: &SendError) {
         if failure.ends_run() {
@@ -436,9 +438,9 @@ impl OfObject {
     }
 }
 
-impl Sending<'_> {
-    fn of_object(&self) -> OfObject {
-        OfObject { run: self.run.clone(), stop: self.stop.clone(), evidence: Arc::clone(&self.evidence) }
+impl ObjectDelivery<'_> {
+    fn of_object(&self) -> ObjectContext {
+        ObjectContext { run: self.run.clone(), stop: self.stop.clone(), evidence: Arc::clone(&self.evidence) }
     }
 
     /// Waits for all and books them. Requests already sent are awaited after a failure too: they may have been accepted.
@@ -448,9 +450,9 @@ impl Sending<'_> {
         }
     }
 
-    fn book(&mut self, ended: Result<Shipped, tokio::task::JoinError>) {
+    fn book(&mut self, ended: Result<BlockResult, tokio::task::JoinError>) {
         let error = match ended {
-            Ok(Shipped { settled, tally, error }) => {
+            Ok(BlockResult { settled, tally, error }) => {
                 for (pending, fate) in settled {
                     self.ledger.settle(pending, fate);
                 }
@@ -490,6 +492,6 @@ async fn finish_one(
     }
 }
 
-fn stopped(stop: &Stop) -> ShipError {
+fn stopped(stop: &Shutdown) -> ShipError {
     ShipError::Stopped(format!("stopped before the object's end: {}", stop.why()))
 }

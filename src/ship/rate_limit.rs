@@ -9,16 +9,16 @@ use tokio::time::Instant;
 /// A bound on the events of the whole process; `--max-events-per-second`. It is a token bucket that a single batch empties:
 /// batches begin no sooner than what went before them allows, and time in which nothing is sent is not made up for.
 #[derive(Debug)]
-pub struct Pace {
+pub struct RateLimit {
     per_second: NonZeroU32,
     /// When the next batch may begin.
     free_at: Mutex<Instant>,
 }
 
-impl Pace {
+impl RateLimit {
     /// A pace of which nothing is used up yet.
     pub fn new(per_second: NonZeroU32) -> Self {
-        Pace { per_second, free_at: Mutex::new(Instant::now()) }
+        RateLimit { per_second, free_at: Mutex::new(Instant::now()) }
     }
 
     /// Waits until a batch of this many events may begin. Who waits first is first.
@@ -40,12 +40,12 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn pace(per_second: u32) -> Pace {
-        Pace::new(NonZeroU32::new(per_second).unwrap())
+    fn pace(per_second: u32) -> RateLimit {
+        RateLimit::new(NonZeroU32::new(per_second).unwrap())
     }
 
     /// The milliseconds at which batches of these sizes begin, one waiting for the other.
-    async fn begins(pace: &Pace, batches: &[usize]) -> Vec<u128> {
+    async fn begins(pace: &RateLimit, batches: &[usize]) -> Vec<u128> {
         let start = Instant::now();
         let mut begins = Vec::new();
         for &events in batches {

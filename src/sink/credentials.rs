@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 
-use elb_common::aws::Aws;
+use elb_common::aws::AwsConfig;
 
 /// A secret is read again at most this often, or a wrong password would be paid for by the call.
 const RENEWED_AT_MOST_EVERY: Duration = Duration::from_mins(1);
@@ -36,10 +36,10 @@ pub enum Credentials {
 /// A secret in AWS Secrets Manager, read when it is first needed.
 #[derive(Debug)]
 pub struct Secret {
-    aws: Aws,
+    aws: AwsConfig,
     arn: String,
     client: OnceCell<Client>,
-    state: Mutex<State>,
+    state: Mutex<CachedSecret>,
 }
 
 /// What to send with a request.
@@ -52,7 +52,7 @@ pub struct Authorization {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct CachedSecret {
     current: Option<Authorization>,
     /// When the secret was last read again, or in vain.
     renewed: Option<Instant>,
@@ -74,7 +74,7 @@ impl Credentials {
     }
 
     /// The secret `arn`.
-    pub fn secret(aws: Aws, arn: String) -> Self {
+    pub fn secret(aws: AwsConfig, arn: String) -> Self {
         Credentials::Secret(Box::new(Secret { aws, arn, client: OnceCell::new(), state: Mutex::default() }))
     }
 
@@ -180,7 +180,7 @@ fn detail<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E>) -> Str
     said.join(": ")
 }
 
-impl State {
+impl CachedSecret {
     fn may_renew(&self) -> bool {
         self.renewed.is_none_or(|renewed| renewed.elapsed() >= RENEWED_AT_MOST_EVERY)
     }

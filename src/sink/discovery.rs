@@ -19,7 +19,7 @@ const MOST_ENTRIES: usize = 1_000;
 
 /// How to get endpoints from a registry.
 #[derive(Clone, Debug)]
-pub struct Registry {
+pub struct Discovery {
     /// `REGISTRY_URL`
     pub url: Url,
     /// `REGISTRY_ENDPOINT`
@@ -30,24 +30,24 @@ pub struct Registry {
 
 /// A list that can be used.
 #[derive(Debug, PartialEq, Eq)]
-pub struct List {
+pub struct EndpointList {
     /// At least one.
     pub endpoints: Vec<Endpoint>,
     /// Entries outside of the allowed ranges.
     pub refused: Vec<String>,
 }
 
-impl Registry {
+impl Discovery {
     /// Reads a registry's answer: a JSON array of `ip:port`, with the address in brackets if it is one of IPv6.
     ///
     /// # Errors
     /// Anything else, and a list of which nothing can be used. It is not to replace one that can.
-    pub fn read(&self, answer: &[u8]) -> Result<List, String> {
+    pub fn read(&self, answer: &[u8]) -> Result<EndpointList, String> {
         let entries: Vec<String> = serde_json::from_slice(answer).map_err(|error| format!("it is no list of texts ({error})"))?;
         if entries.len() > MOST_ENTRIES {
             return Err(format!("it has {} entries, more than {MOST_ENTRIES}", entries.len()));
         }
-        let mut list = List { endpoints: Vec::new(), refused: Vec::new() };
+        let mut list = EndpointList { endpoints: Vec::new(), refused: Vec::new() };
         for entry in entries {
             let address: SocketAddr = entry.parse().map_err(|_| format!("its entry {entry:?} is no ip:port"))?;
             if !self.allows(address) {
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     fn read(allowed: &[&str], answer: &str) -> Result<(Vec<String>, Vec<String>), String> {
-        let registry = Registry {
+        let registry = Discovery {
             url: Url::parse("http://registry.internal/logstash-ip?dcid=x").unwrap(),
             template: EndpointTemplate::parse("http://{ip}:{port}/").unwrap(),
             allowed: allowed.iter().map(|range| range.parse().unwrap()).collect(),

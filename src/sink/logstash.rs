@@ -9,15 +9,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::answer::{Answer, Fault, Verdict};
 use super::credentials::{Authorization, Credentials};
-use super::discovery::{REFRESH_EVERY, REFRESH_WHEN_DOWN, Registry};
+use super::discovery::{Discovery, REFRESH_EVERY, REFRESH_WHEN_DOWN};
 use super::endpoint::Endpoint;
-use super::pool::{Chosen, EndpointId, Pool};
-use super::retry_plan::{Course, Evidence, Failure, Form, Moment, Part, Step};
+use super::outcome::{Fault, Outcome, Verdict};
+use super::pool::{ChosenEndpoint, EndpointId, Pool};
+use super::retry_plan::{Evidence, Failure, Form, Part, RetryContext, RetryPlan, Step};
 use super::transport::Transport;
-use super::{Delivery, Rejected, SendError};
-use crate::shutdown::Stop;
+use super::{Delivery, RejectedEvent, SendError};
+use crate::shutdown::Shutdown;
 use elb_log::batch::{Batch, Body, Compression, Unpacked};
 
 /// Stands for the endpoint where there is none to choose.
@@ -44,7 +44,7 @@ pub enum Endpoints {
     /// `LOGSTASH_URL`, at least one.
     Fixed(Vec<Endpoint>),
     /// `REGISTRY_URL`
-    Registry(Registry),
+    Registry(Discovery),
 }
 
 /// Sends batches by `POST`, each until every event of it is accepted, refused for good, or the retry budget is spent.
@@ -64,19 +64,19 @@ pub struct Logstash<T> {
 /// A registry and when it was last asked.
 #[derive(Debug)]
 struct Refreshed {
-    registry: Registry,
+    registry: Discovery,
     asked: Mutex<Option<Instant>>,
     /// Held by whoever is asking.
     asking: tokio::sync::Mutex<()>,
 }
 
 /// One batch on its way.
-struct Sending<'a> {
+struct BatchDelivery<'a> {
     batch: &'a Batch,
     unpacked: Option<Unpacked>,
     /// The body of the part that is being sent, kept for its retries.
     body: Option<(Range<usize>, Form, Body)>,
-    course: Course,
+    course: RetryPlan,
     budget_ends: Instant,
     requests: u64,
     /// What became of the last request.
@@ -89,8 +89,8 @@ struct Sending<'a> {
 
 /// One request, answered.
 struct Attempt {
-    chosen: Option<Chosen>,
-    answer: Answer,
+    chosen: Option<ChosenEndpoint>,
+    answer: Outcome,
     authorization: Authorization,
 }
 
@@ -115,13 +115,13 @@ impl<T: Transport> Logstash<T> {
 
     /// Delivers one batch, or says what of it not and why. Ends soon after `stop` does: a request that is on its way is awaited,
     /// since it may be accepted, and nothing new is sent.
-    pub async fn deliver(self: &Arc<Self>, batch: &Batch, evidence: &Mutex<Evidence>, stop: &Stop) -> Delivery {
+    pub async fn deliver(self: &Arc<Self>, batch: &Batch, evidence: &Mutex<Evidence>, stop: &Shutdown) -> Delivery {
         let compressed = batch.body.compression != Compression::None;
-        let mut sending = Sending {
+        let mut sending = BatchDelivery {
             batch,
             unpacked: None,
             body: None,
-            course: Course::new(batch.events(), compressed, self.accepted_bodies.load(Ordering::Relaxed)),
+            course: RetryPlan::new(batch.events(), compressed, self.accepted_bodies.load(Ordering::Relaxed)),
             budget_ends: Instant::now() + self.retry_budget,
             requests: 0,
             last: None,
@@ -138,7 +138,7 @@ impl<T: Transport> Logstash<T> {
     /// # Errors
     /// The registry gives no list.
     pub async fn endpoints(&self) -> Result<Vec<Arc<Endpoint>>, String> {
-        self.first_list(&Stop::at(None)).await?;
+        self.first_list(&Shutdown::at(None)).await?;
         Ok(lock(&self.pool).endpoints())
     }
 
@@ -146,16 +146,16 @@ impl<T: Transport> Logstash<T> {
     ///
     /// # Errors
     /// There are no credentials.
-    pub async fn try_once(&self, endpoint: &Endpoint, body: &Body) -> Result<Answer, String> {
+    pub async fn try_once(&self, endpoint: &Endpoint, body: &Body) -> Result<Outcome, String> {
         let authorization = self.credentials.authorization().await?;
         Ok(self.transport.post(endpoint, body, authorization.header.as_ref(), self.request_timeout).await)
     }
 
     async fn follow(
         self: &Arc<Self>,
-        sending: &mut Sending<'_>,
+        sending: &mut BatchDelivery<'_>,
         evidence: &Mutex<Evidence>,
-        stop: &Stop,
+        stop: &Shutdown,
     ) -> Result<(), SendError> {
         while let Some(part) = sending.course.part().cloned() {
             if stop.is_stopped() {
@@ -179,16 +179,21 @@ impl<T: Transport> Logstash<T> {
     }
 
     /// Sends a body to the endpoint that is best for it now. Where no endpoint is known, that is what is answered.
-    async fn attempt(self: &Arc<Self>, body: &Body, sending: &mut Sending<'_>, stop: &Stop) -> Result<Attempt, SendError> {
+    async fn attempt(
+        self: &Arc<Self>,
+        body: &Body,
+        sending: &mut BatchDelivery<'_>,
+        stop: &Shutdown,
+    ) -> Result<Attempt, SendError> {
         let authorization = unless_stopped(stop, sending, self.credentials.authorization()).await?;
         let authorization = authorization.map_err(SendError::Credentials)?;
         self.look_after_endpoints();
         if let Err(error) = unless_stopped(stop, sending, self.first_list(stop)).await? {
-            let answer = Answer::NoResponse(Fault::Connect(error));
+            let answer = Outcome::NoResponse(Fault::Connect(error));
             return Ok(Attempt { chosen: None, answer, authorization });
         }
         let Some(chosen) = lock(&self.pool).choose(sending.wanted, sending.avoided) else {
-            let answer = Answer::NoResponse(Fault::Connect("there is no endpoint".to_owned()));
+            let answer = Outcome::NoResponse(Fault::Connect("there is no endpoint".to_owned()));
             return Ok(Attempt { chosen: None, answer, authorization });
         };
         sending.requests += 1;
@@ -202,9 +207,9 @@ impl<T: Transport> Logstash<T> {
         Ok(Attempt { chosen: Some(chosen), answer, authorization })
     }
 
-    fn moment(&self, chosen: Option<&Chosen>, sending: &Sending<'_>) -> Moment {
+    fn moment(&self, chosen: Option<&ChosenEndpoint>, sending: &BatchDelivery<'_>) -> RetryContext {
         let endpoint = chosen.map_or(NO_ENDPOINT, |chosen| chosen.id);
-        Moment {
+        RetryContext {
             endpoint,
             accepted_bodies: self.accepted_bodies.load(Ordering::Relaxed),
             alternative: chosen.is_some() && lock(&self.pool).has_other_up(endpoint),
@@ -213,7 +218,7 @@ impl<T: Transport> Logstash<T> {
         }
     }
 
-    async fn wait(&self, wait: Duration, chosen: Option<&Chosen>, answer: &Answer, stop: &Stop) {
+    async fn wait(&self, wait: Duration, chosen: Option<&ChosenEndpoint>, answer: &Outcome, stop: &Shutdown) {
         let endpoint = chosen.map(|chosen| chosen.endpoint.to_string());
         tracing::debug!(endpoint, wait_ms = wait.as_millis() as u64, %answer, "sending a body again");
         tokio::select! {
@@ -223,7 +228,7 @@ impl<T: Transport> Logstash<T> {
         }
     }
 
-    fn error(&self, failure: Failure, chosen: Option<Chosen>, sending: &Sending<'_>) -> SendError {
+    fn error(&self, failure: Failure, chosen: Option<ChosenEndpoint>, sending: &BatchDelivery<'_>) -> SendError {
         let endpoint = match (chosen, &self.registry) {
             (Some(chosen), _) => chosen.endpoint.to_string(),
             (None, Some(refreshed)) => refreshed.registry.shown(),
@@ -242,15 +247,15 @@ impl<T: Transport> Logstash<T> {
         }
     }
 
-    fn poison(&self, mut sending: Sending<'_>) -> Vec<Rejected> {
-        let course = std::mem::replace(&mut sending.course, Course::new(0, false, 0));
+    fn poison(&self, mut sending: BatchDelivery<'_>) -> Vec<RejectedEvent> {
+        let course = std::mem::replace(&mut sending.course, RetryPlan::new(0, false, 0));
         let poison = course.into_poison();
         if poison.is_empty() {
             return Vec::new();
         }
         let unpacked = sending.unpacked();
         let pool = lock(&self.pool);
-        let rejected = poison.into_iter().map(|poison| Rejected {
+        let rejected = poison.into_iter().map(|poison| RejectedEvent {
             event: unpacked.event(poison.event),
             endpoint: pool.name(poison.endpoint),
             answer: poison.answer,
@@ -273,7 +278,7 @@ impl<T: Transport> Logstash<T> {
     }
 
     /// An empty batch makes no event, but tells whether one would be taken.
-    async fn probe(self: Arc<Self>, rested: Chosen) {
+    async fn probe(self: Arc<Self>, rested: ChosenEndpoint) {
         let empty = Body { bytes: Bytes::from_static(b"[]"), compression: Compression::None };
         // Without credentials the answer still shows that somebody is there.
         let authorization = self.credentials.authorization().await.unwrap_or_default();
@@ -283,7 +288,7 @@ impl<T: Transport> Logstash<T> {
     }
 
     /// Waits for the registry's first list, if it has given none yet.
-    async fn first_list(&self, stop: &Stop) -> Result<(), String> {
+    async fn first_list(&self, stop: &Shutdown) -> Result<(), String> {
         let Some(refreshed) = &self.registry else { return Ok(()) };
         if !lock(&self.pool).is_empty() {
             return Ok(());
@@ -331,7 +336,7 @@ impl Refreshed {
     }
 }
 
-impl Sending<'_> {
+impl BatchDelivery<'_> {
     fn unpacked(&mut self) -> &Unpacked {
         self.unpacked.get_or_insert_with(|| self.batch.unpack())
     }
@@ -351,7 +356,7 @@ impl Sending<'_> {
         body
     }
 
-    fn note(&mut self, moment: &Moment, answer: &Answer) {
+    fn note(&mut self, moment: &RetryContext, answer: &Outcome) {
         match answer.verdict() {
             Verdict::Busy | Verdict::Failing | Verdict::Down => (self.wanted, self.avoided) = (None, Some(moment.endpoint)),
             _ => (self.wanted, self.avoided) = (Some(moment.endpoint), None),
@@ -361,7 +366,11 @@ impl Sending<'_> {
 }
 
 /// Waits for what a request needs first, but not beyond the end of the run: a secret or a list may take longer than there is time.
-async fn unless_stopped<T>(stop: &Stop, sending: &mut Sending<'_>, needed: impl Future<Output = T>) -> Result<T, SendError> {
+async fn unless_stopped<T>(
+    stop: &Shutdown,
+    sending: &mut BatchDelivery<'_>,
+    needed: impl Future<Output = T>,
+) -> Result<T, SendError> {
     tokio::select! {
         biased;
         found = needed => Ok(found),

@@ -1,10 +1,10 @@
 //! Where batches go.
 
-mod answer;
 mod credentials;
 mod discovery;
 mod endpoint;
 mod logstash;
+mod outcome;
 mod pool;
 mod retry_plan;
 mod stdout;
@@ -14,16 +14,16 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-pub use self::answer::{Answer, Fault, Response, Verdict};
 pub use self::credentials::Credentials;
-pub use self::discovery::{List, Registry};
+pub use self::discovery::{Discovery, EndpointList};
 pub use self::endpoint::{Endpoint, EndpointError, EndpointTemplate};
 pub use self::logstash::{Endpoints, Logstash, LogstashSettings};
+pub use self::outcome::{Fault, Outcome, Response, Verdict};
 pub use self::pool::EndpointId;
-pub use self::retry_plan::{Course, Evidence, Failure, Form, Moment, Part, Poison, Step};
-pub use self::stdout::OutputSink;
+pub use self::retry_plan::{Evidence, Failure, Form, Part, Rejection, RetryContext, RetryPlan, Step};
+pub use self::stdout::StdoutSink;
 pub use self::transport::{HttpSettings, HttpTransport, Transport};
-use crate::shutdown::Stop;
+use crate::shutdown::Shutdown;
 use elb_log::batch::Batch;
 
 /// Takes batches. Whoever ships knows no more of where they go.
@@ -32,7 +32,7 @@ pub enum Sink<T = HttpTransport> {
     /// Logstash's http input.
     Logstash(Arc<Logstash<T>>),
     /// Standard output, one event a line.
-    Output(OutputSink),
+    Output(StdoutSink),
     /// Nowhere: a dry run.
     Nowhere,
 }
@@ -45,7 +45,7 @@ pub struct Delivery {
     /// Events that, by intent, were not sent.
     pub filtered: usize,
     /// Events that nobody will ever take.
-    pub poison: Vec<Rejected>,
+    pub poison: Vec<RejectedEvent>,
     /// Requests begun.
     pub requests: u64,
     /// Why events are undelivered, if any are.
@@ -54,13 +54,13 @@ pub struct Delivery {
 
 /// An event that nobody will ever take.
 #[derive(Clone, Debug)]
-pub struct Rejected {
+pub struct RejectedEvent {
     /// Its JSON.
     pub event: Bytes,
     /// Who refused it, without secrets.
     pub endpoint: String,
     /// With what answer.
-    pub answer: Answer,
+    pub answer: Outcome,
 }
 
 /// Why events were not delivered.
@@ -72,7 +72,7 @@ pub enum SendError {
         /// The URL without secrets.
         endpoint: String,
         /// What it answered.
-        answer: Answer,
+        answer: Outcome,
     },
     /// The endpoint refused a batch down to a single event, and has accepted no other body of the object.
     #[error(
@@ -82,7 +82,7 @@ pub enum SendError {
         /// The URL without secrets.
         endpoint: String,
         /// What it answered.
-        answer: Answer,
+        answer: Outcome,
     },
     /// The endpoint refuses more events than can be by accident.
     #[error("{endpoint} refused more events of the object than POISON_LIMIT allows; the last one: {answer}")]
@@ -90,17 +90,17 @@ pub enum SendError {
         /// The URL without secrets.
         endpoint: String,
         /// What it answered.
-        answer: Answer,
+        answer: Outcome,
     },
     /// Events were refused for good, and there is no place for them.
     #[error("{endpoint} refuses {events} events of the object for good, and DEAD_LETTER_URL names no place for them: {answer}")]
-    Poison {
+    RejectedEvents {
         /// The URL without secrets.
         endpoint: String,
         /// How many of the batch.
         events: usize,
         /// What it answered to the first.
-        answer: Answer,
+        answer: Outcome,
     },
     /// The place for such events did not take them.
     #[error("{0}")]
@@ -117,7 +117,7 @@ pub enum SendError {
         /// The budget in seconds.
         budget_s: u64,
         /// What happened to the last one.
-        last: Answer,
+        last: Outcome,
     },
     /// The run ended before it was delivered.
     #[error("stopped before a batch was delivered: {why}{}", .last.as_ref().map(|last| format!("; its last request: {last}")).unwrap_or_default())]
@@ -139,7 +139,7 @@ impl SendError {
     /// Whether nothing more of the object is to be sent. Poison without a place fails the object, and the rest of it is
     /// delivered all the same.
     pub fn stops_object(&self) -> bool {
-        !matches!(self, SendError::Poison { .. } | SendError::DeadLetter(_))
+        !matches!(self, SendError::RejectedEvents { .. } | SendError::DeadLetter(_))
     }
 
     /// Whether every other object of the run would fail in the same way.
@@ -151,7 +151,7 @@ impl SendError {
             | SendError::Output(_) => true,
             SendError::NoWitness { .. }
             | SendError::PoisonLimit { .. }
-            | SendError::Poison { .. }
+            | SendError::RejectedEvents { .. }
             | SendError::DeadLetter(_)
             | SendError::Stopped { .. } => false,
         }
@@ -161,7 +161,7 @@ impl SendError {
 impl<T: Transport> Sink<T> {
     /// Delivers one batch, or says what of it not and why. `evidence` is what the batches of one object share. Ends soon after
     /// `stop` does.
-    pub async fn deliver(&self, batch: &Batch, evidence: &Mutex<Evidence>, stop: &Stop) -> Delivery {
+    pub async fn deliver(&self, batch: &Batch, evidence: &Mutex<Evidence>, stop: &Shutdown) -> Delivery {
         match self {
             Sink::Logstash(logstash) => logstash.deliver(batch, evidence, stop).await,
             Sink::Output(output) => output.deliver(batch).await,

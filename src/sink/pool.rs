@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::answer::Verdict;
 use super::endpoint::Endpoint;
+use super::outcome::Verdict;
 
 /// The first rest of an endpoint.
 const FIRST_REST: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ pub(super) struct Pool {
 
 /// An endpoint that has been chosen.
 #[derive(Clone, Debug)]
-pub(super) struct Chosen {
+pub(super) struct ChosenEndpoint {
     /// By which the pool knows it.
     pub id: EndpointId,
     /// Where to send.
@@ -41,7 +41,7 @@ pub(super) struct Chosen {
 
 #[derive(Debug)]
 struct Member {
-    chosen: Chosen,
+    chosen: ChosenEndpoint,
     outstanding: u32,
     /// Failures in a row.
     failures: u32,
@@ -77,7 +77,7 @@ impl Pool {
             let known = before.iter().position(|member| *member.chosen.endpoint == endpoint);
             let member = known.map(|index| before.swap_remove(index)).unwrap_or_else(|| {
                 self.next_id += 1;
-                let chosen = Chosen { id: EndpointId(self.next_id), endpoint: Arc::new(endpoint) };
+                let chosen = ChosenEndpoint { id: EndpointId(self.next_id), endpoint: Arc::new(endpoint) };
                 Member { chosen, outstanding: 0, failures: 0, health: Health::Up }
             });
             self.members.push(member);
@@ -91,7 +91,7 @@ impl Pool {
 
     /// Chooses an endpoint for a request: `wanted` if it is up, and `avoided` only if no other is up. When all rest, the best is
     /// tried: the one that failed least, and of those the one whose rest ends first.
-    pub(super) fn choose(&mut self, wanted: Option<EndpointId>, avoided: Option<EndpointId>) -> Option<Chosen> {
+    pub(super) fn choose(&mut self, wanted: Option<EndpointId>, avoided: Option<EndpointId>) -> Option<ChosenEndpoint> {
         let count = self.members.len();
         if count == 0 {
             return None;
@@ -152,7 +152,7 @@ impl Pool {
 
     /// An endpoint whose rest is over and that is to be probed now. There is nothing to probe where none is up: then the
     /// batches themselves try.
-    pub(super) fn due_probe(&mut self, now: Instant) -> Option<Chosen> {
+    pub(super) fn due_probe(&mut self, now: Instant) -> Option<ChosenEndpoint> {
         if !self.members.iter().any(|member| member.health == Health::Up) {
             return None;
         }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
-use super::answer::{Answer, Verdict};
+use super::outcome::{Outcome, Verdict};
 use super::pool::EndpointId;
 
 /// The wait before the first retry is drawn from nothing to this.
@@ -34,7 +34,7 @@ pub struct Evidence {
 
 /// How far a batch has come.
 #[derive(Debug)]
-pub struct Course {
+pub struct RetryPlan {
     compressed: bool,
     /// Bodies that any endpoint had accepted when the batch was first tried.
     accepted_before: u64,
@@ -45,7 +45,7 @@ pub struct Course {
     /// So many of these were there before the halves that are being sent now.
     aside_before: usize,
     delivered: usize,
-    poison: Vec<Poison>,
+    poison: Vec<Rejection>,
     renewed: bool,
 }
 
@@ -73,18 +73,18 @@ pub enum Form {
 
 /// An event that no endpoint will ever take.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Poison {
+pub struct Rejection {
     /// Its place in the batch.
     pub event: usize,
     /// Who refused it.
     pub endpoint: EndpointId,
     /// With what answer.
-    pub answer: Answer,
+    pub answer: Outcome,
 }
 
 /// What is known at the moment of an answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub struct RetryContext {
     /// Who answered.
     pub endpoint: EndpointId,
     /// Bodies that any endpoint has accepted so far, in the whole process.
@@ -116,20 +116,20 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// No body will be accepted as things are configured.
-    Misconfigured(Answer),
+    Misconfigured(Outcome),
     /// It was refused down to a single event, and there is no witness that it is that event's fault.
-    NoWitness(Answer),
+    NoWitness(Outcome),
     /// The object has more poison than `POISON_LIMIT`.
-    PoisonLimit(Answer),
+    PoisonLimit(Outcome),
     /// No time is left in `RETRY_BUDGET` for another request.
-    BudgetSpent(Answer),
+    BudgetSpent(Outcome),
 }
 
 #[derive(Clone, Debug)]
 struct Aside {
     part: Part,
     endpoint: EndpointId,
-    answer: Answer,
+    answer: Outcome,
 }
 
 impl Evidence {
@@ -144,10 +144,10 @@ impl Evidence {
     }
 }
 
-impl Course {
+impl RetryPlan {
     /// The course of a batch of `events`. `accepted_before` is the number of bodies accepted so far.
     pub fn new(events: usize, compressed: bool, accepted_before: u64) -> Self {
-        Course {
+        RetryPlan {
             compressed,
             accepted_before,
             to_send: vec![Part::new(0..events, Form::Whole)],
@@ -170,13 +170,13 @@ impl Course {
     }
 
     /// The events found to be poison, in order.
-    pub fn into_poison(mut self) -> Vec<Poison> {
+    pub fn into_poison(mut self) -> Vec<Rejection> {
         self.poison.sort_unstable_by_key(|poison| poison.event);
         self.poison
     }
 
     /// Decides by the answer to the part that was to be sent.
-    pub fn answered(&mut self, answer: &Answer, moment: &Moment, evidence: &mut Evidence) -> Step {
+    pub fn answered(&mut self, answer: &Outcome, moment: &RetryContext, evidence: &mut Evidence) -> Step {
         let Some(mut part) = self.to_send.pop() else { return Step::Done };
         match answer.verdict() {
             Verdict::Accepted => {
@@ -208,14 +208,14 @@ impl Course {
         }
     }
 
-    fn again(&mut self, mut part: Part, wait: Duration, answer: &Answer, moment: &Moment) -> Step {
+    fn again(&mut self, mut part: Part, wait: Duration, answer: &Outcome, moment: &RetryContext) -> Step {
         part.retries += 1;
         self.to_send.push(part);
         if wait < moment.budget_left { Step::Wait(wait) } else { Step::Fail(Failure::BudgetSpent(answer.clone())) }
     }
 
     /// An endpoint that goes on failing on a body while others are accepted fails because of that body.
-    fn failed(&mut self, mut part: Part, answer: &Answer, moment: &Moment, evidence: &mut Evidence) -> Step {
+    fn failed(&mut self, mut part: Part, answer: &Outcome, moment: &RetryContext, evidence: &mut Evidence) -> Step {
         let failures = part.failures.entry(moment.endpoint).or_default();
         *failures += 1;
         if *failures >= FAILURES_TO_SPLIT && moment.accepted_bodies > self.accepted_before {
@@ -231,7 +231,7 @@ impl Course {
         self.again(part, wait, answer, moment)
     }
 
-    fn refused(&mut self, part: Part, answer: &Answer, moment: &Moment, evidence: &mut Evidence) -> Step {
+    fn refused(&mut self, part: Part, answer: &Outcome, moment: &RetryContext, evidence: &mut Evidence) -> Step {
         self.aside.push(Aside { part, endpoint: moment.endpoint, answer: answer.clone() });
         self.advance(evidence)
     }
@@ -282,12 +282,12 @@ impl Course {
     }
 
     /// Notes a poison event. Gives a step only if that is one too many.
-    fn poisonous(&mut self, part: &Part, endpoint: EndpointId, answer: &Answer, evidence: &mut Evidence) -> Option<Step> {
+    fn poisonous(&mut self, part: &Part, endpoint: EndpointId, answer: &Outcome, evidence: &mut Evidence) -> Option<Step> {
         if evidence.poison >= evidence.poison_limit {
             return Some(Step::Fail(Failure::PoisonLimit(answer.clone())));
         }
         evidence.poison += 1;
-        self.poison.push(Poison { event: part.events.start, endpoint, answer: answer.clone() });
+        self.poison.push(Rejection { event: part.events.start, endpoint, answer: answer.clone() });
         None
     }
 
@@ -319,18 +319,18 @@ pub(super) fn backoff(retries: u32, jitter: f64) -> Duration {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::answer::{Fault, Response};
+    use super::super::outcome::{Fault, Response};
     use super::*;
 
     const A: EndpointId = EndpointId::new(1);
     const B: EndpointId = EndpointId::new(2);
 
-    fn status(status: u16) -> Answer {
-        Answer::Response(Response { status, ..Response::default() })
+    fn status(status: u16) -> Outcome {
+        Outcome::Response(Response { status, ..Response::default() })
     }
 
-    fn moment(endpoint: EndpointId) -> Moment {
-        Moment { endpoint, accepted_bodies: 0, alternative: false, budget_left: Duration::from_mins(2), jitter: 1.0 }
+    fn moment(endpoint: EndpointId) -> RetryContext {
+        RetryContext { endpoint, accepted_bodies: 0, alternative: false, budget_left: Duration::from_mins(2), jitter: 1.0 }
     }
 
     /// What a course came to.
@@ -344,7 +344,7 @@ mod tests {
 
     /// Follows a course with one endpoint whose statuses `answer` decides.
     fn follow(events: usize, evidence: &mut Evidence, mut answer: impl FnMut(&Part) -> u16) -> End {
-        let mut course = Course::new(events, true, 0);
+        let mut course = RetryPlan::new(events, true, 0);
         let mut requests = Vec::new();
         let mut accepted_bodies = evidence.accepted_by.len() as u64;
         loop {
@@ -352,7 +352,7 @@ mod tests {
             requests.push((part.events.clone(), part.form));
             let answer = status(answer(&part));
             accepted_bodies += u64::from(answer.verdict() == Verdict::Accepted);
-            let step = course.answered(&answer, &Moment { accepted_bodies, ..moment(A) }, evidence);
+            let step = course.answered(&answer, &RetryContext { accepted_bodies, ..moment(A) }, evidence);
             assert!(requests.len() < 100_000, "the course has no end");
             if matches!(step, Step::Done | Step::Fail(_) | Step::Renew) {
                 let delivered = course.delivered();
@@ -423,10 +423,10 @@ mod tests {
     #[test]
     fn a_body_that_makes_the_endpoint_fail_twice_is_taken_apart_if_others_are_accepted() {
         let poison = |part: &Part| if part.events.contains(&3) { 500 } else { 200 };
-        let mut course = Course::new(4, true, 7);
+        let mut course = RetryPlan::new(4, true, 7);
         let mut evidence = witnessed();
         for accepted_bodies in [7, 7, 7] {
-            let step = course.answered(&status(500), &Moment { accepted_bodies, ..moment(A) }, &mut evidence);
+            let step = course.answered(&status(500), &RetryContext { accepted_bodies, ..moment(A) }, &mut evidence);
             assert!(matches!(step, Step::Wait(_)), "as long as nothing is accepted it is busy: {step:?}");
         }
         let end = follow(4, &mut witnessed(), poison);
@@ -444,13 +444,13 @@ mod tests {
 
     #[test]
     fn failures_of_different_endpoints_do_not_add_up() {
-        let mut course = Course::new(2, true, 0);
+        let mut course = RetryPlan::new(2, true, 0);
         let mut evidence = witnessed();
         for endpoint in [A, B] {
-            let step = course.answered(&status(500), &Moment { accepted_bodies: 9, ..moment(endpoint) }, &mut evidence);
+            let step = course.answered(&status(500), &RetryContext { accepted_bodies: 9, ..moment(endpoint) }, &mut evidence);
             assert!(matches!(step, Step::Wait(_)), "{step:?}");
         }
-        let step = course.answered(&status(500), &Moment { accepted_bodies: 9, ..moment(B) }, &mut evidence);
+        let step = course.answered(&status(500), &RetryContext { accepted_bodies: 9, ..moment(B) }, &mut evidence);
         assert_eq!(step, Step::Send);
     }
 
@@ -463,10 +463,10 @@ mod tests {
     #[test]
     fn retry_after_is_a_lower_bound_and_the_budget_an_upper_one() {
         let busy = |seconds| {
-            Answer::Response(Response { status: 429, retry_after: Duration::from_secs(seconds), ..Response::default() })
+            Outcome::Response(Response { status: 429, retry_after: Duration::from_secs(seconds), ..Response::default() })
         };
-        let step = |answer: &Answer, jitter| {
-            Course::new(1, true, 0).answered(answer, &Moment { jitter, ..moment(A) }, &mut Evidence::new(0))
+        let step = |answer: &Outcome, jitter| {
+            RetryPlan::new(1, true, 0).answered(answer, &RetryContext { jitter, ..moment(A) }, &mut Evidence::new(0))
         };
         assert_eq!(step(&busy(7), 0.5), Step::Wait(Duration::from_secs(7)));
         assert_eq!(step(&busy(0), 0.5), Step::Wait(Duration::from_millis(50)));
@@ -475,15 +475,16 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_is_down_costs_no_wait_where_there_is_another() {
-        let down = Answer::NoResponse(Fault::Connect("refused".to_owned()));
-        let step =
-            |alternative| Course::new(1, true, 0).answered(&down, &Moment { alternative, ..moment(A) }, &mut Evidence::new(0));
+        let down = Outcome::NoResponse(Fault::Connect("refused".to_owned()));
+        let step = |alternative| {
+            RetryPlan::new(1, true, 0).answered(&down, &RetryContext { alternative, ..moment(A) }, &mut Evidence::new(0))
+        };
         assert_eq!((step(true), step(false)), (Step::Wait(Duration::ZERO), Step::Wait(Duration::from_millis(100))));
     }
 
     #[test]
     fn credentials_are_renewed_once_and_a_wrong_address_fails_at_once() {
-        let mut course = Course::new(1, true, 0);
+        let mut course = RetryPlan::new(1, true, 0);
         let mut evidence = Evidence::new(0);
         assert_eq!(course.answered(&status(401), &moment(A), &mut evidence), Step::Renew);
         let failed = Step::Fail(Failure::Misconfigured(status(401)));

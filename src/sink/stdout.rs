@@ -8,14 +8,14 @@ use elb_log::batch::Batch;
 
 /// Writes batches of lines to standard output.
 #[derive(Debug)]
-pub struct OutputSink {
+pub struct StdoutSink {
     stdout: Mutex<Stdout>,
 }
 
-impl OutputSink {
+impl StdoutSink {
     /// Takes standard output.
     pub fn stdout() -> Self {
-        OutputSink { stdout: Mutex::new(tokio::io::stdout()) }
+        StdoutSink { stdout: Mutex::new(tokio::io::stdout()) }
     }
 
     /// Writes a batch.

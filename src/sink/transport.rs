@@ -14,8 +14,8 @@ use reqwest::{Client, Url};
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout};
 
-use super::answer::{Answer, Fault, Response};
 use super::endpoint::Endpoint;
+use super::outcome::{Fault, Outcome, Response};
 use elb_log::batch::{Body, Compression};
 
 /// How much of an answer is read, so that the connection can be used again.
@@ -39,7 +39,7 @@ pub trait Transport: Send + Sync + 'static {
         body: &Body,
         authorization: Option<&HeaderValue>,
         limit: Duration,
-    ) -> impl Future<Output = Answer> + Send;
+    ) -> impl Future<Output = Outcome> + Send;
 
     /// Gets the registry's list, once.
     ///
@@ -112,24 +112,24 @@ impl HttpTransport {
         request.send().await.map_err(|error| fault(&error))
     }
 
-    async fn read_answer(&self, response: reqwest::Response, limit: Duration) -> Answer {
+    async fn read_answer(&self, response: reqwest::Response, limit: Duration) -> Outcome {
         let status = response.status().as_u16();
         let location = header(response.headers(), LOCATION).map(|location| without_secrets(&location));
         let retry_after = header(response.headers(), RETRY_AFTER);
         let retry_after = retry_after.and_then(|text| retry_after_of(&text, (self.settings.now)())).unwrap_or_default();
         let body = read_start(response, limit.min(ANSWER_TIME)).await;
         let text = String::from_utf8_lossy(&body).trim().chars().take(SHOWN_CHARS).collect();
-        Answer::Response(Response { status, location, retry_after, text })
+        Outcome::Response(Response { status, location, retry_after, text })
     }
 }
 
 impl Transport for HttpTransport {
-    async fn post(&self, endpoint: &Endpoint, body: &Body, authorization: Option<&HeaderValue>, limit: Duration) -> Answer {
+    async fn post(&self, endpoint: &Endpoint, body: &Body, authorization: Option<&HeaderValue>, limit: Duration) -> Outcome {
         let began = Instant::now();
         match timeout(limit, self.send(endpoint, body, authorization)).await {
             Ok(Ok(response)) => self.read_answer(response, limit.saturating_sub(began.elapsed())).await,
-            Ok(Err(fault)) => Answer::NoResponse(fault),
-            Err(_) => Answer::NoResponse(Fault::Timeout),
+            Ok(Err(fault)) => Outcome::NoResponse(fault),
+            Err(_) => Outcome::NoResponse(Fault::Timeout),
         }
     }
 

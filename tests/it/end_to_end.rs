@@ -33,7 +33,7 @@ const VISIBILITY_S: i32 = 1_800;
 const LONGEST_DELAY_S: f64 = 900.0;
 
 /// moto, with a bucket that notifies a queue, which has a dead-letter queue.
-struct Aws {
+struct AwsConfig {
     endpoint: String,
     s3: aws_sdk_s3::Client,
     sqs: aws_sdk_sqs::Client,
@@ -43,7 +43,7 @@ struct Aws {
     _server: Child,
 }
 
-impl Aws {
+impl AwsConfig {
     async fn start() -> Self {
         let mut server = program("moto_server", &["-H", "127.0.0.1", "-p", "0"]);
         let mut server =
@@ -72,7 +72,7 @@ impl Aws {
         let (s3, sqs) = (aws_sdk_s3::Client::from_conf(s3.build()), aws_sdk_sqs::Client::from_conf(sqs.build()));
         let dead_letters = create_queue(&sqs, "dead-letters", None).await;
         let queue = create_queue(&sqs, "logs", Some(&queue_arn("dead-letters"))).await;
-        let aws = Aws { endpoint, s3, sqs, queue, dead_letters, _server: server };
+        let aws = AwsConfig { endpoint, s3, sqs, queue, dead_letters, _server: server };
         aws.create_bucket().await;
         aws
     }
@@ -171,7 +171,7 @@ fn queue_arn(name: &str) -> String {
 
 /// Lambda's event source mapping: takes messages from the queue, invokes the function, and deletes what did not fail.
 struct Mapping<'a> {
-    aws: &'a Aws,
+    aws: &'a AwsConfig,
     api: RuntimeApi,
     /// Messages that failed, hidden until the function's time for them is over.
     hidden: Vec<Message>,
@@ -309,7 +309,7 @@ fn object(random: &str, lines: std::ops::Range<usize>) -> (String, Vec<u8>, Vec<
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs moto: run ./check, which installs it into .venv"]
 async fn an_outage_and_a_redrive_later_every_line_is_there_once() {
-    let aws = Aws::start().await;
+    let aws = AwsConfig::start().await;
     let logstash = Logstash::start("127.0.0.1:0", 1_000).await;
     let (address, url) = (logstash.address.clone(), logstash.url());
     let api = RuntimeApi::start().await;

@@ -8,9 +8,10 @@ use axum::body::Body;
 use axum::http::Response;
 use bytes::Bytes;
 use elb_log::batch::{self, Batch, BatchBuilder, BatchSettings, Compression, Framing};
-use elb_log_shipper::shutdown::Stop;
+use elb_log_shipper::shutdown::Shutdown;
 use elb_log_shipper::sink::{
-    Answer, Credentials, Endpoint, EndpointTemplate, Endpoints, Evidence, Fault, Logstash, LogstashSettings, Registry, Transport,
+    Credentials, Discovery, Endpoint, EndpointTemplate, Endpoints, Evidence, Fault, Logstash, LogstashSettings, Outcome,
+    Transport,
 };
 use reqwest::Url;
 use reqwest::header::HeaderValue;
@@ -171,14 +172,14 @@ impl Told {
 }
 
 impl Transport for Told {
-    async fn post(&self, endpoint: &Endpoint, _: &batch::Body, _: Option<&HeaderValue>, _: Duration) -> Answer {
+    async fn post(&self, endpoint: &Endpoint, _: &batch::Body, _: Option<&HeaderValue>, _: Duration) -> Outcome {
         let url = endpoint.to_string();
         let mut record = self.record();
         if record.down.iter().any(|down| url.contains(down)) {
-            return Answer::NoResponse(Fault::Connect("down for the test".to_owned()));
+            return Outcome::NoResponse(Fault::Connect("down for the test".to_owned()));
         }
         record.sent_to.push(url);
-        Answer::Response(elb_log_shipper::sink::Response { status: 200, ..Default::default() })
+        Outcome::Response(elb_log_shipper::sink::Response { status: 200, ..Default::default() })
     }
 
     async fn get(&self, _: &Url, limit: Duration) -> Result<Bytes, String> {
@@ -207,7 +208,7 @@ fn one_event() -> Batch {
 }
 
 fn logstash(told: &Told) -> Arc<Logstash<Told>> {
-    let registry = Registry {
+    let registry = Discovery {
         url: Url::parse("http://registry.internal/").expect("a URL"),
         template: EndpointTemplate::parse("http://{ip}:{port}/").expect("a template"),
         allowed: vec!["10.0.0.0/8".parse().expect("a range")],
@@ -226,7 +227,7 @@ fn logstash(told: &Told) -> Arc<Logstash<Told>> {
 
 /// Sends one batch and lets what it has started in the background go on.
 async fn send_one(logstash: &Arc<Logstash<Told>>) {
-    let delivery = logstash.deliver(&one_event(), &Mutex::new(Evidence::new(0)), &Stop::at(None)).await;
+    let delivery = logstash.deliver(&one_event(), &Mutex::new(Evidence::new(0)), &Shutdown::at(None)).await;
     assert_eq!((delivery.delivered, delivery.error), (1, None));
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
@@ -282,12 +283,12 @@ async fn a_registry_that_hangs_does_not_hold_a_run_up_beyond_its_end() {
     // Someone with more time asks already, as an invocation's request for a list can outlast it.
     let patient = tokio::spawn({
         let logstash = Arc::clone(&logstash);
-        async move { logstash.deliver(&one_event(), &Mutex::new(Evidence::new(0)), &Stop::at(None)).await }
+        async move { logstash.deliver(&one_event(), &Mutex::new(Evidence::new(0)), &Shutdown::at(None)).await }
     });
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(told.record().asked, 1, "nobody asks yet");
     let started = tokio::time::Instant::now();
-    let ends_soon = Stop::at(Some(started + Duration::from_secs(2)));
+    let ends_soon = Shutdown::at(Some(started + Duration::from_secs(2)));
     let delivery = logstash.deliver(&one_event(), &Mutex::new(Evidence::new(0)), &ends_soon).await;
     assert!(delivery.error.is_some(), "there is no list");
     assert!(started.elapsed() <= Duration::from_secs(3), "the run went on for {:?}", started.elapsed());

@@ -20,24 +20,24 @@ type Loading = Pin<Box<dyn Future<Output = SdkConfig> + Send>>;
 
 /// What the clients of all services share. Clones share one look-up.
 #[derive(Clone)]
-pub struct Aws {
+pub struct AwsConfig {
     load: Arc<dyn Fn() -> Loading + Send + Sync>,
     config: Arc<OnceCell<SdkConfig>>,
 }
 
-impl Aws {
+impl AwsConfig {
     /// Calls `load` when a client is first needed: many a process never needs one, and the function starts sooner.
     pub fn new<F>(load: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = SdkConfig> + Send + 'static,
     {
-        Aws { load: Arc::new(move || Box::pin(load())), config: Arc::default() }
+        AwsConfig { load: Arc::new(move || Box::pin(load())), config: Arc::default() }
     }
 
     /// Uses what has been looked up already.
     pub fn loaded(config: SdkConfig) -> Self {
         let cell = OnceCell::new_with(Some(config.clone()));
-        Aws { load: Arc::new(move || Box::pin(std::future::ready(config.clone()))), config: Arc::new(cell) }
+        AwsConfig { load: Arc::new(move || Box::pin(std::future::ready(config.clone()))), config: Arc::new(cell) }
     }
 
     /// The shared configuration.
@@ -46,9 +46,9 @@ impl Aws {
     }
 }
 
-impl fmt::Debug for Aws {
+impl fmt::Debug for AwsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.config.initialized() { "Aws(loaded)" } else { "Aws(not loaded)" })
+        f.write_str(if self.config.initialized() { "AwsConfig(loaded)" } else { "AwsConfig(not loaded)" })
     }
 }
 

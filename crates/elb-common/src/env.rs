@@ -13,7 +13,7 @@ pub type Variable = (&'static str, &'static str, &'static str);
 const LONGEST_DURATION: Duration = Duration::from_hours(24);
 
 /// Reads the variables of a program, and collects the mistakes.
-pub struct Vars<'l> {
+pub struct EnvReader<'l> {
     table: &'static [Variable],
     secrets: &'static [&'static str],
     lookup: &'l dyn Fn(&str) -> Option<String>,
@@ -50,10 +50,10 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-impl<'l> Vars<'l> {
+impl<'l> EnvReader<'l> {
     /// Reads through `lookup`, which gives a variable's value if it is set. The values of `secrets` are never shown.
     pub fn new(table: &'static [Variable], secrets: &'static [&'static str], lookup: &'l dyn Fn(&str) -> Option<String>) -> Self {
-        Vars { table, secrets, lookup, errors: Vec::new() }
+        EnvReader { table, secrets, lookup, errors: Vec::new() }
     }
 
     /// Gives `value`, unless there was a mistake anywhere.

@@ -13,9 +13,9 @@ use divan::counter::{BytesCount, ItemsCount};
 use elb_log::batch::{Batch, BatchBuilder, BatchSettings, Compression, Framing};
 use elb_log::buffer::Buffer;
 use elb_log::event::{EventSettings, EventWriter, Schema, Scratch};
-use elb_log::format::{Tokens, parse};
-use elb_log::inflate::{Inflate, Progress};
-use elb_log::lines::{Block, LineLimits, Lines};
+use elb_log::format::{TokenBuffer, parse};
+use elb_log::inflate::{Inflate, InflateProgress};
+use elb_log::lines::{Block, LineLimits, LineSplitter};
 use elb_log::origin::{ObjectName, Origin};
 use flate2::Compression as Level;
 use flate2::write::GzEncoder;
@@ -87,7 +87,7 @@ fn lines(bencher: Bencher<'_, '_>) {
     LazyLock::force(&TEXT);
     let spare = Cell::new(Block::default());
     per_line(bencher).bench_local(|| {
-        let mut lines = Lines::new(LIMITS);
+        let mut lines = LineSplitter::new(LIMITS);
         for piece in TEXT.chunks(STEP_BYTES) {
             lines.make_room(|| Some(spare.take()));
             lines.buffer().put(piece);
@@ -103,7 +103,7 @@ fn lines(bencher: Bencher<'_, '_>) {
 fn parse_lines(bencher: Bencher<'_, '_>) {
     LazyLock::force(&BLOCKS);
     per_line(bencher).bench(|| {
-        let mut tokens = Tokens::default();
+        let mut tokens = TokenBuffer::default();
         for line in BLOCKS.iter().flat_map(Block::lines) {
             let _ = black_box(parse(line.text, &mut tokens));
         }
@@ -145,7 +145,7 @@ fn whole(bencher: Bencher<'_, '_>, schema: Schema) {
     LazyLock::force(&OBJECT);
     let writer = writer(schema);
     per_line(bencher).bench(|| {
-        let mut lines = Lines::new(LIMITS);
+        let mut lines = LineSplitter::new(LIMITS);
         inflate_object(|text| {
             lines.buffer().put(text);
             while let Some(block) = lines.next_block() {
@@ -169,14 +169,14 @@ fn inflate_object(mut take: impl FnMut(&[u8])) {
         let progress = inflate.step(&mut input, &mut text, STEP_BYTES).expect("a whole object");
         take(&text);
         text.clear();
-        if progress == Progress::NeedInput {
+        if progress == InflateProgress::NeedInput {
             return;
         }
     }
 }
 
 fn split(text: &[u8], mut take: impl FnMut(Block)) {
-    let mut lines = Lines::new(LIMITS);
+    let mut lines = LineSplitter::new(LIMITS);
     for piece in text.chunks(STEP_BYTES) {
         lines.buffer().put(piece);
         while let Some(block) = lines.next_block() {

@@ -8,8 +8,8 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
-/// The longest [`Piece`].
-const PIECE_BYTES: usize = 48;
+/// The longest [`Literal`].
+const LITERAL_BYTES: usize = 48;
 
 /// Bytes that grow at the end.
 ///
@@ -24,22 +24,22 @@ pub struct Buffer {
 
 /// A text that is known when the program is compiled, ready to be copied in one move.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
-    bytes: [u8; PIECE_BYTES],
+pub struct Literal {
+    bytes: [u8; LITERAL_BYTES],
     len: u8,
 }
 
-impl Piece {
+impl Literal {
     /// A piece of this text, of at most 48 bytes; a longer one does not compile in a constant.
     pub const fn new(text: &str) -> Self {
-        assert!(text.len() <= PIECE_BYTES, "longer than a piece can be");
-        let mut bytes = [0; PIECE_BYTES];
+        assert!(text.len() <= LITERAL_BYTES, "longer than a piece can be");
+        let mut bytes = [0; LITERAL_BYTES];
         let mut at = 0;
         while at < text.len() {
             bytes[at] = text.as_bytes()[at];
             at += 1;
         }
-        Piece { bytes, len: text.len() as u8 }
+        Literal { bytes, len: text.len() as u8 }
     }
 
     /// Its text.
@@ -48,7 +48,7 @@ impl Piece {
     }
 }
 
-impl std::fmt::Debug for Piece {
+impl std::fmt::Debug for Literal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.as_bytes().escape_ascii())
     }
@@ -58,7 +58,7 @@ impl Buffer {
     /// An empty buffer that need not grow before it holds so many bytes. What is never written to costs no memory: the system gives
     /// pages when they are touched.
     pub fn with_capacity(bytes: usize) -> Self {
-        Buffer { bytes: vec![0; bytes + PIECE_BYTES], len: 0 }
+        Buffer { bytes: vec![0; bytes + LITERAL_BYTES], len: 0 }
     }
 
     /// Appends bytes.
@@ -84,7 +84,7 @@ impl Buffer {
 
     /// Appends a piece.
     #[inline(always)]
-    pub fn put_piece(&mut self, piece: &Piece) {
+    pub fn put_literal(&mut self, piece: &Literal) {
         match self.bytes.get_mut(self.len..).and_then(|room| room.first_chunk_mut()) {
             Some(room) => *room = piece.bytes,
             None => self.put_slowly(piece.as_bytes()),
@@ -95,18 +95,18 @@ impl Buffer {
     /// Appends a piece, bytes, and a few more bytes whose number is known. Writing the end of a buffer once costs less than writing
     /// it three times, because each time has to wait for the one before.
     #[inline(always)]
-    pub fn put_all<const N: usize>(&mut self, piece: &Piece, bytes: &[u8], last: &[u8; N]) {
+    pub fn put_all<const N: usize>(&mut self, piece: &Literal, bytes: &[u8], last: &[u8; N]) {
         let start = usize::from(piece.len);
         let end = start + bytes.len();
-        match self.bytes.get_mut(self.len..self.len + end + N + PIECE_BYTES) {
+        match self.bytes.get_mut(self.len..self.len + end + N + LITERAL_BYTES) {
             Some(room) => {
-                room[..PIECE_BYTES].copy_from_slice(&piece.bytes);
+                room[..LITERAL_BYTES].copy_from_slice(&piece.bytes);
                 copy(&mut room[start..end], bytes);
                 room[end..end + N].copy_from_slice(last);
                 self.len += end + N;
             }
             None => {
-                self.put_piece(piece);
+                self.put_literal(piece);
                 self.put(bytes);
                 self.put(last);
             }
@@ -183,7 +183,7 @@ impl Buffer {
     /// In steps that leave at most a fifth unused, since memory is what bounds the function.
     #[cold]
     fn grow(&mut self, needed: usize) {
-        let target = needed + needed / 4 + PIECE_BYTES;
+        let target = needed + needed / 4 + LITERAL_BYTES;
         self.bytes.reserve_exact(target - self.bytes.len());
         self.bytes.resize(self.bytes.capacity(), 0);
     }
@@ -276,7 +276,7 @@ mod tests {
     enum Change {
         Put(Vec<u8>),
         Push(u8),
-        Piece(String),
+        Literal(String),
         All(String, Vec<u8>, u8),
         Insert(usize, Vec<u8>),
         Set(usize, u8),
@@ -291,7 +291,7 @@ mod tests {
         prop_oneof![
             8 => bytes().prop_map(Change::Put),
             4 => any::<u8>().prop_map(Change::Push),
-            4 => "[a-z]{0,48}".prop_map(Change::Piece),
+            4 => "[a-z]{0,48}".prop_map(Change::Literal),
             8 => ("[a-z]{0,48}", bytes(), any::<u8>()).prop_map(|(piece, bytes, last)| Change::All(piece, bytes, last)),
             1 => (any::<usize>(), bytes()).prop_map(|(at, bytes)| Change::Insert(at, bytes)),
             1 => (any::<usize>(), any::<u8>()).prop_map(|(at, byte)| Change::Set(at, byte)),
@@ -316,13 +316,13 @@ mod tests {
                         buffer.push(byte);
                         vec.push(byte);
                     }
-                    Change::Piece(text) => {
-                        buffer.put_piece(&Piece::new(&text));
+                    Change::Literal(text) => {
+                        buffer.put_literal(&Literal::new(&text));
                         vec.extend_from_slice(text.as_bytes());
                     }
                     Change::All(piece, bytes, last) => {
-                        buffer.put_all(&Piece::new(&piece), &bytes, &[last]);
-                        buffer.put_all(&Piece::new(&piece), &bytes, b"");
+                        buffer.put_all(&Literal::new(&piece), &bytes, &[last]);
+                        buffer.put_all(&Literal::new(&piece), &bytes, b"");
                         vec.extend([piece.as_bytes(), &bytes, &[last], piece.as_bytes(), &bytes].concat());
                     }
                     Change::Insert(at, bytes) => {

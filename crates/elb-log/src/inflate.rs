@@ -13,7 +13,7 @@ const WINDOW_BITS: u8 = 15;
 /// balancers write plain text and the S3 console hands out objects already inflated.
 #[derive(Debug)]
 pub struct Inflate {
-    state: State,
+    state: InflateState,
     /// Compressed bytes consumed.
     consumed: u64,
     /// Bytes written.
@@ -21,7 +21,7 @@ pub struct Inflate {
 }
 
 #[derive(Debug)]
-enum State {
+enum InflateState {
     /// Too few bytes have come to tell. Holds the first one once it is there.
     Sniffing(Option<u8>),
     Plain,
@@ -32,7 +32,7 @@ enum State {
 
 /// Why an inflating step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum InflateProgress {
     /// All input was consumed and everything it yields is written.
     NeedInput,
     /// The room is used up; there may be more.
@@ -70,7 +70,7 @@ pub enum InflateError {
 
 impl Default for Inflate {
     fn default() -> Self {
-        Inflate { state: State::Sniffing(None), consumed: 0, written: 0 }
+        Inflate { state: InflateState::Sniffing(None), consumed: 0, written: 0 }
     }
 }
 
@@ -79,43 +79,43 @@ impl Inflate {
     ///
     /// # Errors
     /// Data that is corrupt or followed by garbage. What was appended before is good.
-    pub fn step(&mut self, input: &mut &[u8], out: &mut Buffer, room: usize) -> Result<Progress, InflateError> {
+    pub fn step(&mut self, input: &mut &[u8], out: &mut Buffer, room: usize) -> Result<InflateProgress, InflateError> {
         let full = out.len() + room;
         loop {
             match &mut self.state {
-                State::Sniffing(first) => match (*first, *input) {
-                    (_, []) => return Ok(Progress::NeedInput),
+                InflateState::Sniffing(first) => match (*first, *input) {
+                    (_, []) => return Ok(InflateProgress::NeedInput),
                     (None, [byte, rest @ ..]) => {
                         *first = Some(*byte);
                         *input = rest;
                     }
                     (Some(first), [second, ..]) if [first, *second] == GZIP_MAGIC => {
-                        self.state = State::Gzip(Box::new(Decompress::new_gzip(WINDOW_BITS)));
+                        self.state = InflateState::Gzip(Box::new(Decompress::new_gzip(WINDOW_BITS)));
                         self.inflate(&mut [first].as_slice(), out, full)?;
                     }
                     (Some(first), _) => {
                         out.push(first);
                         (self.consumed, self.written) = (1, 1);
-                        self.state = State::Plain;
+                        self.state = InflateState::Plain;
                     }
                 },
-                State::Plain => {
+                InflateState::Plain => {
                     let length = input.len().min(full - out.len());
                     out.put(&input[..length]);
                     *input = &input[length..];
                     self.consumed += length as u64;
                     self.written += length as u64;
-                    return Ok(if input.is_empty() { Progress::NeedInput } else { Progress::OutputFull });
+                    return Ok(if input.is_empty() { InflateProgress::NeedInput } else { InflateProgress::OutputFull });
                 }
-                State::Gzip(_) => {
+                InflateState::Gzip(_) => {
                     if let Some(progress) = self.inflate(input, out, full)? {
                         return Ok(progress);
                     }
                 }
-                State::BetweenMembers => match input {
-                    [] => return Ok(Progress::NeedInput),
+                InflateState::BetweenMembers => match input {
+                    [] => return Ok(InflateProgress::NeedInput),
                     [byte, ..] if *byte == GZIP_MAGIC[0] => {
-                        self.state = State::Gzip(Box::new(Decompress::new_gzip(WINDOW_BITS)));
+                        self.state = InflateState::Gzip(Box::new(Decompress::new_gzip(WINDOW_BITS)));
                     }
                     _ => return Err(InflateError::Garbage { at: self.consumed, written: self.written }),
                 },
@@ -129,14 +129,14 @@ impl Inflate {
     /// Data that ends inside a gzip member. A single byte that could have begun one is plain text; it is appended to `out`.
     pub fn finish(&mut self, out: &mut Buffer) -> Result<(), InflateError> {
         match self.state {
-            State::Gzip(_) => Err(InflateError::Truncated { at: self.consumed, written: self.written }),
-            State::Sniffing(Some(only)) => {
+            InflateState::Gzip(_) => Err(InflateError::Truncated { at: self.consumed, written: self.written }),
+            InflateState::Sniffing(Some(only)) => {
                 out.push(only);
                 (self.consumed, self.written) = (1, 1);
-                self.state = State::Plain;
+                self.state = InflateState::Plain;
                 Ok(())
             }
-            State::Sniffing(None) | State::Plain | State::BetweenMembers => Ok(()),
+            InflateState::Sniffing(None) | InflateState::Plain | InflateState::BetweenMembers => Ok(()),
         }
     }
 
@@ -151,8 +151,8 @@ impl Inflate {
     }
 
     /// One call of zlib. None when a member ended and the loop should look at what follows.
-    fn inflate(&mut self, input: &mut &[u8], out: &mut Buffer, full: usize) -> Result<Option<Progress>, InflateError> {
-        let State::Gzip(member) = &mut self.state else { return Ok(None) };
+    fn inflate(&mut self, input: &mut &[u8], out: &mut Buffer, full: usize) -> Result<Option<InflateProgress>, InflateError> {
+        let InflateState::Gzip(member) = &mut self.state else { return Ok(None) };
         let (consumed, written) = (member.total_in(), member.total_out());
         let room = full - out.len();
         let status = member.decompress(input, out.room(room), FlushDecompress::None);
@@ -164,11 +164,11 @@ impl Inflate {
         match status {
             Err(_) => Err(InflateError::Corrupt { at: self.consumed, written: self.written }),
             Ok(Status::StreamEnd) => {
-                self.state = State::BetweenMembers;
+                self.state = InflateState::BetweenMembers;
                 Ok(None)
             }
-            Ok(Status::Ok | Status::BufError) if out.len() == full => Ok(Some(Progress::OutputFull)),
-            Ok(Status::Ok | Status::BufError) if input.is_empty() => Ok(Some(Progress::NeedInput)),
+            Ok(Status::Ok | Status::BufError) if out.len() == full => Ok(Some(InflateProgress::OutputFull)),
+            Ok(Status::Ok | Status::BufError) if input.is_empty() => Ok(Some(InflateProgress::NeedInput)),
             Ok(Status::Ok) => Ok(None),
             Ok(Status::BufError) => Err(InflateError::Corrupt { at: self.consumed, written: self.written }),
         }
@@ -201,8 +201,8 @@ mod tests {
                 all.extend_from_slice(&out);
                 out.clear();
                 match progress {
-                    Ok(Progress::NeedInput) => break,
-                    Ok(Progress::OutputFull) => {}
+                    Ok(InflateProgress::NeedInput) => break,
+                    Ok(InflateProgress::OutputFull) => {}
                     Err(error) => return (all, Err(error)),
                 }
             }

@@ -1,6 +1,6 @@
 //! Text to lines, in bounded memory and without I/O.
 //!
-//! Lines come in blocks of many, because everything behind this point (parsing, event writing, compression) is done a block at
+//! LineSplitter come in blocks of many, because everything behind this point (parsing, event writing, compression) is done a block at
 //! a time, by whichever thread is free.
 
 use memchr::memchr;
@@ -74,10 +74,10 @@ impl Block {
 
 /// Finds the lines in text that comes in pieces.
 ///
-/// Text is appended to [`Lines::buffer`], then [`Lines::next_block`] is called until it gives none. Blocks depend on the text
+/// Text is appended to [`LineSplitter::buffer`], then [`LineSplitter::next_block`] is called until it gives none. Blocks depend on the text
 /// alone, not on how it was cut into pieces.
 #[derive(Debug)]
-pub struct Lines {
+pub struct LineSplitter {
     limits: LineLimits,
     block: Block,
     /// Up to here the text has been looked through for line feeds.
@@ -90,10 +90,10 @@ pub struct Lines {
     dropped: u64,
 }
 
-impl Lines {
+impl LineSplitter {
     /// Starts at the beginning of an object.
     pub fn new(limits: LineLimits) -> Self {
-        Lines { limits, block: Block::default(), scanned: 0, start: 0, offset: 0, dropped: 0 }
+        LineSplitter { limits, block: Block::default(), scanned: 0, start: 0, offset: 0, dropped: 0 }
     }
 
     /// Makes room for a whole block, if there is none, in the memory of one that is done with. To be called before text is appended
@@ -217,7 +217,7 @@ mod tests {
 
     /// The lines as `offset:text`, `!` for a truncated one, and `|` where a block ends.
     fn show(text: &[u8], piece: usize, whole: bool) -> String {
-        let mut lines = Lines::new(LIMITS);
+        let mut lines = LineSplitter::new(LIMITS);
         let mut shown = Vec::new();
         let mut show = |block: Block| {
             shown.extend(block.lines().map(|Line { text, offset, truncated }| {
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn memory_stays_bounded_inside_an_endless_line_and_among_blank_ones() {
         for byte in [b'x', b'\n'] {
-            let mut lines = Lines::new(LIMITS);
+            let mut lines = LineSplitter::new(LIMITS);
             for _ in 0..1_000 {
                 lines.buffer().put(&[byte; 100]);
                 assert!(lines.next_block().is_none());
@@ -283,13 +283,13 @@ mod tests {
 
     #[test]
     fn memory_of_another_block_is_used_and_its_lines_are_not() {
-        let mut other = Lines::new(LIMITS);
+        let mut other = LineSplitter::new(LIMITS);
         other.make_room(|| None);
         other.buffer().put(b"x\ny\n");
         assert!(other.next_block().is_none());
         let other = other.finish().expect("a block");
         let capacity = other.text.capacity();
-        let mut lines = Lines::new(LIMITS);
+        let mut lines = LineSplitter::new(LIMITS);
         lines.buffer().put(b"a\nb");
         assert!(lines.next_block().is_none());
         lines.make_room(|| Some(other));

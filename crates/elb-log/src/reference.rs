@@ -108,7 +108,7 @@ fn type_name(ty: Type) -> &'static str {
         Type::Decimal => "decimal",
         Type::ProcessingTime => "seconds",
         Type::Ip | Type::NodeIp => "address",
-        Type::Endpoint => "ip:port",
+        Type::HostPort => "ip:port",
         Type::Timestamp => "time of the event",
         Type::Time => "time",
         Type::Request => "request",

@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use elb_common::tls::{SystemRoots, client_config};
 use elb_log::batch::{self, Batch, BatchBuilder, BatchSettings, Compression, Framing};
-use elb_log_shipper::shutdown::Stop;
+use elb_log_shipper::shutdown::Shutdown;
 use elb_log_shipper::sink::{
-    Answer, Credentials, Endpoint, EndpointTemplate, Endpoints, Evidence, HttpSettings, HttpTransport, Logstash,
-    LogstashSettings, Registry, Response, Transport,
+    Credentials, Discovery, Endpoint, EndpointTemplate, Endpoints, Evidence, HttpSettings, HttpTransport, Logstash,
+    LogstashSettings, Outcome, Response, Transport,
 };
 use reqwest::Url;
 use reqwest::header::HeaderValue;
@@ -24,9 +24,9 @@ struct Recorder {
 }
 
 impl Transport for Recorder {
-    async fn post(&self, endpoint: &Endpoint, _: &batch::Body, _: Option<&HeaderValue>, _: Duration) -> Answer {
+    async fn post(&self, endpoint: &Endpoint, _: &batch::Body, _: Option<&HeaderValue>, _: Duration) -> Outcome {
         self.sent_to.lock().expect("nobody panics while holding it").push(endpoint.to_string());
-        Answer::Response(Response { status: 200, ..Default::default() })
+        Outcome::Response(Response { status: 200, ..Default::default() })
     }
 
     async fn get(&self, url: &Url, limit: Duration) -> Result<Bytes, String> {
@@ -41,7 +41,7 @@ async fn shipped(lookup: &str, allowed: &str) -> (Vec<String>, Option<String>) {
     let http = HttpTransport::new(HttpSettings { tls, concurrency, connect_timeout, now: jiff::Timestamp::now });
     let sent_to = Arc::new(Mutex::new(Vec::new()));
     let recorder = Recorder { http: http.expect("a client"), sent_to: Arc::clone(&sent_to) };
-    let registry = Registry {
+    let registry = Discovery {
         url: lookup.parse().expect("a URL"),
         template: EndpointTemplate::parse("http://{ip}:{port}/").expect("a template"),
         allowed: vec![allowed.parse().expect("a range")],
@@ -56,7 +56,7 @@ async fn shipped(lookup: &str, allowed: &str) -> (Vec<String>, Option<String>) {
     let logstash = Arc::new(Logstash::new(recorder, settings));
     let mut error = None;
     for _ in 0..10 {
-        let delivery = logstash.deliver(&one_event(), &Mutex::new(Evidence::new(0)), &Stop::at(None)).await;
+        let delivery = logstash.deliver(&one_event(), &Mutex::new(Evidence::new(0)), &Shutdown::at(None)).await;
         error = error.or(delivery.error.map(|error| error.to_string()));
     }
     let sent_to = sent_to.lock().expect("nobody panics while holding it").clone();

@@ -6,8 +6,8 @@ use std::future::ready;
 use std::io::{self, BufWriter};
 use std::path::Path;
 
-use elb_log::key::{Period, skip_reason};
-use elb_log_shipper::backfill::{Job, Manifest, ManifestError, ManifestWriter, Place, Price};
+use elb_log::key::{TimeRange, skip_reason};
+use elb_log_shipper::backfill::{BatchJob, Manifest, ManifestError, ManifestWriter, Price, S3Location};
 use elb_log_shipper::object::{Listed, ObjectRef, Skip, Task};
 use elb_log_shipper::ship::Shipper;
 use indicatif::{HumanBytes, HumanCount};
@@ -41,7 +41,7 @@ async fn try_run(args: BackfillArgs) -> Result<(), Exit> {
     fs::create_dir_all(&args.out).map_err(failed)?;
     let (manifest_file, request_file) = (args.out.join(MANIFEST), args.out.join(REQUEST));
     let unfinished = args.out.join(format!("{MANIFEST}.unfinished"));
-    let period = Period { since: args.since, until: args.until };
+    let period = TimeRange { since: args.since, until: args.until };
     let mut plan = Plan::new(&shipper, period, File::create(&unfinished).map_err(failed)?);
     for source in &sources {
         plan.list(source).await.map_err(Exit::Failed)?;
@@ -59,18 +59,18 @@ async fn try_run(args: BackfillArgs) -> Result<(), Exit> {
 }
 
 /// What is to be backfilled.
-fn sources(args: &BackfillArgs) -> Result<Vec<Place>, Exit> {
+fn sources(args: &BackfillArgs) -> Result<Vec<S3Location>, Exit> {
     let place = |path: &String| {
         let (bucket, prefix) = split_s3(path).ok_or_else(|| {
             Exit::Usage(format!("{path} is no s3://BUCKET/PREFIX; S3 Batch Operations reads buckets, and elbship replay files"))
         })?;
-        Ok(Place { bucket: bucket.to_owned(), key: prefix.to_owned() })
+        Ok(S3Location { bucket: bucket.to_owned(), key: prefix.to_owned() })
     };
     args.paths.iter().map(place).collect()
 }
 
 /// The job. Its own files must not stand among the logs: the function would ship them.
-fn job(args: &BackfillArgs, sources: &[Place]) -> Result<Job, Exit> {
+fn job(args: &BackfillArgs, sources: &[S3Location]) -> Result<BatchJob, Exit> {
     let mut manifest = args.manifest.clone();
     if manifest.key.is_empty() || manifest.key.ends_with('/') {
         manifest.key.push_str(MANIFEST);
@@ -84,13 +84,13 @@ fn job(args: &BackfillArgs, sources: &[Place]) -> Result<Job, Exit> {
     }
     let description = format!("elbship backfill {}", args.paths.join(" "));
     let (function, role, report) = (args.function_arn.clone(), args.role_arn.clone(), args.report.clone());
-    Ok(Job { function, role, manifest, report, priority: args.priority, description })
+    Ok(BatchJob { function, role, manifest, report, priority: args.priority, description })
 }
 
 /// A manifest that is being made.
 struct Plan<'a> {
     shipper: &'a Shipper,
-    period: Period,
+    period: TimeRange,
     writer: ManifestWriter<BufWriter<File>>,
     left_out: LeftOut,
     error: Option<ManifestError>,
@@ -105,11 +105,11 @@ struct LeftOut {
 }
 
 impl<'a> Plan<'a> {
-    fn new(shipper: &'a Shipper, period: Period, file: File) -> Self {
+    fn new(shipper: &'a Shipper, period: TimeRange, file: File) -> Self {
         Plan { shipper, period, writer: ManifestWriter::new(BufWriter::new(file)), left_out: LeftOut::default(), error: None }
     }
 
-    async fn list(&mut self, source: &Place) -> Result<(), String> {
+    async fn list(&mut self, source: &S3Location) -> Result<(), String> {
         let (shipper, period) = (self.shipper, self.period);
         let found = |object: Listed| ready(self.add(&source.bucket, &object));
         let listed = shipper.store().list(&source.bucket, &source.key, &period, found).await;
@@ -165,7 +165,7 @@ impl LeftOut {
 }
 
 /// Says what could go wrong with the job.
-fn caution(job: &Job, sources: &[Place], left_out: &LeftOut) {
+fn caution(job: &BatchJob, sources: &[S3Location], left_out: &LeftOut) {
     for (what, place) in [("the manifest", &job.manifest), ("the report", &job.report)] {
         if sources.iter().any(|source| source.bucket == place.bucket) {
             say(&format!("caution: {what} goes to the bucket of the logs; the function must not be notified of {place}"));
@@ -177,7 +177,7 @@ fn caution(job: &Job, sources: &[Place], left_out: &LeftOut) {
 }
 
 /// What the plan is, what it costs, and how it becomes a job.
-fn page(job: &Job, manifest: &Manifest, left_out: &LeftOut, manifest_file: &Path, request_file: &Path) -> String {
+fn page(job: &BatchJob, manifest: &Manifest, left_out: &LeftOut, manifest_file: &Path, request_file: &Path) -> String {
     let price = Price::of(manifest);
     let (manifest_name, request_name) = (manifest_file.display().to_string(), request_file.display().to_string());
     let [upload, create] = job.commands(manifest, &manifest_name, &request_name);

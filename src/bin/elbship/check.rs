@@ -4,7 +4,7 @@
 
 use elb_log::batch::{BatchBuilder, BatchSettings, Body, Framing};
 use elb_log_shipper::config::{Config, Target};
-use elb_log_shipper::sink::{Answer, Endpoint, Fault, HttpTransport, Logstash, Response};
+use elb_log_shipper::sink::{Endpoint, Fault, HttpTransport, Logstash, Outcome, Response};
 use elb_log_shipper::wiring::logstash;
 use serde_json::json;
 
@@ -81,7 +81,7 @@ fn canary_event() -> String {
 }
 
 /// Prints what was tried and how it ended; none of `problem` is good.
-fn tell(tried: &str, answer: &Answer, problem: Option<String>) -> bool {
+fn tell(tried: &str, answer: &Outcome, problem: Option<String>) -> bool {
     match &problem {
         None => print_line(&format!("  ok    {tried}")),
         Some(advice) => print_line(&format!("  FAIL  {tried}: {answer}\n        {advice}")),
@@ -94,40 +94,40 @@ fn print_line(line: &str) {
     let _ = print(line);
 }
 
-fn explain_empty(answer: &Answer) -> Option<String> {
+fn explain_empty(answer: &Outcome) -> Option<String> {
     let advice = match answer {
-        Answer::Response(Response { status: 200 | 201 | 202 | 204, .. }) => return None,
-        Answer::Response(Response { status: 401 | 403, .. }) => {
+        Outcome::Response(Response { status: 200 | 201 | 202 | 204, .. }) => return None,
+        Outcome::Response(Response { status: 401 | 403, .. }) => {
             "the input wants other credentials: set LOGSTASH_USER and LOGSTASH_PASSWORD, or the secret, to its user and password"
         }
-        Answer::Response(Response { status: 408 | 429 | 503, .. }) => {
+        Outcome::Response(Response { status: 408 | 429 | 503, .. }) => {
             "Logstash is reached, and busy: its queue is full or its pipeline blocked; look at what is behind it, then try again"
         }
-        Answer::Response(Response { status: 300..=399, .. }) => {
+        Outcome::Response(Response { status: 300..=399, .. }) => {
             "something in between redirects: give the http input's own URL, redirects are not followed"
         }
-        Answer::Response(Response { status: 400 | 415 | 422, .. }) => {
+        Outcome::Response(Response { status: 400 | 415 | 422, .. }) => {
             "the body was not accepted: leave the input's additional_codecs at its default, or try COMPRESSION=none if a proxy does not pass gzip on"
         }
-        Answer::Response(Response { status: 500.., .. }) => "Logstash, or a proxy before it, fails: look at its log",
-        Answer::Response(_) => "this is no Logstash http input: check host, port and path",
-        Answer::NoResponse(Fault::Connect(detail)) => return Some(explain_connect(detail)),
-        Answer::NoResponse(Fault::NotHttp(_)) => {
+        Outcome::Response(Response { status: 500.., .. }) => "Logstash, or a proxy before it, fails: look at its log",
+        Outcome::Response(_) => "this is no Logstash http input: check host, port and path",
+        Outcome::NoResponse(Fault::Connect(detail)) => return Some(explain_connect(detail)),
+        Outcome::NoResponse(Fault::NotHttp(_)) => {
             "what answers speaks no HTTP: give the port of an http input, not that of a beats or tcp input; or https is spoken where http was given"
         }
-        Answer::NoResponse(Fault::Broken(_)) => {
+        Outcome::NoResponse(Fault::Broken(_)) => {
             "the connection broke: is https spoken where http was given, is this the Beats port, or is Logstash blocked?"
         }
-        Answer::NoResponse(Fault::Timeout) => {
+        Outcome::NoResponse(Fault::Timeout) => {
             "nothing answers: a firewall, or an input that is blocked; raise REQUEST_TIMEOUT only if it is slow by design"
         }
     };
     Some(advice.to_owned())
 }
 
-fn explain_large(answer: &Answer) -> Option<String> {
+fn explain_large(answer: &Outcome) -> Option<String> {
     match answer {
-        Answer::Response(Response { status: 413, .. }) => {
+        Outcome::Response(Response { status: 413, .. }) => {
             Some("batches are too large for it: lower BATCH_BYTES, or raise max_content_length of the input or the body limit of a proxy".to_owned())
         }
         other => explain_empty(other),

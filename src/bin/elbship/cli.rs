@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use elb_log_shipper::backfill::{Arn, Place};
+use elb_log_shipper::backfill::{Arn, S3Location};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -73,10 +73,10 @@ pub(crate) struct BackfillArgs {
     pub role_arn: Arn,
     /// Where the manifest is to be uploaded; not among the logs.
     #[arg(long, value_name = "s3://BUCKET/KEY", value_parser = parse_place)]
-    pub manifest: Place,
+    pub manifest: S3Location,
     /// Where the job is to report the objects that failed; not among the logs.
     #[arg(long, value_name = "s3://BUCKET/PREFIX", value_parser = parse_place)]
-    pub report: Place,
+    pub report: S3Location,
     /// The job's priority among the account's jobs; the higher goes first.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=2_147_483_647))]
     pub priority: u32,
@@ -184,9 +184,9 @@ pub(crate) fn split_s3(text: &str) -> Option<(&str, &str)> {
     (!bucket.is_empty()).then_some((bucket, key))
 }
 
-fn parse_place(text: &str) -> Result<Place, String> {
+fn parse_place(text: &str) -> Result<S3Location, String> {
     let (bucket, key) = split_s3(text).ok_or("write s3://BUCKET/KEY")?;
-    Ok(Place { bucket: bucket.to_owned(), key: key.to_owned() })
+    Ok(S3Location { bucket: bucket.to_owned(), key: key.to_owned() })
 }
 
 fn parse_as(text: &str) -> Result<TakenAs, String> {

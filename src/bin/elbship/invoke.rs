@@ -7,7 +7,7 @@ use elb_common::log::{self, LogFormat};
 use elb_log_shipper::lambda::handler::{Handled, HandlerError, handle};
 use elb_log_shipper::lambda::reply::Reply;
 use elb_log_shipper::ledger::Report;
-use elb_log_shipper::shutdown::Stop;
+use elb_log_shipper::shutdown::Shutdown;
 
 use crate::cli::InvokeArgs;
 use crate::run::{Exit, build, configure, has_audience, print, say, write_report, writes_to_stdout};
@@ -34,7 +34,7 @@ async fn try_run(args: InvokeArgs) -> Result<(), Exit> {
     let to_stderr = writes_to_stdout(&config, &ship);
     let shipper = build(config, &ship, true)?;
     // Messages of an event in a file are in no queue that would have to be told.
-    match handle(&shipper, None, &notification, &Stop::at(None)).await {
+    match handle(&shipper, None, &notification, &Shutdown::at(None)).await {
         Ok(Handled { reply, report }) => {
             write_report(&ship, &report)?;
             print_response(&reply, to_stderr)?;

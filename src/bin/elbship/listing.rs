@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use elb_log::key::{Period, Visit, from_aws_logs, skip_reason};
+use elb_log::key::{DirectoryMatch, TimeRange, from_aws_logs, skip_reason};
 use elb_log::origin::{ObjectName, Origin};
-use elb_log_shipper::object::{Listed, ObjectRef, Place, Skip, Task, key_of, key_order};
+use elb_log_shipper::object::{Listed, Location, ObjectRef, Skip, Task, key_of, key_order};
 use elb_log_shipper::ship::Shipper;
 use tokio::sync::mpsc::Sender;
 use walkdir::{DirEntry, WalkDir};
@@ -18,7 +18,7 @@ use crate::resume::Finished;
 pub(crate) struct Selection {
     pub paths: Vec<String>,
     pub taken_as: Option<TakenAs>,
-    pub period: Period,
+    pub period: TimeRange,
     /// What an earlier run has delivered.
     pub finished: Finished,
 }
@@ -165,12 +165,12 @@ impl Selection {
                 Origin::Bucket(ObjectName { bucket: bucket.clone(), key })
             }
         };
-        ObjectRef { origin, place: Place::File(path.to_owned()), asked_for, notified: None }
+        ObjectRef { origin, place: Location::File(path.to_owned()), asked_for, notified: None }
     }
 
     fn leaves_out(&self, entry: &DirEntry) -> bool {
         let directory = entry.path().to_str().filter(|_| entry.file_type().is_dir());
-        directory.is_some_and(|directory| self.period.visit(&format!("{directory}/")) == Visit::LeaveOut)
+        directory.is_some_and(|directory| self.period.visit(&format!("{directory}/")) == DirectoryMatch::Outside)
     }
 }
 

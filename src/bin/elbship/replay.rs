@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use elb_common::log::{self, LogFormat};
-use elb_log::key::Period;
+use elb_log::key::TimeRange;
 use elb_log_shipper::config::{Config, Target};
 use elb_log_shipper::ledger::{ObjectReport, Report};
 use elb_log_shipper::ship::Shipper;
-use elb_log_shipper::shutdown::Stop;
+use elb_log_shipper::shutdown::Shutdown;
 use elb_log_shipper::sink::Endpoints;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::cli::{ReplayArgs, split_s3};
 use crate::listing::Selection;
 use crate::progress;
-use crate::resume::{Finished, Recorder, State};
+use crate::resume::{Finished, Recorder, ResumeFile};
 use crate::run::{Exit, build, configure, has_audience, say, summary, write_report};
 
 /// Tasks that are listed ahead of the reading.
@@ -42,7 +42,7 @@ async fn try_run(args: ReplayArgs) -> Result<(), Exit> {
     }
     let (recorder, finished) = resume(&args, &config)?;
     let ReplayArgs { paths, taken_as, since, until, ship, .. } = args;
-    let selection = Selection { paths, taken_as, period: Period { since, until }, finished };
+    let selection = Selection { paths, taken_as, period: TimeRange { since, until }, finished };
     let shipper = build(config, &ship, s3_needed)?;
     let (report, listed) = ship_selection(&shipper, selection, recorder.as_ref()).await;
     let recorded = recorder.map_or(Ok(()), Recorder::finish);
@@ -76,7 +76,7 @@ async fn ship_selection(shipper: &Arc<Shipper>, selection: Selection, recorder: 
     let listing = tokio::spawn(selection.send_tasks(shipper.clone(), sender));
     let bar = progress::watch(shipper.clone());
     let note = |object: &ObjectReport| recorder.iter().for_each(|recorder| recorder.note(object));
-    let report = shipper.ship_and_tell(tasks, &Stop::at(None), note).await;
+    let report = shipper.ship_and_tell(tasks, &Shutdown::at(None), note).await;
     let listed = listing.await.map_err(|error| Exit::Failed(format!("listing the objects failed: {error}")));
     bar.finish();
     (report, listed)
@@ -85,7 +85,7 @@ async fn ship_selection(shipper: &Arc<Shipper>, selection: Selection, recorder: 
 /// Opens the state of `--resume`, if there is to be one.
 fn resume(args: &ReplayArgs, config: &Config) -> Result<(Option<Recorder>, Finished), Exit> {
     let Some(path) = &args.resume else { return Ok((None, Finished::default())) };
-    let (state, finished) = State::open(path, identity(args, config)).map_err(Exit::Usage)?;
+    let (state, finished) = ResumeFile::open(path, identity(args, config)).map_err(Exit::Usage)?;
     Ok((Some(state.recorder()), finished))
 }
 

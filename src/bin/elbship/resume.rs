@@ -37,7 +37,7 @@ pub(crate) struct Finished(HashSet<u128>);
 
 /// A state file, locked, read and ready to be written on.
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct ResumeFile {
     path: String,
     file: File,
 }
@@ -75,13 +75,13 @@ fn number(object: &ObjectName) -> u128 {
     u128::from_str_radix(IdPrefix::of(object).as_str(), 16).unwrap_or_default()
 }
 
-impl State {
+impl ResumeFile {
     /// Opens a state of this run, or begins one.
     ///
     /// # Errors
     /// A file of another run, of another version, or that is no state at all; one that another process is using; and what the
     /// file system says.
-    pub(crate) fn open(path: &str, run: Map<String, Value>) -> Result<(State, Finished), String> {
+    pub(crate) fn open(path: &str, run: Map<String, Value>) -> Result<(ResumeFile, Finished), String> {
         let failed = |error: io::Error| format!("--resume {path}: {error}");
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(failed)?;
         file.try_lock().map_err(|error| match error {
@@ -97,13 +97,13 @@ impl State {
             sync_entry(path).map_err(failed)?;
         }
         file.sync_all().map_err(failed)?;
-        Ok((State { path: path.to_owned(), file }, finished))
+        Ok((ResumeFile { path: path.to_owned(), file }, finished))
     }
 
     /// Begins to write what is recorded.
     pub(crate) fn recorder(self) -> Recorder {
         let (sender, entries) = mpsc::channel();
-        let State { path, file } = self;
+        let ResumeFile { path, file } = self;
         Recorder { path, entries: sender, writing: std::thread::spawn(move || append(file, &entries)) }
     }
 }
@@ -219,7 +219,7 @@ mod tests {
     fn written() -> (tempfile::TempDir, String) {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("state").display().to_string();
-        let recorder = State::open(&path, run("http://a/")).unwrap().0.recorder();
+        let recorder = ResumeFile::open(&path, run("http://a/")).unwrap().0.recorder();
         recorder.note(&delivered("one"));
         recorder.note(&delivered("ü \n\"two"));
         recorder.note(&ObjectReport::failed(&name("failed"), "x".to_owned()));
@@ -228,13 +228,13 @@ mod tests {
     }
 
     fn reopened(path: &str) -> Result<usize, String> {
-        State::open(path, run("http://a/")).map(|(_, finished)| finished.0.len())
+        ResumeFile::open(path, run("http://a/")).map(|(_, finished)| finished.0.len())
     }
 
     #[test]
     fn what_was_delivered_is_known_again_and_what_failed_is_not() {
         let (_root, path) = written();
-        let (_, finished) = State::open(&path, run("http://a/")).unwrap();
+        let (_, finished) = ResumeFile::open(&path, run("http://a/")).unwrap();
         assert!(finished.contains(&name("one")) && finished.contains(&name("ü \n\"two")));
         assert!(!finished.contains(&name("failed")) && !finished.contains(&name("other")));
     }
@@ -248,7 +248,7 @@ mod tests {
             fs::write(&path, &text[..length]).unwrap();
             let whole_lines = text[..length].iter().filter(|&&byte| byte == b'\n').count();
             assert_eq!(reopened(&path), Ok(whole_lines.saturating_sub(1)), "cut off at byte {length}");
-            let recorder = State::open(&path, run("http://a/")).unwrap().0.recorder();
+            let recorder = ResumeFile::open(&path, run("http://a/")).unwrap().0.recorder();
             recorder.note(&delivered("three"));
             recorder.finish().unwrap();
             assert_eq!(reopened(&path), Ok(whole_lines.max(1)), "cut off at byte {length}, and written on");
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn the_state_of_another_run_is_refused() {
         let (_root, path) = written();
-        let error = State::open(&path, run("http://b/")).unwrap_err();
+        let error = ResumeFile::open(&path, run("http://b/")).unwrap_err();
         assert!(error.contains("this is the state of another run: to was \"http://a/\" and is \"http://b/\" now"), "{error}");
     }
 
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn two_runs_do_not_share_a_state() {
         let (_root, path) = written();
-        let open = State::open(&path, run("http://a/")).unwrap();
+        let open = ResumeFile::open(&path, run("http://a/")).unwrap();
         assert!(reopened(&path).unwrap_err().contains("another run is using it"));
         drop(open);
         assert_eq!(reopened(&path), Ok(2));

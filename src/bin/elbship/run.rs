@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use aws_config::BehaviorVersion;
 use aws_smithy_http_client::proxy::ProxyConfig;
-use elb_common::aws::{Aws, http_client};
+use elb_common::aws::{AwsConfig, http_client};
 use elb_common::tls::SystemRoots;
 use elb_log_shipper::config::{Config, Program, Target};
 use elb_log_shipper::ledger::Report;
 use elb_log_shipper::ship::Shipper;
 use elb_log_shipper::summary_log::SummaryLog;
-use elb_log_shipper::wiring::{Surroundings, assemble};
+use elb_log_shipper::wiring::{Platform, build_shipper};
 
 use crate::cli::ShipArgs;
 
@@ -63,15 +63,15 @@ pub(crate) fn writes_to_stdout(config: &Config, args: &ShipArgs) -> bool {
 
 /// Builds the shipper. Without `store_needed` all objects are local files.
 pub(crate) fn build(config: Config, args: &ShipArgs, store_needed: bool) -> Result<Arc<Shipper>, Exit> {
-    assemble(config, surroundings(!store_needed, args.dry_run)).map_err(Exit::Failed)
+    build_shipper(config, surroundings(!store_needed, args.dry_run)).map_err(Exit::Failed)
 }
 
 /// What a person's machine adds to the configuration.
-pub(crate) fn surroundings(local_files: bool, dry_run: bool) -> Surroundings {
+pub(crate) fn surroundings(local_files: bool, dry_run: bool) -> Platform {
     let roots = SystemRoots::new();
     let http = http_client(roots.clone(), ProxyConfig::from_env());
-    Surroundings {
-        aws: Aws::new(move || aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone()).load()),
+    Platform {
+        aws: AwsConfig::new(move || aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone()).load()),
         roots,
         local_files,
         dry_run,

@@ -13,7 +13,7 @@ use crate::object::Task;
 
 /// The tasks of one invocation by a job.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Job {
+pub struct JobInvocation {
     /// Of the event, and so of the answer.
     pub schema_version: String,
     /// By which the job knows the invocation.
@@ -23,7 +23,7 @@ pub struct Job {
 }
 
 /// Reads an event of a job; none if it is another one.
-pub(super) fn parse(event: &Value) -> Result<Option<Job>, NotificationError> {
+pub(super) fn parse(event: &Value) -> Result<Option<JobInvocation>, NotificationError> {
     if event.get("invocationSchemaVersion").is_none() {
         return Ok(None);
     }
@@ -35,7 +35,7 @@ pub(super) fn parse(event: &Value) -> Result<Option<Job>, NotificationError> {
         let key = form_decoded(&task.key).map_err(|reason| malformed(&reason))?;
         tasks.push((task.task_id, task_for(ObjectName { bucket, key }, None)));
     }
-    Ok(Some(Job { schema_version: job.schema_version, invocation_id: job.invocation_id, tasks }))
+    Ok(Some(JobInvocation { schema_version: job.schema_version, invocation_id: job.invocation_id, tasks }))
 }
 
 #[derive(Deserialize)]

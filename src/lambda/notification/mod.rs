@@ -8,7 +8,7 @@ mod envelope;
 
 use serde_json::Value;
 
-use self::batch_operations::Job;
+use self::batch_operations::JobInvocation;
 use self::envelope::tasks_of;
 use crate::object::Task;
 
@@ -23,7 +23,7 @@ pub enum Notification {
     /// Messages of a queue. Each succeeds or fails for itself.
     Queue(Vec<Message>),
     /// Tasks of an S3 Batch Operations job. Each gets a result of its own.
-    Job(Job),
+    Job(JobInvocation),
 }
 
 /// One message of a queue.

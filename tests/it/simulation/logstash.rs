@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use elb_log::batch::{Body, Compression};
 use elb_log_shipper::receive::{Decoded, MAX_CONTENT_BYTES, decode};
-use elb_log_shipper::sink::{Answer, Endpoint, Fault, Response, Transport};
+use elb_log_shipper::sink::{Endpoint, Fault, Outcome, Response, Transport};
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 use serde_json::Value;
@@ -39,7 +39,7 @@ impl Drop for InFlight<'_> {
 }
 
 impl Transport for SimulatedTransport {
-    async fn post(&self, endpoint: &Endpoint, body: &Body, _: Option<&HeaderValue>, limit: Duration) -> Answer {
+    async fn post(&self, endpoint: &Endpoint, body: &Body, _: Option<&HeaderValue>, limit: Duration) -> Outcome {
         let shared = &self.0;
         let number = usize::from(endpoint.url().port().expect("a port")) - 1;
         let is_probe = &body.bytes[..] == b"[]";
@@ -54,7 +54,7 @@ impl Transport for SimulatedTransport {
             shared.accept(ids);
         }
         match mood {
-            Mood::AnswersTooLate | Mood::NeverAnswers | Mood::Slow if answer == Answer::NoResponse(Fault::Timeout) => {
+            Mood::AnswersTooLate | Mood::NeverAnswers | Mood::Slow if answer == Outcome::NoResponse(Fault::Timeout) => {
                 sleep(limit - took).await;
             }
             _ => {}
@@ -117,25 +117,25 @@ impl Shared {
         (ids, length): (&[String], usize),
         latency: Duration,
         limit: Duration,
-    ) -> (Answer, bool) {
-        let status = |status| Answer::Response(Response { status, ..Response::default() });
-        let broken = || Answer::NoResponse(Fault::Broken("reset".to_owned()));
+    ) -> (Outcome, bool) {
+        let status = |status| Outcome::Response(Response { status, ..Response::default() });
+        let broken = || Outcome::NoResponse(Fault::Broken("reset".to_owned()));
         let fault = |name, answer| {
             self.fault(name);
             (answer, false)
         };
         match mood {
-            Mood::Down => return fault("endpoint down", Answer::NoResponse(Fault::Connect("refused".to_owned()))),
+            Mood::Down => return fault("endpoint down", Outcome::NoResponse(Fault::Connect("refused".to_owned()))),
             Mood::Busy => return fault("endpoint busy (429)", status(429)),
             Mood::BusyUntil => {
                 let retry_after = Duration::from_secs(self.with(|state| state.rng.u64(0..40)));
-                let answer = Answer::Response(Response { status: 429, retry_after, ..Response::default() });
+                let answer = Outcome::Response(Response { status: 429, retry_after, ..Response::default() });
                 return fault("endpoint busy with Retry-After", answer);
             }
             Mood::Failing => return fault("endpoint failing (500)", status(500)),
             Mood::Unavailable => return fault("endpoint unavailable (503)", status(503)),
             Mood::ClosesAtTheHeader => return fault("endpoint closes at the header", broken()),
-            Mood::NeverAnswers => return fault("endpoint never answers", Answer::NoResponse(Fault::Timeout)),
+            Mood::NeverAnswers => return fault("endpoint never answers", Outcome::NoResponse(Fault::Timeout)),
             Mood::RefusesAll => return fault("endpoint refuses everything (400)", status(400)),
             Mood::TakesNothing => return fault("endpoint takes nothing (413)", status(413)),
             Mood::Denies => return fault("endpoint wants other credentials (401)", status(401)),
@@ -161,14 +161,14 @@ impl Shared {
             }
             Mood::AnswersTooLate => {
                 self.fault("endpoint answers too late");
-                (Answer::NoResponse(Fault::Timeout), true)
+                (Outcome::NoResponse(Fault::Timeout), true)
             }
             Mood::Slow => {
                 self.fault("endpoint slow");
-                (Answer::NoResponse(Fault::Timeout), self.with(|state| state.rng.bool()))
+                (Outcome::NoResponse(Fault::Timeout), self.with(|state| state.rng.bool()))
             }
             // The end of the invocation is nearer than the answer.
-            _ if latency >= limit => (Answer::NoResponse(Fault::Timeout), true),
+            _ if latency >= limit => (Outcome::NoResponse(Fault::Timeout), true),
             _ => (status(200), true),
         }
     }

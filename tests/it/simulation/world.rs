@@ -11,8 +11,8 @@ use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use bytes::Bytes;
-use elb_common::aws::Aws;
-use elb_log_shipper::dead_letter::DeadLetter;
+use elb_common::aws::AwsConfig;
+use elb_log_shipper::dead_letter::DeadLetterDestination;
 use elb_log_shipper::lambda::handler::{Handled, HandlerError, handle, invocation_end};
 use elb_log_shipper::object::{S3Store, Store};
 use elb_log_shipper::ship::Shipper;
@@ -114,7 +114,7 @@ impl World {
             seed: self.shared.with(|state| state.rng.u64(..)),
         };
         let sink = Sink::Logstash(Arc::new(Logstash::new(SimulatedTransport(Arc::clone(&self.shared)), settings)));
-        let dead_letter = schedule.dead_letter.then(|| DeadLetter::S3 {
+        let dead_letter = schedule.dead_letter.then(|| DeadLetterDestination::S3 {
             store: store.clone(),
             bucket: BUCKET.to_owned(),
             prefix: DEAD_LETTERS.to_owned(),
@@ -123,7 +123,7 @@ impl World {
     }
 
     /// The SDK with nothing random in it: its retries have a randomness of their own, and its watch over slow streams a clock.
-    fn aws(&self) -> Aws {
+    fn aws(&self) -> AwsConfig {
         let credentials = AwsCredentials::new("test", "test", None, None, "test");
         let config = SdkConfig::builder()
             .behavior_version(aws_config::BehaviorVersion::latest())
@@ -133,7 +133,7 @@ impl World {
             .retry_config(RetryConfig::disabled())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .http_client(SimulatedS3(Arc::clone(&self.shared)));
-        Aws::loaded(config.build())
+        AwsConfig::loaded(config.build())
     }
 
     /// The notification of the objects that are not done.

@@ -8,7 +8,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::envelope::Envelope;
 use super::{EventSettings, Fields, Parsed, ecs, native, vended};
 use crate::buffer::Buffer;
-use crate::format::{LineError, Reading, Record, Tokens, decode, parse, show_invalid};
+use crate::format::{LineError, Reading, Record, TokenBuffer, decode, parse, show_invalid};
 use crate::lines::Line;
 use crate::origin::{ObjectName, Origin};
 
@@ -68,7 +68,7 @@ pub struct ExplainedError {
 
 /// Explains one line, given without its line feed.
 pub fn explain(line: &[u8]) -> Explanation {
-    let mut tokens = Tokens::default();
+    let mut tokens = TokenBuffer::default();
     match parse(line, &mut tokens) {
         Ok(record) => explain_record(line, &record, record.kind.evidence().to_owned()),
         Err(LineError::Json) => match vended::read(line) {

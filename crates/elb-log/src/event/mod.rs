@@ -15,7 +15,8 @@ use self::id::Offset;
 use crate::buffer::Buffer;
 use crate::dead_letter::{DEAD_LETTER_START, event_of};
 use crate::format::{
-    Endpoint, Field, Kind, LineError, Name, Port, Reading, Record, Take, Token, Tokens, Type, Value, parse, show_invalid,
+    Field, HostPort, Kind, LineError, Name, Port, Reading, ReadingVisitor, Record, Token, TokenBuffer, Type, Value, parse,
+    show_invalid,
 };
 use crate::lines::Line;
 use crate::origin::Origin;
@@ -88,7 +89,7 @@ impl Shape {
             Type::Ip | Type::NodeIp => Some(Shape::Ip),
             Type::Time | Type::Timestamp => Some(Shape::Time),
             Type::Text | Type::CommaList | Type::SpaceList | Type::AlpnList => Some(Shape::Text),
-            Type::Endpoint | Type::Request | Type::Validity => None,
+            Type::HostPort | Type::Request | Type::Validity => None,
         }
     }
 }
@@ -120,7 +121,7 @@ pub struct EventWriter {
 /// What is needed to write one event, reused from line to line.
 #[derive(Debug, Default)]
 pub struct Scratch<'a> {
-    tokens: Tokens<'a>,
+    tokens: TokenBuffer<'a>,
     fields: Fields<'a>,
 }
 
@@ -264,9 +265,9 @@ struct KeepField<'f, 't, 'a> {
     token: &'t Token<'a>,
 }
 
-impl<'a> Take<'a> for KeepField<'_, '_, 'a> {
+impl<'a> ReadingVisitor<'a> for KeepField<'_, '_, 'a> {
     #[inline(always)]
-    fn take(self, reading: Reading<'a>) {
+    fn visit(self, reading: Reading<'a>) {
         if let Some(field) = InvalidField::of(self.field, self.token, &reading) {
             self.invalid.push(field);
         }
@@ -283,7 +284,7 @@ impl<'a> InvalidField<'a> {
     fn of(field: &'static Field, token: &Token<'a>, reading: &Reading<'a>) -> Option<Self> {
         match *reading {
             Reading::Invalid => Some(InvalidField { name: &field.native.whole, raw: token.raw }),
-            Reading::Value(Value::Endpoint(Endpoint { port: Port::Invalid(raw), .. })) => {
+            Reading::Value(Value::HostPort(HostPort { port: Port::Invalid(raw), .. })) => {
                 Some(InvalidField { name: &field.native.port, raw })
             }
             Reading::Value(_) | Reading::Absent => None,

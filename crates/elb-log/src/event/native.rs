@@ -5,8 +5,8 @@ use super::id::Offset;
 use super::{InvalidField, MemberName, Shape, json, own_time, tags};
 use crate::buffer::Buffer;
 use crate::format::{
-    Endpoint, Field, Host, Kind, Name, Port, Reading, Record, Request, Take, Token, Type, Value, alpn_items, items, name,
-    show_invalid,
+    Field, Host, HostPort, Kind, Name, Port, Reading, ReadingVisitor, Record, Request, Token, Type, Value, alpn_items, items,
+    name, show_invalid,
 };
 use crate::lines::Line;
 
@@ -59,7 +59,7 @@ pub(super) fn names(kind: Kind) -> Vec<MemberName> {
         let (native, index) = (&field.native, Some(index));
         match field.ty {
             Type::Timestamp => names.push(MemberName { name: "@timestamp".to_owned(), field: index, shape: Shape::Time }),
-            Type::Endpoint => names.extend([
+            Type::HostPort => names.extend([
                 member(native.ip.text, index, Shape::Ip),
                 member(native.port.text, index, Shape::Integer),
                 member(native.address.text, index, Shape::Text),
@@ -125,9 +125,9 @@ struct WriteField<'w, 't, 'a> {
     plain: bool,
 }
 
-impl<'a> Take<'a> for WriteField<'_, '_, 'a> {
+impl<'a> ReadingVisitor<'a> for WriteField<'_, '_, 'a> {
     #[inline(always)]
-    fn take(self, reading: Reading<'a>) {
+    fn visit(self, reading: Reading<'a>) {
         let WriteField { out, invalid, has_node_ip, field, token, plain } = self;
         if let Some(field) = InvalidField::of(field, token, &reading) {
             invalid.push(field);
@@ -149,14 +149,14 @@ pub(super) fn write_value(out: &mut Buffer, field: &Field, value: Value<'_>, cle
         // The line's own time is the event's.
         Value::Time(_) if field.is_timestamp() => {}
         Value::Time(time) => time_member(out, name, time),
-        Value::Endpoint(endpoint) => write_endpoint(out, field, endpoint, clean),
+        Value::HostPort(endpoint) => write_endpoint(out, field, endpoint, clean),
         Value::Request(raw) => {
             if let Some(request) = Request::split(raw) {
                 write_request(out, name, &request, clean);
             }
         }
         Value::List(..) | Value::IntegerList(_) | Value::AlpnList(_) => {
-            out.put_piece(&name.member);
+            out.put_literal(&name.member);
             write_list(out, value, clean);
         }
         Value::Validity(not_before, not_after) => {
@@ -166,7 +166,7 @@ pub(super) fn write_value(out: &mut Buffer, field: &Field, value: Value<'_>, cle
     }
 }
 
-fn write_endpoint(out: &mut Buffer, field: &Field, endpoint: Endpoint<'_>, clean: bool) {
+fn write_endpoint(out: &mut Buffer, field: &Field, endpoint: HostPort<'_>, clean: bool) {
     match endpoint.host {
         Host::None => {}
         Host::Ip(ip) => text_member(out, &field.native.ip, ip, clean),
@@ -179,7 +179,7 @@ fn write_endpoint(out: &mut Buffer, field: &Field, endpoint: Endpoint<'_>, clean
 }
 
 fn write_request(out: &mut Buffer, name: &Name, request: &Request<'_>, clean: bool) {
-    out.put_piece(&name.member);
+    out.put_literal(&name.member);
     let start = out.len();
     optional_text(out, &LINE, request.line, clean);
     optional_text(out, &METHOD, request.method, clean);
@@ -257,7 +257,7 @@ fn text_member(out: &mut Buffer, name: &Name, raw: &[u8], clean: bool) {
     if clean {
         out.put_all(&name.text_member, raw, b"\"");
     } else {
-        out.put_piece(&name.member);
+        out.put_literal(&name.member);
         json::text(out, raw, false);
     }
 }
@@ -267,12 +267,12 @@ fn number_member(out: &mut Buffer, name: &Name, logged: &[u8]) {
     if json::is_number(logged) {
         out.put_all(&name.member, logged, b"");
     } else {
-        out.put_piece(&name.member);
+        out.put_literal(&name.member);
         json::number(out, logged);
     }
 }
 
 fn time_member(out: &mut Buffer, name: &Name, time: &[u8]) {
-    out.put_piece(&name.member);
+    out.put_literal(&name.member);
     json::time(out, time);
 }

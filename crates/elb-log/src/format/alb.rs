@@ -4,7 +4,7 @@
 //!
 //! The documentation lists 33 fields; the 34th, the node's address, has been on every line since the summer of 2026.
 
-use super::fields::{Field, field};
+use super::field::{Field, field};
 use super::{Format, Quoting};
 
 pub(super) static FORMAT: Format = Format { fields: &FIELDS, shortest: 18, quoting: Quoting::SpacedOrDigit };
@@ -13,8 +13,8 @@ static FIELDS: [Field; 34] = [
     field!("type", Text, "type", ["aws.elb.type"]),
     field!("time", Timestamp, "time", []),
     field!("elb", Text, "id", ["aws.elb.name"]),
-    field!("client:port", Endpoint, "client", ["source"]),
-    field!("target:port", Endpoint, "target", ["aws.elb.backend"]),
+    field!("client:port", HostPort, "client", ["source"]),
+    field!("target:port", HostPort, "target", ["aws.elb.backend"]),
     field!("request_processing_time", ProcessingTime, "request_processing_time", ["aws.elb.request_processing_time.sec"]),
     field!("target_processing_time", ProcessingTime, "target_processing_time", ["aws.elb.backend_processing_time.sec"]),
     field!("response_processing_time", ProcessingTime, "response_processing_time", ["aws.elb.response_processing_time.sec"]),

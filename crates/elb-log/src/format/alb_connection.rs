@@ -4,7 +4,7 @@
 //!
 //! The first lines of 2023 had no connection trace id; the key exchange, the load balancer and its node came in 2025 and 2026.
 
-use super::fields::{Field, field};
+use super::field::{Field, field};
 use super::{Format, Quoting};
 
 pub(super) static FORMAT: Format = Format { fields: &FIELDS, shortest: 11, quoting: Quoting::Spaced };

@@ -4,7 +4,7 @@
 //!
 //! The load balancer and its node were appended in 2026.
 
-use super::fields::{Field, field};
+use super::field::{Field, field};
 use super::{Format, Quoting};
 
 pub(super) static FORMAT: Format = Format { fields: &FIELDS, shortest: 8, quoting: Quoting::Spaced };
@@ -13,7 +13,7 @@ static FIELDS: [Field; 10] = [
     field!("type", Text, "type", ["aws.elb.type"]),
     field!("time", Timestamp, "time", []),
     field!("latency", Decimal, "latency", ["aws.elb.health_check.latency"]),
-    field!("target_addr", Endpoint, "target", ["destination"]),
+    field!("target_addr", HostPort, "target", ["destination"]),
     field!("target_group_id", Text, "target_group_id", ["aws.elb.health_check.target_group_id"]),
     field!("status", Text, "status", ["aws.elb.health_check.status"]),
     field!("status_code", Integer, "status_code", ["aws.elb.health_check.status_code"]),

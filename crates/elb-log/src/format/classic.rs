@@ -4,7 +4,7 @@
 //!
 //! Lines of before 2015 end behind the request. TCP and SSL listeners write `"- - - "` for the request and `-` for the statuses.
 
-use super::fields::{Field, field};
+use super::field::{Field, field};
 use super::{Format, Quoting};
 
 pub(super) static FORMAT: Format = Format { fields: &FIELDS, shortest: 12, quoting: Quoting::Spaced };
@@ -12,8 +12,8 @@ pub(super) static FORMAT: Format = Format { fields: &FIELDS, shortest: 12, quoti
 static FIELDS: [Field; 15] = [
     field!("time", Timestamp, "time", []),
     field!("elb", Text, "id", ["aws.elb.name"]),
-    field!("client:port", Endpoint, "client", ["source"]),
-    field!("backend:port", Endpoint, "backend", ["aws.elb.backend"]),
+    field!("client:port", HostPort, "client", ["source"]),
+    field!("backend:port", HostPort, "backend", ["aws.elb.backend"]),
     field!("request_processing_time", ProcessingTime, "request_processing_time", ["aws.elb.request_processing_time.sec"]),
     field!("backend_processing_time", ProcessingTime, "backend_processing_time", ["aws.elb.backend_processing_time.sec"]),
     field!("response_processing_time", ProcessingTime, "response_processing_time", ["aws.elb.response_processing_time.sec"]),

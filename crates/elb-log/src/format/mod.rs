@@ -7,28 +7,28 @@ mod alb;
 mod alb_connection;
 mod alb_health_check;
 mod classic;
-mod cursor;
-mod fields;
+mod escapes;
+mod field;
 mod kind;
 mod nlb;
 mod record;
 mod request;
 mod scan;
-mod text;
+mod split;
 mod time;
 mod value;
 
-pub use self::cursor::Token;
-pub(crate) use self::fields::name;
-pub use self::fields::{Field, Name, Names, Type};
+pub(crate) use self::escapes::show_invalid;
+pub use self::escapes::{decode, decode_escapes};
+pub(crate) use self::field::name;
+pub use self::field::{Field, Name, Names, Type};
 pub use self::kind::Kind;
-pub use self::record::{LineError, Record, Tokens, parse};
+pub use self::record::{LineError, Record, TokenBuffer, parse};
 pub use self::request::{Request, Url};
-pub(crate) use self::text::show_invalid;
-pub use self::text::{decode, decode_escapes};
+pub use self::split::Token;
 pub use self::time::{is_time, is_zoned, nanoseconds};
-pub use self::value::{Endpoint, Host, Port, Reading, Value};
-pub(crate) use self::value::{Take, alpn_items, items};
+pub use self::value::{Host, HostPort, Port, Reading, Value};
+pub(crate) use self::value::{ReadingVisitor, alpn_items, items};
 
 /// What is known of one kind of log: the list of its fields in the order in which AWS writes them.
 #[derive(Debug)]

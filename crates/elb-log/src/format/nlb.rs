@@ -4,7 +4,7 @@
 //!
 //! Version 1.0 had 18 fields. `tls_keyexchange` was called `tls_named_group` before. No field is quoted as a whole.
 
-use super::fields::{Field, field};
+use super::field::{Field, field};
 use super::{Format, Quoting};
 
 pub(super) static FORMAT: Format = Format { fields: &FIELDS, shortest: 18, quoting: Quoting::None };
@@ -15,8 +15,8 @@ static FIELDS: [Field; 22] = [
     field!("time", Timestamp, "time", []),
     field!("elb", Text, "id", ["aws.elb.name"]),
     field!("listener", Text, "listener", ["aws.elb.listener"]),
-    field!("client:port", Endpoint, "client", ["source"]),
-    field!("destination:port", Endpoint, "destination", ["destination"]),
+    field!("client:port", HostPort, "client", ["source"]),
+    field!("destination:port", HostPort, "destination", ["destination"]),
     field!("connection_time", Integer, "connection_time", ["aws.elb.connection_time.ms"]),
     field!("tls_handshake_time", Integer, "tls_handshake_time", ["aws.elb.tls_handshake_time.ms"]),
     field!("received_bytes", Integer, "received_bytes", ["source.bytes"]),

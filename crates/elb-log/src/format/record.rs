@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use super::cursor::{UnclosedQuote, split};
 use super::kind::{NoKind, recognise};
 use super::scan::Scan;
+use super::split::{UnclosedQuote, split};
 use super::{Field, Format, Kind, Token};
 
 /// What is needed to take a line apart, kept from one line to the next.
 #[derive(Debug, Default)]
-pub struct Tokens<'a> {
+pub struct TokenBuffer<'a> {
     list: Vec<Token<'a>>,
     scan: Scan,
 }
@@ -63,8 +63,8 @@ pub enum LineError {
 /// # Errors
 /// A [`LineError`] for a line of no known kind and for a quote that never closes. A line with too few or too many fields,
 /// or with fields that are not of their type, is no error.
-pub fn parse<'t, 'a>(line: &'a [u8], tokens: &'t mut Tokens<'a>) -> Result<Record<'t, 'a>, LineError> {
-    let Tokens { list, scan } = tokens;
+pub fn parse<'t, 'a>(line: &'a [u8], tokens: &'t mut TokenBuffer<'a>) -> Result<Record<'t, 'a>, LineError> {
+    let TokenBuffer { list, scan } = tokens;
     scan.read(line);
     let kind = recognise(line, scan).map_err(|no_kind| explain(line, no_kind))?;
     let format = kind.format();

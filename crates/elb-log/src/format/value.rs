@@ -34,7 +34,7 @@ pub enum Value<'a> {
     /// An instant in UTC, as logged.
     Time(&'a [u8]),
     /// An address with its port.
-    Endpoint(Endpoint<'a>),
+    HostPort(HostPort<'a>),
     /// A request line, for [`Request::split`]. Values are copied from here to there, so they stay small.
     Request(&'a [u8]),
     /// Texts separated by this byte.
@@ -49,7 +49,7 @@ pub enum Value<'a> {
 
 /// `ip:port` and its variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Endpoint<'a> {
+pub struct HostPort<'a> {
     /// What stands before the last colon.
     pub host: Host<'a>,
     /// What stands behind it.
@@ -82,9 +82,9 @@ pub enum Port<'a> {
 
 /// What is done with a reading. It is a trait and no closure because a method can be made a part of every arm of
 /// [`Type::read_to`], where it is known which reading it is: so values stay in registers, which is a third of an event's time.
-pub(crate) trait Take<'a> {
+pub(crate) trait ReadingVisitor<'a> {
     /// Called once, with what was read.
-    fn take(self, reading: Reading<'a>);
+    fn visit(self, reading: Reading<'a>);
 }
 
 impl Type {
@@ -97,35 +97,35 @@ impl Type {
 
     /// Reads a field of this type.
     #[inline(always)]
-    pub(crate) fn read_to<'a>(self, token: &Token<'a>, to: impl Take<'a>) {
+    pub(crate) fn read_to<'a>(self, token: &Token<'a>, to: impl ReadingVisitor<'a>) {
         if token.is_absent() {
-            return to.take(Reading::Absent);
+            return to.visit(Reading::Absent);
         }
         let raw = token.raw;
         match self {
-            Type::Text => to.take(Reading::Value(Value::Text(raw))),
+            Type::Text => to.visit(Reading::Value(Value::Text(raw))),
             Type::Integer => take_if(is_integer(raw), Value::Number(raw), to),
             Type::Port => take_if(is_port(raw), Value::Number(raw), to),
             Type::Decimal => take_if(is_decimal(raw), Value::Number(raw), to),
-            Type::ProcessingTime if is_minus_one(raw) => to.take(Reading::Absent),
+            Type::ProcessingTime if is_minus_one(raw) => to.visit(Reading::Absent),
             Type::ProcessingTime => take_if(is_decimal(raw), Value::Number(raw), to),
             Type::Ip | Type::NodeIp => take_if(is_ip(raw), Value::Text(raw), to),
-            Type::Endpoint => match Endpoint::split(raw) {
-                Some(endpoint) => to.take(Reading::Value(Value::Endpoint(endpoint))),
-                None => to.take(Reading::Invalid),
+            Type::HostPort => match HostPort::split(raw) {
+                Some(endpoint) => to.visit(Reading::Value(Value::HostPort(endpoint))),
+                None => to.visit(Reading::Invalid),
             },
             Type::Timestamp | Type::Time => take_if(is_time(raw), Value::Time(raw), to),
-            Type::Request if Request::is_absent(raw) => to.take(Reading::Absent),
-            Type::Request => to.take(Reading::Value(Value::Request(raw))),
+            Type::Request if Request::is_absent(raw) => to.visit(Reading::Absent),
+            Type::Request => to.visit(Reading::Value(Value::Request(raw))),
             Type::CommaList => take_list(raw, b',', |_| true, Value::List(raw, b','), to),
             Type::SpaceList => take_list(raw, b' ', |_| true, Value::List(raw, b' '), to),
             Type::IntegerList => {
                 take_list(raw, b' ', |item| item == b"-" || is_integer(item), Value::IntegerList(raw), to);
             }
-            Type::AlpnList => to.take(Reading::Value(Value::AlpnList(raw))),
+            Type::AlpnList => to.visit(Reading::Value(Value::AlpnList(raw))),
             Type::Validity => match split_validity(raw) {
-                Some((not_before, not_after)) => to.take(Reading::Value(Value::Validity(not_before, not_after))),
-                None => to.take(Reading::Invalid),
+                Some((not_before, not_after)) => to.visit(Reading::Value(Value::Validity(not_before, not_after))),
+                None => to.visit(Reading::Invalid),
             },
         }
     }
@@ -133,33 +133,33 @@ impl Type {
 
 struct Keep<'r, 'a>(&'r mut Reading<'a>);
 
-impl<'a> Take<'a> for Keep<'_, 'a> {
+impl<'a> ReadingVisitor<'a> for Keep<'_, 'a> {
     #[inline(always)]
-    fn take(self, reading: Reading<'a>) {
+    fn visit(self, reading: Reading<'a>) {
         *self.0 = reading;
     }
 }
 
 #[inline(always)]
-fn take_if<'a>(valid: bool, value: Value<'a>, to: impl Take<'a>) {
-    to.take(if valid { Reading::Value(value) } else { Reading::Invalid });
+fn take_if<'a>(valid: bool, value: Value<'a>, to: impl ReadingVisitor<'a>) {
+    to.visit(if valid { Reading::Value(value) } else { Reading::Invalid });
 }
 
 #[inline(always)]
-fn take_list<'a>(raw: &'a [u8], separator: u8, valid: impl Fn(&[u8]) -> bool, value: Value<'a>, to: impl Take<'a>) {
+fn take_list<'a>(raw: &'a [u8], separator: u8, valid: impl Fn(&[u8]) -> bool, value: Value<'a>, to: impl ReadingVisitor<'a>) {
     let mut items = items(raw, separator).peekable();
     if items.peek().is_none() {
-        to.take(Reading::Absent);
+        to.visit(Reading::Absent);
     } else {
         take_if(items.all(valid), value, to);
     }
 }
 
-impl<'a> Endpoint<'a> {
+impl<'a> HostPort<'a> {
     #[inline(always)]
-    fn split(text: &'a [u8]) -> Option<Endpoint<'a>> {
+    fn split(text: &'a [u8]) -> Option<HostPort<'a>> {
         if text.starts_with(b"arn:") {
-            return Some(Endpoint { host: Host::Arn(text), port: Port::None });
+            return Some(HostPort { host: Host::Arn(text), port: Port::None });
         }
         let colon = last(b':', text)?;
         let (address, port) = (unbracketed(&text[..colon]), &text[colon + 1..]);
@@ -173,7 +173,7 @@ impl<'a> Endpoint<'a> {
             _ if is_port(port) => Port::Number(port),
             _ => Port::Invalid(port),
         };
-        Some(Endpoint { host, port })
+        Some(HostPort { host, port })
     }
 }
 
@@ -273,7 +273,7 @@ mod tests {
         let found = match reading {
             Reading::Absent => "absent".to_owned(),
             Reading::Invalid => "invalid".to_owned(),
-            Reading::Value(Value::Endpoint(Endpoint { host, port })) => {
+            Reading::Value(Value::HostPort(HostPort { host, port })) => {
                 let host = match host {
                     Host::None => String::new(),
                     Host::Ip(ip) => format!("ip {}", text(ip)),
@@ -324,15 +324,15 @@ mod tests {
         ipv4: Ip "192.0.2.1" => "value",
         ipv6: Ip "2001:DB8::1" => "value",
         host_name_as_ip: Ip "a.example" => "invalid",
-        ip_and_port: Endpoint "192.0.2.1:80" => "ip 192.0.2.1 port 80",
-        bare_ipv6_and_port: Endpoint "2001:db8::1:443" => "ip 2001:db8::1 port 443",
-        bracketed_ipv6_and_port: Endpoint "[2001:db8::1]:443" => "ip 2001:db8::1 port 443",
-        port_dash: Endpoint "192.0.2.1:-" => "ip 192.0.2.1",
-        port_out_of_range: Endpoint "192.0.2.1:65536" => "ip 192.0.2.1 invalid port 65536",
-        port_of_letters: Endpoint "192.0.2.1:http" => "ip 192.0.2.1 invalid port http",
-        host_name: Endpoint "backend.example:80" => "address backend.example port 80",
-        lambda_arn: Endpoint "arn:aws:lambda:eu-west-1:123456789012:function:f:7" => "arn arn:aws:lambda:eu-west-1:123456789012:function:f:7",
-        no_colon: Endpoint "192.0.2.1" => "invalid",
+        ip_and_port: HostPort "192.0.2.1:80" => "ip 192.0.2.1 port 80",
+        bare_ipv6_and_port: HostPort "2001:db8::1:443" => "ip 2001:db8::1 port 443",
+        bracketed_ipv6_and_port: HostPort "[2001:db8::1]:443" => "ip 2001:db8::1 port 443",
+        port_dash: HostPort "192.0.2.1:-" => "ip 192.0.2.1",
+        port_out_of_range: HostPort "192.0.2.1:65536" => "ip 192.0.2.1 invalid port 65536",
+        port_of_letters: HostPort "192.0.2.1:http" => "ip 192.0.2.1 invalid port http",
+        host_name: HostPort "backend.example:80" => "address backend.example port 80",
+        lambda_arn: HostPort "arn:aws:lambda:eu-west-1:123456789012:function:f:7" => "arn arn:aws:lambda:eu-west-1:123456789012:function:f:7",
+        no_colon: HostPort "192.0.2.1" => "invalid",
         time: Time "2026-03-02T10:15:04.123000Z" => "value",
         no_time: Time "yesterday" => "invalid",
         integers: IntegerList "200 - 404" => "value",

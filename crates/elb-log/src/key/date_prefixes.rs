@@ -9,7 +9,7 @@ use super::{AWS_LOGS, KeyFacts, SERVICE, from_aws_logs, is_account, is_region};
 
 /// `--since` and `--until`: times at which the intervals of objects end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Period {
+pub struct TimeRange {
     /// The first instant of it.
     pub since: Option<Timestamp>,
     /// The first instant behind it.
@@ -18,16 +18,16 @@ pub struct Period {
 
 /// What to do with a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Visit {
+pub enum DirectoryMatch {
     /// Nothing in it is of the time, or a log of a load balancer.
-    LeaveOut,
+    Outside,
     /// Anything in it may be of the time.
-    All,
+    Inside,
     /// Its sub-directories may differ.
-    Some,
+    Partial,
 }
 
-impl Period {
+impl TimeRange {
     /// Whether an object is of the time, by the end of its interval in the key. An object without one is.
     pub fn includes(&self, key: &str) -> bool {
         let Some(end) = KeyFacts::read(key).end_time.and_then(|end| end.parse::<Timestamp>().ok()) else { return true };
@@ -37,34 +37,34 @@ impl Period {
     /// What to do with a directory: empty, or ending in `/`. AWS writes the logs of a day below
     /// `AWSLogs/[organisation/]account/elasticloadbalancing/region/yyyy/mm/dd/`. The interval of an object may end at midnight or
     /// behind it, so the days before and after count too. A directory that is none of these is not left out.
-    pub fn visit(&self, directory: &str) -> Visit {
-        if *self == Period::default() {
-            return Visit::All;
+    pub fn visit(&self, directory: &str) -> DirectoryMatch {
+        if *self == TimeRange::default() {
+            return DirectoryMatch::Inside;
         }
-        let Some(below) = from_aws_logs(directory) else { return Visit::Some };
+        let Some(below) = from_aws_logs(directory) else { return DirectoryMatch::Partial };
         let mut parts = below[AWS_LOGS.len()..].split_terminator('/').peekable();
         parts.next_if(|part| part.starts_with("o-"));
         match (parts.next(), parts.next(), parts.next()) {
-            (None, ..) => Visit::Some,
-            (Some(account), ..) if !is_account(account) => Visit::All,
-            (_, None, _) | (_, Some(SERVICE), None) => Visit::Some,
+            (None, ..) => DirectoryMatch::Partial,
+            (Some(account), ..) if !is_account(account) => DirectoryMatch::Inside,
+            (_, None, _) | (_, Some(SERVICE), None) => DirectoryMatch::Partial,
             (_, Some(SERVICE), Some(region)) if is_region(region) => self.visit_dates(parts),
-            (_, Some(SERVICE), _) => Visit::All,
-            (_, Some(_), _) => Visit::LeaveOut,
+            (_, Some(SERVICE), _) => DirectoryMatch::Inside,
+            (_, Some(_), _) => DirectoryMatch::Outside,
         }
     }
 
     /// What follows the region.
-    fn visit_dates<'a>(&self, mut parts: impl Iterator<Item = &'a str>) -> Visit {
+    fn visit_dates<'a>(&self, mut parts: impl Iterator<Item = &'a str>) -> DirectoryMatch {
         let (year, month, day) = (parts.next(), parts.next(), parts.next());
-        let Some(year) = year else { return Visit::Some };
-        let Some((first, last)) = days(year, month, day) else { return Visit::All };
+        let Some(year) = year else { return DirectoryMatch::Partial };
+        let Some((first, last)) = days(year, month, day) else { return DirectoryMatch::Inside };
         let (earliest, latest) = (self.earliest(), self.latest());
         if earliest.is_some_and(|earliest| last < earliest) || latest.is_some_and(|latest| latest < first) {
-            return Visit::LeaveOut;
+            return DirectoryMatch::Outside;
         }
         let is_inside = earliest.is_none_or(|earliest| earliest <= first) && latest.is_none_or(|latest| last <= latest);
-        if is_inside || day.is_some() { Visit::All } else { Visit::Some }
+        if is_inside || day.is_some() { DirectoryMatch::Inside } else { DirectoryMatch::Partial }
     }
 
     /// The first day whose directory counts; none without a beginning.
@@ -108,51 +108,51 @@ mod tests {
 
     const REGION: &str = "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/";
 
-    fn period(since: &str, until: &str) -> Period {
+    fn period(since: &str, until: &str) -> TimeRange {
         let time = |text: &str| (text != "-").then(|| text.parse().unwrap());
-        Period { since: time(since), until: time(until) }
+        TimeRange { since: time(since), until: time(until) }
     }
 
     #[track_caller]
-    fn check(period: Period, directory: &str, expected: Visit) {
+    fn check(period: TimeRange, directory: &str, expected: DirectoryMatch) {
         assert_eq!(period.visit(directory), expected, "{directory}");
     }
 
     /// The day itself, as `--since 2026-03-02 --until 2026-03-03`.
-    fn day() -> Period {
+    fn day() -> TimeRange {
         period("2026-03-02T00:00:00Z", "2026-03-03T00:00:00Z")
     }
 
     #[test]
     fn without_times_nothing_is_looked_at() {
         for directory in ["", "AWSLogs/", REGION, &format!("{REGION}2026/")] {
-            check(Period::default(), directory, Visit::All);
+            check(TimeRange::default(), directory, DirectoryMatch::Inside);
         }
     }
 
     #[test]
     fn above_the_dates_every_directory_is_looked_into() {
         for directory in ["", "team/", "AWSLogs/", "AWSLogs/o-a1b2/", "p/AWSLogs/123456789012/", REGION] {
-            check(day(), directory, Visit::Some);
+            check(day(), directory, DirectoryMatch::Partial);
         }
-        check(day(), "AWSLogs/123456789012/elasticloadbalancing/", Visit::Some);
-        check(day(), "AWSLogs/o-a1b2/123456789012/elasticloadbalancing/eu-west-1/2026/", Visit::Some);
+        check(day(), "AWSLogs/123456789012/elasticloadbalancing/", DirectoryMatch::Partial);
+        check(day(), "AWSLogs/o-a1b2/123456789012/elasticloadbalancing/eu-west-1/2026/", DirectoryMatch::Partial);
     }
 
     #[test]
     fn a_day_more_on_each_side_is_listed() {
         for (directory, expected) in [
-            ("2025/", Visit::LeaveOut),
-            ("2026/", Visit::Some),
-            ("2027/", Visit::LeaveOut),
-            ("2026/02/", Visit::LeaveOut),
-            ("2026/03/", Visit::Some),
-            ("2026/04/", Visit::LeaveOut),
-            ("2026/02/28/", Visit::LeaveOut),
-            ("2026/03/01/", Visit::All),
-            ("2026/03/02/", Visit::All),
-            ("2026/03/03/", Visit::All),
-            ("2026/03/04/", Visit::LeaveOut),
+            ("2025/", DirectoryMatch::Outside),
+            ("2026/", DirectoryMatch::Partial),
+            ("2027/", DirectoryMatch::Outside),
+            ("2026/02/", DirectoryMatch::Outside),
+            ("2026/03/", DirectoryMatch::Partial),
+            ("2026/04/", DirectoryMatch::Outside),
+            ("2026/02/28/", DirectoryMatch::Outside),
+            ("2026/03/01/", DirectoryMatch::Inside),
+            ("2026/03/02/", DirectoryMatch::Inside),
+            ("2026/03/03/", DirectoryMatch::Inside),
+            ("2026/03/04/", DirectoryMatch::Outside),
         ] {
             check(day(), &format!("{REGION}{directory}"), expected);
         }
@@ -162,11 +162,11 @@ mod tests {
     fn the_day_more_leads_into_other_months_and_years() {
         let new_year = period("2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000000001Z");
         for (directory, expected) in [
-            ("2025/", Visit::Some),
-            ("2025/12/31/", Visit::All),
-            ("2025/12/30/", Visit::LeaveOut),
-            ("2026/01/02/", Visit::All),
-            ("2026/01/03/", Visit::LeaveOut),
+            ("2025/", DirectoryMatch::Partial),
+            ("2025/12/31/", DirectoryMatch::Inside),
+            ("2025/12/30/", DirectoryMatch::Outside),
+            ("2026/01/02/", DirectoryMatch::Inside),
+            ("2026/01/03/", DirectoryMatch::Outside),
         ] {
             check(new_year, &format!("{REGION}{directory}"), expected);
         }
@@ -176,38 +176,38 @@ mod tests {
     fn what_lies_inside_as_a_whole_is_listed_as_a_whole() {
         let long = period("2024-06-15T12:00:00Z", "-");
         for (directory, expected) in [
-            ("2023/", Visit::LeaveOut),
-            ("2024/", Visit::Some),
-            ("2024/06/", Visit::Some),
-            ("2024/07/", Visit::All),
-            ("2025/", Visit::All),
+            ("2023/", DirectoryMatch::Outside),
+            ("2024/", DirectoryMatch::Partial),
+            ("2024/06/", DirectoryMatch::Partial),
+            ("2024/07/", DirectoryMatch::Inside),
+            ("2025/", DirectoryMatch::Inside),
         ] {
             check(long, &format!("{REGION}{directory}"), expected);
         }
-        check(period("-", "2024-06-15T12:00:00Z"), &format!("{REGION}2023/"), Visit::All);
+        check(period("-", "2024-06-15T12:00:00Z"), &format!("{REGION}2023/"), DirectoryMatch::Inside);
     }
 
     #[test]
     fn what_is_no_date_is_not_left_out() {
         for directory in ["26/", "2026/13/", "2026/3/", "2026/02/30/", "by-hand/", "2020x/"] {
-            check(day(), &format!("{REGION}{directory}"), Visit::All);
+            check(day(), &format!("{REGION}{directory}"), DirectoryMatch::Inside);
         }
-        check(day(), "AWSLogs/renamed/", Visit::All);
-        check(day(), "AWSLogs/123456789012/elasticloadbalancing/2020/01/01/", Visit::All);
-        check(day(), &format!("{REGION}2026/03/02/deeper/"), Visit::All);
-        check(day(), &format!("{REGION}2026/03/05/deeper/"), Visit::LeaveOut);
+        check(day(), "AWSLogs/renamed/", DirectoryMatch::Inside);
+        check(day(), "AWSLogs/123456789012/elasticloadbalancing/2020/01/01/", DirectoryMatch::Inside);
+        check(day(), &format!("{REGION}2026/03/02/deeper/"), DirectoryMatch::Inside);
+        check(day(), &format!("{REGION}2026/03/05/deeper/"), DirectoryMatch::Outside);
     }
 
     #[test]
     fn logs_of_other_services_are_left_out() {
-        check(day(), "AWSLogs/123456789012/CloudTrail/", Visit::LeaveOut);
-        check(day(), "AWSLogs/123456789012/CloudTrail/eu-west-1/2026/03/02/", Visit::LeaveOut);
+        check(day(), "AWSLogs/123456789012/CloudTrail/", DirectoryMatch::Outside);
+        check(day(), "AWSLogs/123456789012/CloudTrail/eu-west-1/2026/03/02/", DirectoryMatch::Outside);
     }
 
     #[test]
     fn the_ends_of_time_are_no_error() {
-        let all = Period { since: Some(Timestamp::MIN), until: Some(Timestamp::MIN) };
-        assert_eq!(all.visit(&format!("{REGION}2026/")), Visit::All);
+        let all = TimeRange { since: Some(Timestamp::MIN), until: Some(Timestamp::MIN) };
+        assert_eq!(all.visit(&format!("{REGION}2026/")), DirectoryMatch::Inside);
     }
 
     #[test]

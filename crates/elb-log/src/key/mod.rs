@@ -4,7 +4,7 @@ mod date_prefixes;
 
 use std::net::IpAddr;
 
-pub use self::date_prefixes::{Period, Visit};
+pub use self::date_prefixes::{DirectoryMatch, TimeRange};
 
 /// The directory under which AWS services deliver logs.
 const AWS_LOGS: &str = "AWSLogs/";

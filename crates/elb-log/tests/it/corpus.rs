@@ -8,8 +8,8 @@ use std::path::Path;
 
 use elb_log::buffer::Buffer;
 use elb_log::event::{EventSettings, EventWriter, Scratch};
-use elb_log::format::{Kind, LineError, Tokens, parse};
-use elb_log::lines::{LineLimits, Lines};
+use elb_log::format::{Kind, LineError, TokenBuffer, parse};
+use elb_log::lines::{LineLimits, LineSplitter};
 use elb_log::origin::{ObjectName, Origin};
 use serde_json::Value;
 use walkdir::WalkDir;
@@ -180,14 +180,14 @@ fn events_of(file: &str, text: &[u8]) -> Events {
     let origin = Origin::LocalFile(ObjectName { bucket: String::new(), key: file.to_owned() });
     let writer = EventWriter::new(&EventSettings::default(), &origin, jiff::Timestamp::UNIX_EPOCH);
     // One block takes the whole file; the longest line is as by default.
-    let mut lines = Lines::new(LineLimits { line_bytes: 1 << 20, block_lines: usize::MAX, block_bytes: usize::MAX });
+    let mut lines = LineSplitter::new(LineLimits { line_bytes: 1 << 20, block_lines: usize::MAX, block_bytes: usize::MAX });
     lines.buffer().put(text);
     assert!(lines.next_block().is_none(), "{file} is more than one block: raise the limits");
     let block = lines.finish().unwrap_or_default();
 
     // Numbers come from the text, not from counting events, so that a lost line is missed at its own number.
     let (mut number, mut numbered) = (1, 0);
-    let (mut scratch, mut tokens) = (Scratch::default(), Tokens::default());
+    let (mut scratch, mut tokens) = (Scratch::default(), TokenBuffer::default());
     let mut events = Events::new();
     for line in block.lines() {
         let offset = usize::try_from(line.offset).expect("a file in memory");

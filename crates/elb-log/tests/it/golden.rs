@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use elb_log::buffer::Buffer;
 use elb_log::event::{EventSettings, EventWriter, Schema, Scratch};
 use elb_log::inflate::Inflate;
-use elb_log::lines::{LineLimits, Lines};
+use elb_log::lines::{LineLimits, LineSplitter};
 use elb_log::origin::{ObjectName, Origin};
 use elb_log::reference::{fields_markdown, index_template};
 use serde_json::Value;
@@ -39,7 +39,7 @@ fn check(path: &str, expected: &str) {
 /// The events of a sample object.
 fn events(schema: Schema, key: &str) -> Vec<String> {
     let body = fs::read(project("samples/buckets/example-elb-logs").join(key)).unwrap_or_else(|error| panic!("{key}: {error}"));
-    let mut lines = Lines::new(LineLimits { line_bytes: 1 << 20, block_lines: usize::MAX, block_bytes: usize::MAX });
+    let mut lines = LineSplitter::new(LineLimits { line_bytes: 1 << 20, block_lines: usize::MAX, block_bytes: usize::MAX });
     let mut inflate = Inflate::default();
     inflate.step(&mut &body[..], lines.buffer(), 1 << 20).expect("a whole object");
     inflate.finish(lines.buffer()).expect("a whole object");

@@ -3,8 +3,8 @@
 use elb_log::buffer::Buffer;
 use elb_log::event::{EventSettings, EventWriter, Schema, Scratch, Written};
 use elb_log::format::{Kind, Quoting, Type};
-use elb_log::inflate::{Inflate, Progress};
-use elb_log::lines::{Line, LineLimits, Lines};
+use elb_log::inflate::{Inflate, InflateProgress};
+use elb_log::lines::{Line, LineLimits, LineSplitter};
 use elb_log::origin::{ObjectName, Origin};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -78,7 +78,7 @@ fn field(ty: Type, name: String, quoting: Quoting) -> BoxedStrategy<Logged> {
             })
             .boxed(),
         Type::Ip | Type::NodeIp => address().prop_map(move |ip| logged(ip.clone(), one(&name, json!(ip)))).boxed(),
-        Type::Endpoint => (address(), any::<u16>(), any::<bool>())
+        Type::HostPort => (address(), any::<u16>(), any::<bool>())
             .prop_map(move |(ip, port, brackets)| {
                 let raw = if brackets && ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") };
                 logged(raw, [(format!("{name}_ip"), json!(ip)), (format!("{name}_port"), json!(port))])
@@ -251,7 +251,7 @@ fn extra_members(extra: Vec<Value>) -> Logged {
 
 /// The events of a text that comes in pieces.
 fn events(text: &str, piece: usize) -> Vec<String> {
-    let mut lines = Lines::new(LineLimits { line_bytes: 1 << 20, block_lines: 3, block_bytes: 1 << 20 });
+    let mut lines = LineSplitter::new(LineLimits { line_bytes: 1 << 20, block_lines: 3, block_bytes: 1 << 20 });
     let mut inflate = Inflate::default();
     let mut found = Vec::new();
     for mut input in text.as_bytes().chunks(piece) {
@@ -260,7 +260,7 @@ fn events(text: &str, piece: usize) -> Vec<String> {
             while let Some(block) = lines.next_block() {
                 found.extend(block.lines().map(event_text));
             }
-            if progress == Progress::NeedInput {
+            if progress == InflateProgress::NeedInput {
                 break;
             }
         }

@@ -1,7 +1,7 @@
 //! Keys and lines for the tests.
 
 /// The key of an ALB access log object, with `random` as its random part.
-pub fn alb_key(random: &str) -> String {
+pub(crate) fn alb_key(random: &str) -> String {
     format!(
         "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/2026/03/02/\
          123456789012_elasticloadbalancing_eu-west-1_app.web.50dc6c495c0c9188_20260302T1020Z_203.0.113.7_{random}.log.gz"
@@ -9,7 +9,7 @@ pub fn alb_key(random: &str) -> String {
 }
 
 /// One ALB line of today's width; `number` makes it unlike the others.
-pub fn alb_line(number: usize) -> String {
+pub(crate) fn alb_line(number: usize) -> String {
     format!(
         "https 2026-03-02T10:15:{:02}.{:06}Z app/web/50dc6c495c0c9188 198.51.100.{}:{} 10.0.3.17:8080 0.000 0.012 0.000 200 200 \
          812 15342 \"GET https://shop.example:443/cart?id={number} HTTP/2.0\" \"Mozilla/5.0 (X11; Linux x86_64)\" \

@@ -14,7 +14,7 @@ use super::id::Offset;
 use super::native::{write_extras, write_invalid, write_list};
 use super::{Fields, Parsed, json, own_time, tags};
 use crate::buffer::Buffer;
-use crate::format::{Endpoint, Host, Kind, Port, Reading, Request, Value, nanoseconds, show_invalid};
+use crate::format::{Host, HostPort, Kind, Port, Reading, Request, Value, nanoseconds, show_invalid};
 
 /// The version of the Elastic Common Schema that the names are of.
 const ECS_VERSION: &str = "8.11.0";
@@ -184,7 +184,7 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
                 true
             }
             (Part::AsText, Value::Text(raw)) => text(out, Some(raw), clean),
-            (_, Value::Endpoint(endpoint)) => write_endpoint_part(out, endpoint, part, clean),
+            (_, Value::HostPort(endpoint)) => write_endpoint_part(out, endpoint, part, clean),
             (_, Value::Request(_)) => self.request.as_ref().is_some_and(|request| write_request_part(out, request, part, clean)),
             (Part::NotBefore, Value::Validity(not_before, _)) => time(out, Some(not_before)),
             (Part::NotAfter, Value::Validity(_, not_after)) => time(out, Some(not_after)),
@@ -239,11 +239,11 @@ fn write_whole(out: &mut Buffer, value: Value<'_>, clean: bool) {
         Value::Time(time) => json::time(out, time),
         Value::List(..) | Value::IntegerList(_) | Value::AlpnList(_) => write_list(out, value, clean),
         // These have parts, never a whole.
-        Value::Endpoint(_) | Value::Request(_) | Value::Validity(..) => out.put(b"null"),
+        Value::HostPort(_) | Value::Request(_) | Value::Validity(..) => out.put(b"null"),
     }
 }
 
-fn write_endpoint_part(out: &mut Buffer, endpoint: Endpoint<'_>, part: Part, clean: bool) -> bool {
+fn write_endpoint_part(out: &mut Buffer, endpoint: HostPort<'_>, part: Part, clean: bool) -> bool {
     match (part, endpoint.host, endpoint.port) {
         (Part::Address, Host::Ip(raw) | Host::Address(raw) | Host::Arn(raw), _)
         | (Part::NoIpAddress, Host::Address(raw) | Host::Arn(raw), _)

@@ -199,7 +199,7 @@ fn paths(kind: Kind) -> Vec<(String, Source)> {
             Type::Request => {
                 paths.extend(REQUEST_NAMES.map(|(path, part)| (path.to_owned(), Source::Field(index, part))));
             }
-            Type::Endpoint => paths.extend(field.ecs.iter().flat_map(|base| endpoint_paths(base, index))),
+            Type::HostPort => paths.extend(field.ecs.iter().flat_map(|base| endpoint_paths(base, index))),
             _ if field.is_node_ip() => paths.push((field.ecs[0].to_owned(), Source::NodeIp(Some(index)))),
             // The event begins with its request.
             _ if is_start(field) => {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Outcome {
     /// The endpoint answered.
     Response(Response),
     /// There was no answer.
@@ -70,29 +70,29 @@ pub enum Verdict {
     Misconfigured,
 }
 
-impl Answer {
+impl Outcome {
     /// What it means.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Answer::NoResponse(Fault::Connect(_) | Fault::NotHttp(_)) => Verdict::Down,
-            Answer::NoResponse(Fault::Broken(_) | Fault::Timeout) => Verdict::Busy,
-            Answer::Response(response) => response.verdict(),
+            Outcome::NoResponse(Fault::Connect(_) | Fault::NotHttp(_)) => Verdict::Down,
+            Outcome::NoResponse(Fault::Broken(_) | Fault::Timeout) => Verdict::Busy,
+            Outcome::Response(response) => response.verdict(),
         }
     }
 
     /// How long not to ask again.
     pub fn retry_after(&self) -> Duration {
         match self {
-            Answer::Response(response) => response.retry_after,
-            Answer::NoResponse(_) => Duration::ZERO,
+            Outcome::Response(response) => response.retry_after,
+            Outcome::NoResponse(_) => Duration::ZERO,
         }
     }
 
     /// The status code, if there is one.
     pub fn status(&self) -> Option<u16> {
         match self {
-            Answer::Response(response) => Some(response.status),
-            Answer::NoResponse(_) => None,
+            Outcome::Response(response) => Some(response.status),
+            Outcome::NoResponse(_) => None,
         }
     }
 }
@@ -112,16 +112,16 @@ impl Response {
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Answer::Response(response) => response.fmt(f),
-            Answer::NoResponse(Fault::Connect(detail)) => write!(f, "no connection ({detail})"),
-            Answer::NoResponse(Fault::Broken(detail)) => write!(f, "the connection broke ({detail})"),
-            Answer::NoResponse(Fault::NotHttp(detail)) => {
+            Outcome::Response(response) => response.fmt(f),
+            Outcome::NoResponse(Fault::Connect(detail)) => write!(f, "no connection ({detail})"),
+            Outcome::NoResponse(Fault::Broken(detail)) => write!(f, "the connection broke ({detail})"),
+            Outcome::NoResponse(Fault::NotHttp(detail)) => {
                 write!(f, "the answer is no HTTP ({detail}); is this the Beats port?")
             }
-            Answer::NoResponse(Fault::Timeout) => f.write_str("no answer in time (REQUEST_TIMEOUT)"),
+            Outcome::NoResponse(Fault::Timeout) => f.write_str("no answer in time (REQUEST_TIMEOUT)"),
         }
     }
 }
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn every_status_has_its_verdict() {
         for status in 100..=599 {
-            let answer = Answer::Response(Response { status, ..Response::default() });
+            let answer = Outcome::Response(Response { status, ..Response::default() });
             let expected = match status {
                 200 | 201 | 202 | 204 => Verdict::Accepted,
                 500 => Verdict::Failing,

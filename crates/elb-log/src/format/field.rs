@@ -1,6 +1,6 @@
 //! The field table's columns: what one field of a log line is called and how it is read.
 
-use crate::buffer::Piece;
+use crate::buffer::Literal;
 
 /// One field of a format. A field that AWS adds is one more of these at the end of its format's list.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub struct Field {
     pub ty: Type,
     /// The names in the `native` schema.
     pub native: Names,
-    /// The names in the `ecs` schema, dotted. An [`Type::Endpoint`] has that of the object to which its parts go; a
+    /// The names in the `ecs` schema, dotted. An [`Type::HostPort`] has that of the object to which its parts go; a
     /// [`Type::Request`] and the line's own time have none here, because their parts are called the same in every format.
     pub ecs: &'static [&'static str],
 }
@@ -34,7 +34,7 @@ impl Field {
 pub struct Names {
     /// The name itself.
     pub whole: Name,
-    /// The parts of an [`Type::Endpoint`].
+    /// The parts of an [`Type::HostPort`].
     pub ip: Name,
     /// See `ip`.
     pub port: Name,
@@ -50,15 +50,15 @@ pub struct Name {
     /// `client_ip`
     pub text: &'static str,
     /// `,"client_ip":`
-    pub member: Piece,
+    pub member: Literal,
     /// `,"client_ip":"`
-    pub text_member: Piece,
+    pub text_member: Literal,
 }
 
 impl Name {
     /// A name, and it as a member and as a member that is a text.
     pub const fn new(text: &'static str, member: &str, text_member: &str) -> Self {
-        Name { text, member: Piece::new(member), text_member: Piece::new(text_member) }
+        Name { text, member: Literal::new(member), text_member: Literal::new(text_member) }
     }
 }
 
@@ -80,7 +80,7 @@ pub enum Type {
     /// The address of the load balancer's node, for which the object's key can stand in.
     NodeIp,
     /// `ip:port`, an ARN, or a host name with a port.
-    Endpoint,
+    HostPort,
     /// The line's own time; it becomes `@timestamp`.
     Timestamp,
     /// Another time.
@@ -102,15 +102,15 @@ pub enum Type {
 /// Builds one row of a field table: AWS's name, type, native name, ECS names.
 macro_rules! field {
     ($aws:literal, $ty:ident, $native:literal, [$($ecs:literal),*]) => {
-        $crate::format::fields::Field {
+        $crate::format::field::Field {
             aws: $aws,
-            ty: $crate::format::fields::Type::$ty,
-            native: $crate::format::fields::Names {
-                whole: $crate::format::fields::name!($native, ""),
-                ip: $crate::format::fields::name!($native, "_ip"),
-                port: $crate::format::fields::name!($native, "_port"),
-                address: $crate::format::fields::name!($native, "_address"),
-                arn: $crate::format::fields::name!($native, "_arn"),
+            ty: $crate::format::field::Type::$ty,
+            native: $crate::format::field::Names {
+                whole: $crate::format::field::name!($native, ""),
+                ip: $crate::format::field::name!($native, "_ip"),
+                port: $crate::format::field::name!($native, "_port"),
+                address: $crate::format::field::name!($native, "_address"),
+                arn: $crate::format::field::name!($native, "_arn"),
             },
             ecs: &[$($ecs),*],
         }
