@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
+use elb_common::backoff::Backoff;
 use fastrand::Rng;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
@@ -92,7 +93,7 @@ impl<T: Clone> Flights<T> {
 }
 
 fn pause(failures: u32) -> Duration {
-    (SHORTEST_PAUSE * 2_u32.pow(failures.min(10))).min(LONGEST_PAUSE)
+    Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE).wait(failures)
 }
 
 #[cfg(test)]

@@ -11,12 +11,10 @@ use tokio::time::timeout;
 
 use crate::lambda::notification::Receipt;
 use elb_common::aws::AwsConfig;
+use elb_common::backoff::Backoff;
 
-/// After the first failure a message comes again after this.
-const FIRST_DELAY: Duration = Duration::from_secs(30);
-
-/// And never later than this.
-const LONGEST_DELAY: Duration = Duration::from_mins(15);
+/// The delay of a message that failed, by the number of times it has been received.
+const DELAY: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_mins(15));
 
 /// A call takes no longer, retries included: it is made in the time that is kept for the invocation's report.
 const CALL_TIME: Duration = Duration::from_secs(4);
@@ -93,8 +91,7 @@ impl Queue {
 
 /// 30 seconds, doubled with each time the message has been received, up to 15 minutes.
 fn delay(receive_count: u32) -> Duration {
-    let doublings = receive_count.saturating_sub(1).min(16);
-    (FIRST_DELAY * 2_u32.pow(doublings)).min(LONGEST_DELAY)
+    DELAY.wait(receive_count.saturating_sub(1))
 }
 
 #[cfg(test)]

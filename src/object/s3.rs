@@ -18,6 +18,7 @@ use elb_log::origin::ObjectName;
 
 use super::{Body, ObjectError, Opened};
 use elb_common::aws::AwsConfig;
+use elb_common::backoff::Backoff;
 
 /// Pages of a listing, a page at a time.
 pub(super) type Pages = PaginationStream<Result<ListObjectsV2Output, SdkError<ListObjectsV2Error>>>;
@@ -28,8 +29,8 @@ const RESUMES: u32 = 5;
 /// How many bytes are progress enough to begin counting anew.
 const MUCH_PROGRESS: u64 = 1024 * 1024;
 
-/// The wait before the first of these; it doubles.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// The wait before each of these.
+const RESUME_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 
 /// Writing an object takes no longer, retries included.
 const WRITE_TIME: Duration = Duration::from_secs(30);
@@ -149,7 +150,7 @@ impl S3Body {
         self.broken_at = self.at;
         let Some(etag) = self.etag.clone() else { return Err(self.unreadable(broken)) };
         while self.resumes < RESUMES {
-            tokio::time::sleep(FIRST_WAIT * 2_u32.pow(self.resumes)).await;
+            tokio::time::sleep(RESUME_BACKOFF.wait(self.resumes)).await;
             self.resumes += 1;
             tracing::debug!(object = %self.name, at = self.at, error = broken, "reading on where the body broke");
             let request = self.client.get_object().bucket(&self.name.bucket).key(&self.name.key).if_match(&etag);

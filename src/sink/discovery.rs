@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use elb_common::redact::redact_url;
 use ipnet::IpNet;
 use reqwest::Url;
 
@@ -66,11 +67,9 @@ impl Discovery {
         }
     }
 
-    /// The URL without its query.
+    /// The URL without what may be secret in it.
     pub fn shown(&self) -> String {
-        let mut shown = self.url.clone();
-        shown.set_query(None);
-        shown.to_string()
+        redact_url(&self.url)
     }
 
     fn allows(&self, address: SocketAddr) -> bool {

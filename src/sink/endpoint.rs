@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use elb_common::redact::redact_url;
 use reqwest::Url;
 
 /// A URL to send to.
@@ -91,10 +92,7 @@ impl EndpointTemplate {
 /// The URL without its query, which may hold a token.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = self.url.clone();
-        shown.set_query(None);
-        shown.set_fragment(None);
-        f.write_str(shown.as_str())?;
+        f.write_str(&redact_url(&self.url))?;
         match self.address {
             Some(address) => write!(f, " at {address}"),
             None => Ok(()),

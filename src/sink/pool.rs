@@ -6,16 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use elb_common::backoff::Backoff;
 use tokio::time::Instant;
 
 use super::endpoint::Endpoint;
 use super::outcome::Verdict;
 
-/// The first rest of an endpoint.
-const FIRST_REST: Duration = Duration::from_secs(1);
-
-/// No rest is longer.
-const LONGEST_REST: Duration = Duration::from_mins(1);
+/// How long an endpoint rests after a failure.
+const REST: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
 
 /// An endpoint, for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -182,7 +180,7 @@ impl Member {
         if matches!(self.health, Health::Resting { until } if until > now) {
             return;
         }
-        let rest = FIRST_REST.saturating_mul(2_u32.saturating_pow(self.failures)).min(LONGEST_REST);
+        let rest = REST.wait(self.failures);
         self.failures += 1;
         self.health = Health::Resting { until: now + rest };
     }
@@ -279,7 +277,10 @@ mod tests {
         let now = Instant::now();
         for verdict in [Verdict::Busy, Verdict::Down, Verdict::Failing] {
             pool.ended(EndpointId(1), Some(verdict), now);
-            assert!(pool.due_probe(now + LONGEST_REST).is_none(), "nothing but batches is sent to it after {verdict:?}");
+            assert!(
+                pool.due_probe(now + Duration::from_mins(1)).is_none(),
+                "nothing but batches is sent to it after {verdict:?}"
+            );
             assert!(pool.choose(None, None).is_some());
         }
     }

@@ -12,14 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
+use elb_common::backoff::Backoff;
+
 use super::outcome::{Outcome, Verdict};
 use super::pool::EndpointId;
 
-/// The wait before the first retry is drawn from nothing to this.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-
-/// No wait is drawn from more than this.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// What the wait before a retry is drawn from.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// An endpoint that fails so often on the same body may fail because of it.
 const FAILURES_TO_SPLIT: u32 = 2;
@@ -311,8 +310,7 @@ impl Part {
 
 /// Full jitter: evenly from nothing to a bound that doubles, so that many senders do not come back at once.
 pub(super) fn backoff(retries: u32, jitter: f64) -> Duration {
-    let doubled = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(retries));
-    doubled.min(LONGEST_WAIT).mul_f64(jitter.clamp(0.0, 1.0))
+    BACKOFF.jittered(retries, jitter)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use elb_common::redact::{redact_text, redact_url};
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
@@ -203,11 +204,7 @@ async fn read_start(mut response: reqwest::Response, limit: Duration) -> Vec<u8>
 
 /// A redirect often repeats the query that it was asked with.
 fn without_secrets(location: &str) -> String {
-    let location = location.split(['?', '#']).next().unwrap_or_default();
-    match location.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?))) {
-        Some((scheme, (_, host))) => format!("{scheme}://{host}"),
-        None => location.to_owned(),
-    }
+    Url::parse(location).map_or_else(|_| redact_text(location), |url| redact_url(&url))
 }
 
 fn fault(error: &reqwest::Error) -> Fault {

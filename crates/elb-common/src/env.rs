@@ -6,6 +6,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use tracing::level_filters::LevelFilter;
 
+use crate::redact::redact_text;
+
 /// A variable's name, its default (empty for none) and what is allowed.
 pub type Variable = (&'static str, &'static str, &'static str);
 
@@ -111,7 +113,7 @@ impl<'l> EnvReader<'l> {
         match parse(text) {
             Ok(value) => Some(value),
             Err(problem) => {
-                let value = if self.secrets.contains(&name) { "…".to_owned() } else { without_secrets(text) };
+                let value = if self.secrets.contains(&name) { "…".to_owned() } else { redact_text(text) };
                 self.errors.push(ConfigError::Value { name, value, problem, allowed });
                 None
             }
@@ -202,16 +204,4 @@ pub fn pem(text: &str) -> Result<Vec<u8>, String> {
 
 fn in_range(number: usize, least: usize, most: usize) -> Result<usize, String> {
     if (least..=most).contains(&number) { Ok(number) } else { Err("is out of range".to_owned()) }
-}
-
-/// A value as it may be shown: without the user information and the query of URLs in it.
-fn without_secrets(text: &str) -> String {
-    let shown = |part: &str| {
-        let part = part.split(['?', '#']).next().unwrap_or(part);
-        match (part.find("://"), part.rfind('@')) {
-            (Some(scheme), Some(at)) if scheme < at => format!("{}…{}", &part[..scheme + 3], &part[at..]),
-            _ => part.to_owned(),
-        }
-    };
-    text.split(',').map(shown).collect::<Vec<_>>().join(",")
 }
