@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 /// An object's bytes to lines: those of a naive split, however the bytes come, and in bounded memory.
 ///
 /// Since hardly a mutation of gzip is still gzip, the bytes are also taken for text that was then compressed.
-pub(super) fn lines(object: &[u8]) {
+pub fn lines(object: &[u8]) {
     if let Some((text, end)) = inflate_at_once(object) {
         if !object.starts_with(&[0x1f, 0x8b]) {
             assert_eq!((&*text, &end), (object, &Ok(())), "what is no gzip passes unchanged");
@@ -34,7 +34,7 @@ pub(super) fn lines(object: &[u8]) {
 }
 
 /// A line to its fields: none is lost or made up, and each can be read.
-pub(super) fn parse(line: &[u8]) {
+pub fn parse(line: &[u8]) {
     let mut tokens = TokenBuffer::default();
     let outcome = format::parse(line, &mut tokens);
     match &outcome {
@@ -48,7 +48,7 @@ pub(super) fn parse(line: &[u8]) {
 }
 
 /// A line to its event: one JSON object, on one line, that says what became of the line and holds what its schema knows.
-pub(super) fn event(line: &[u8]) {
+pub fn event(line: &[u8]) {
     let key = "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/2026/03/02/\
                123456789012_elasticloadbalancing_eu-west-1_app.web.50dc6c495c0c9188_20260302T1020Z_203.0.113.7_3x8q0pzt.log.gz";
     let stored = Origin::Bucket(ObjectName { bucket: "logs".to_owned(), key: key.to_owned() });
@@ -320,7 +320,7 @@ fn shapes(schema: Schema, kind: Option<Kind>) -> Shapes {
         ("tags", Shape::Text),
         ("error.message", Shape::Text),
     ];
-    let names = kind.map(|kind| names(schema, kind)).unwrap_or_default();
+    let names = kind.map(|kind| names(schema, kind.format())).unwrap_or_default();
     let envelope = envelope.into_iter().map(|(name, shape)| (name.to_owned(), shape));
     envelope.chain(names.into_iter().map(|name| (name.name, name.shape))).collect()
 }

@@ -6,26 +6,30 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::event::{MemberName, Schema, Shape, names};
-use crate::format::{Kind, Type};
+use crate::format::{Format, Kind, Type};
 
 /// The longest text that is indexed: Lucene's limit of 32,766 bytes at up to four bytes a character.
 const INDEXED_CHARACTERS: u32 = 8_191;
 
 /// Every field of every kind: `docs/fields.md`.
 pub fn fields_markdown() -> String {
+    markdown_of(&Kind::ALL.map(Kind::format))
+}
+
+fn markdown_of(formats: &[&Format]) -> String {
     let mut page = String::from(FIELDS_INTRODUCTION);
-    for kind in Kind::ALL {
-        let format = kind.format();
+    for format in formats {
         // Writing to a string cannot fail.
         let _ = write!(
             page,
-            "\n## `{kind}`\n\nRecognised by: {}. {} fields; a line with fewer than {} is tagged `_elbshortline`.\n\n\
+            "\n## `{}`\n\nRecognised by: {}. {} fields; a line with fewer than {} is tagged `_elbshortline`.\n\n\
              | # | AWS | type | `native` | `ecs` |\n| --- | --- | --- | --- | --- |\n",
-            kind.evidence(),
+            format.name,
+            format.recognised_by,
             format.fields.len(),
             format.shortest
         );
-        let (native, ecs) = (names(Schema::Native, kind), names(Schema::Ecs, kind));
+        let (native, ecs) = (names(Schema::Native, format), names(Schema::Ecs, format));
         for (index, field) in format.fields.iter().enumerate() {
             let _ = writeln!(
                 page,
@@ -44,9 +48,13 @@ pub fn fields_markdown() -> String {
 
 /// The index template of a schema, for Elasticsearch and OpenSearch: `samples/elasticsearch/*.json`.
 pub fn index_template(schema: Schema) -> Value {
+    template_of(schema, &Kind::ALL.map(Kind::format))
+}
+
+fn template_of(schema: Schema, formats: &[&Format]) -> Value {
     let mut shapes = BTreeMap::new();
-    for kind in Kind::ALL {
-        for MemberName { name, shape, .. } in names(schema, kind) {
+    for format in formats {
+        for MemberName { name, shape, .. } in names(schema, format) {
             shapes.insert(name, shape);
         }
     }

@@ -70,11 +70,13 @@ pub struct ExplainedError {
 pub fn explain(line: &[u8]) -> Explanation {
     let mut tokens = TokenBuffer::default();
     match parse(line, &mut tokens) {
-        Ok(record) => explain_record(line, &record, record.kind.evidence().to_owned()),
+        Ok(record) => explain_record(line, &record, ecs::plan(record.kind), record.format.recognised_by.to_owned()),
         Err(LineError::Json) => match vended::read(line) {
             Ok(vended) => {
                 let tokens = vended.tokens();
-                let mut explanation = explain_record(line, &vended.record(&tokens), "JSON with members of this kind".to_owned());
+                let record = vended.record(&tokens);
+                let reason = "JSON with members of this kind".to_owned();
+                let mut explanation = explain_record(line, &record, ecs::plan(record.kind), reason);
                 // Members that are not there are none, not absent ones.
                 explanation.fields.retain(|field| !field.absent);
                 explanation
@@ -99,7 +101,7 @@ fn unparsed(line: &[u8], message: String, at: usize) -> Explanation {
     }
 }
 
-fn explain_record(line: &[u8], record: &Record<'_, '_>, reason: String) -> Explanation {
+fn explain_record(line: &[u8], record: &Record<'_, '_>, plan: &ecs::Plan, reason: String) -> Explanation {
     let mut fields = Fields::default();
     fields.read(record);
     let line = Line { text: line, offset: 0, truncated: false };
@@ -108,23 +110,23 @@ fn explain_record(line: &[u8], record: &Record<'_, '_>, reason: String) -> Expla
     let envelope = Envelope::new(&EventSettings::default(), &nowhere, jiff::Timestamp::UNIX_EPOCH);
     Explanation {
         line: show_invalid(line.text).into_owned(),
-        kind: Some(record.kind.name()),
+        kind: Some(record.format.name),
         reason,
         known_fields: record.format.fields.len(),
         short: record.is_short(),
-        fields: (0..fields.readings.len()).map(|index| explain_field(index, &envelope, &parsed)).collect(),
+        fields: (0..fields.readings.len()).map(|index| explain_field(index, plan, &envelope, &parsed)).collect(),
         extra: record.extras().iter().map(|token| show_invalid(token.raw).into_owned()).collect(),
         error: None,
     }
 }
 
-fn explain_field(index: usize, envelope: &Envelope, parsed: &Parsed<'_, '_, '_>) -> ExplainedField {
+fn explain_field(index: usize, plan: &ecs::Plan, envelope: &Envelope, parsed: &Parsed<'_, '_, '_>) -> ExplainedField {
     let field = &parsed.record.format.fields[index];
     let reading = parsed.fields.readings[index];
     let (mut native, mut ecs) = (Buffer::default(), Buffer::default());
     if let Reading::Value(value) = reading {
         native::write_value(&mut native, field, value, false);
-        ecs::write_field(&mut ecs, parsed.record.kind, index, envelope, parsed);
+        ecs::write_field(&mut ecs, plan, index, envelope, parsed);
     }
     let mut native = flattened("elb.", &native);
     let mut ecs = flattened("", &ecs);

@@ -15,8 +15,8 @@ use self::id::Offset;
 use crate::buffer::Buffer;
 use crate::dead_letter::{DEAD_LETTER_START, event_of};
 use crate::format::{
-    Field, HostPort, Kind, LineError, Name, Port, Reading, ReadingVisitor, Record, Token, TokenBuffer, Type, Value, parse,
-    show_invalid,
+    Field, Format, HostPort, Kind, LineError, Name, Port, Reading, ReadingVisitor, Record, Token, TokenBuffer, Type, Value,
+    parse, show_invalid,
 };
 use crate::lines::Line;
 use crate::origin::Origin;
@@ -73,10 +73,10 @@ pub enum Shape {
 }
 
 /// Every name that lines of a kind can have, beside those of the envelope.
-pub fn names(schema: Schema, kind: Kind) -> Vec<MemberName> {
+pub fn names(schema: Schema, format: &Format) -> Vec<MemberName> {
     match schema {
-        Schema::Native => native::names(kind),
-        Schema::Ecs => ecs::names(kind),
+        Schema::Native => native::names(format),
+        Schema::Ecs => ecs::names(format),
     }
 }
 
@@ -176,7 +176,8 @@ impl EventWriter {
             Schema::Native => native::write(out, &self.envelope, line, record, invalid, self.include_original),
             Schema::Ecs => {
                 fields.read(record);
-                ecs::write(out, &self.envelope, &Parsed { line, record, fields }, self.include_original);
+                let parsed = Parsed { line, record, fields };
+                ecs::write(out, ecs::plan(record.kind), &self.envelope, &parsed, self.include_original);
             }
         }
         Written {

@@ -5,14 +5,10 @@ use super::id::Offset;
 use super::{InvalidField, MemberName, Shape, json, own_time, tags};
 use crate::buffer::Buffer;
 use crate::format::{
-    Field, Host, HostPort, Kind, Name, Port, Reading, ReadingVisitor, Record, Request, Token, Type, Value, alpn_items, items,
+    Field, Format, Host, HostPort, Name, Port, Reading, ReadingVisitor, Record, Request, Token, Type, Value, alpn_items, items,
     name, show_invalid,
 };
 use crate::lines::Line;
-
-/// What `leaf_client_cert_validity` becomes, the only field that names two times.
-const NOT_BEFORE: Name = name!("leaf_client_cert", "_not_before");
-const NOT_AFTER: Name = name!("leaf_client_cert", "_not_after");
 
 const LINE: Name = name!("line", "");
 const METHOD: Name = name!("method", "");
@@ -51,10 +47,10 @@ pub(super) fn write<'a>(
 }
 
 /// Every name that lines of a kind can have in this schema, beside those of the envelope.
-pub(super) fn names(kind: Kind) -> Vec<MemberName> {
+pub(super) fn names(format: &Format) -> Vec<MemberName> {
     let member = |name: &str, field, shape| MemberName { name: format!("elb.{name}"), field, shape };
     let mut names = vec![member("kind", None, Shape::Text)];
-    let fields = kind.format().fields;
+    let fields = format.fields;
     for (index, field) in fields.iter().enumerate() {
         let (native, index) = (&field.native, Some(index));
         match field.ty {
@@ -71,11 +67,13 @@ pub(super) fn names(kind: Kind) -> Vec<MemberName> {
                 names.extend(texts.map(|name| part(name.text, Shape::Text)));
                 names.push(part(PORT.text, Shape::Integer));
             }
-            Type::Validity => names.extend([NOT_BEFORE, NOT_AFTER].map(|name| member(name.text, index, Shape::Time))),
+            Type::Validity => {
+                names.extend([native.not_before, native.not_after].map(|name| member(name.text, index, Shape::Time)));
+            }
             ty => names.extend(Shape::of(ty).map(|shape| member(native.whole.text, index, shape))),
         }
     }
-    if kind != Kind::Nlb && !fields.iter().any(Field::is_node_ip) {
+    if format.node_in_key && !fields.iter().any(Field::is_node_ip) {
         names.push(member("ip_address", None, Shape::Ip));
     }
     names.extend([member("invalid", None, Shape::Object), member("extra", None, Shape::Text)]);
@@ -90,7 +88,7 @@ fn write_elb<'a>(
     node_ip: Option<&[u8]>,
 ) {
     out.put(br#","elb":{"kind":""#);
-    out.put(record.kind.name().as_bytes());
+    out.put(record.format.name.as_bytes());
     out.push(b'"');
     let mut has_node_ip = false;
     for (field, token) in record.fields() {
@@ -100,7 +98,7 @@ fn write_elb<'a>(
             field.ty.read_to(token, WriteField { out, invalid, has_node_ip, field, token, plain });
         }
     }
-    if let Some(ip) = node_ip.filter(|_| !has_node_ip && record.kind != Kind::Nlb) {
+    if let Some(ip) = node_ip.filter(|_| !has_node_ip && record.format.node_in_key) {
         out.put(br#","ip_address":"#);
         out.put(ip);
     }
@@ -149,7 +147,7 @@ pub(super) fn write_value(out: &mut Buffer, field: &Field, value: Value<'_>, cle
         // The line's own time is the event's.
         Value::Time(_) if field.is_timestamp() => {}
         Value::Time(time) => time_member(out, name, time),
-        Value::HostPort(endpoint) => write_endpoint(out, field, endpoint, clean),
+        Value::HostPort(host_port) => write_host_port(out, field, host_port, clean),
         Value::Request(raw) => {
             if let Some(request) = Request::split(raw) {
                 write_request(out, name, &request, clean);
@@ -160,20 +158,20 @@ pub(super) fn write_value(out: &mut Buffer, field: &Field, value: Value<'_>, cle
             write_list(out, value, clean);
         }
         Value::Validity(not_before, not_after) => {
-            time_member(out, &NOT_BEFORE, not_before);
-            time_member(out, &NOT_AFTER, not_after);
+            time_member(out, &field.native.not_before, not_before);
+            time_member(out, &field.native.not_after, not_after);
         }
     }
 }
 
-fn write_endpoint(out: &mut Buffer, field: &Field, endpoint: HostPort<'_>, clean: bool) {
-    match endpoint.host {
+fn write_host_port(out: &mut Buffer, field: &Field, host_port: HostPort<'_>, clean: bool) {
+    match host_port.host {
         Host::None => {}
         Host::Ip(ip) => text_member(out, &field.native.ip, ip, clean),
         Host::Address(address) => text_member(out, &field.native.address, address, clean),
         Host::Arn(arn) => text_member(out, &field.native.arn, arn, clean),
     }
-    if let Port::Number(port) = endpoint.port {
+    if let Port::Number(port) = host_port.port {
         number_member(out, &field.native.port, port);
     }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::format::{Field, Kind, Record, Token};
+use crate::format::{Kind, Record, Token, VendedMark};
 
 /// A JSON line whose members are in the order of its kind's fields.
 #[derive(Debug)]
@@ -44,16 +44,16 @@ pub(super) fn read(line: &[u8]) -> Result<Vended<'_>, VendedError> {
         VendedError { message: format!("JSON that is no log line: {error} (byte {at})"), at }
     })?;
     let Some(kind) = kind_of(&members) else {
-        let message = "JSON that is no log line: it has none of the members type, listener_port, target_group_id (byte 0)";
-        return Err(VendedError { message: message.to_owned(), at: 0 });
+        let message = format!("JSON that is no log line: it has none of the members {} (byte 0)", marks());
+        return Err(VendedError { message, at: 0 });
     };
     let fields = kind.format().fields;
     let mut vended = Vended { kind, values: vec![None; fields.len()], extras: Vec::new() };
     // Members mostly come in the order of fields.
     let mut next = 0;
     for (Key(key), value) in members {
-        let is_next = fields.get(next).is_some_and(|field| is_called(field, &key));
-        let found = if is_next { Some(next) } else { fields.iter().position(|field| is_called(field, &key)) };
+        let is_next = fields.get(next).is_some_and(|field| field.is_called(&key));
+        let found = if is_next { Some(next) } else { fields.iter().position(|field| field.is_called(&key)) };
         next = found.map_or(next, |index| index + 1);
         match found {
             Some(index) if vended.values[index].is_none() => vended.values[index] = Some(value),
@@ -80,29 +80,29 @@ impl Vended<'_> {
 }
 
 fn kind_of(members: &[(Key<'_>, Cow<'_, str>)]) -> Option<Kind> {
-    let member = |name: &str| members.iter().find(|(key, _)| key.0 == name).map(|(_, value)| &**value);
-    if member("type") == Some("tls") {
-        Some(Kind::Nlb)
-    } else if member("target_group_id").is_some() || member("latency").is_some() {
-        Some(Kind::AlbHealthCheck)
-    } else if member("listener_port").is_some() {
-        Some(Kind::AlbConnection)
-    } else {
-        member("type").map(|_| Kind::Alb)
-    }
+    let has = |name: &str, value: Option<&str>| {
+        members.iter().any(|(key, found)| key.0 == name && value.is_none_or(|value| found == value))
+    };
+    let is_marked = |kind: &Kind| {
+        kind.format().vended.iter().any(|mark| match *mark {
+            VendedMark::Has(name) => has(name, None),
+            VendedMark::Is(name, value) => has(name, Some(value)),
+        })
+    };
+    // A line may have the marks of several kinds, of which the later one in the list is the more special one.
+    Kind::ALL.into_iter().rev().find(is_marked)
 }
 
-/// Keys cannot hold AWS's colons, and some fields have had another name.
-fn is_called(field: &Field, key: &str) -> bool {
-    let plain = field.aws.len() == key.len()
-        && field.aws.bytes().zip(key.bytes()).all(|(aws, key)| aws == key || (aws == b':' && key == b'_'));
-    plain
-        || match key {
-            "request_line" => field.aws == "request",
-            "time" | "timestamp" => field.is_timestamp(),
-            "tls_named_group" => field.aws == "tls_keyexchange",
-            _ => false,
-        }
+/// Returns the names of the members that tell the kinds apart, as a list for an error.
+fn marks() -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for kind in Kind::ALL {
+        let name = kind.format().vended.first().map(|mark| match *mark {
+            VendedMark::Has(name) | VendedMark::Is(name, _) => name,
+        });
+        names.extend(name.filter(|name| !names.contains(name)));
+    }
+    names.join(", ")
 }
 
 /// A member's name, which is copied only if there is an escape in it.

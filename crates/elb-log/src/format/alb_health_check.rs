@@ -5,17 +5,28 @@
 //! The load balancer and its node were appended in 2026.
 
 use super::field::{Field, field};
-use super::{Format, Quoting};
+use super::kind::FirstWord;
+use super::{Format, Quoting, Traffic, VendedMark};
 
-pub(super) static FORMAT: Format = Format { fields: &FIELDS, shortest: 8, quoting: Quoting::Spaced };
+pub(super) static FORMAT: Format = Format {
+    name: "alb_health_check",
+    recognised_by: "a type, a time and a number come first",
+    first_words: &[FirstWord::Type, FirstWord::Time, FirstWord::NumberOrDash],
+    vended: &[VendedMark::Has("target_group_id"), VendedMark::Has("latency")],
+    traffic: Traffic::HealthChecks,
+    node_in_key: true,
+    shortest: 8,
+    quoting: Quoting::Spaced,
+    fields: FIELDS,
+};
 
-static FIELDS: [Field; 10] = [
+static FIELDS: &[Field] = &[
     field!("type", Text, "type", ["aws.elb.type"]),
-    field!("time", Timestamp, "time", []),
+    field!("time" or "timestamp", Timestamp, "time", []),
     field!("latency", Decimal, "latency", ["aws.elb.health_check.latency"]),
-    field!("target_addr", HostPort, "target", ["destination"]),
+    field!("target_addr", HostPort, "target", ["destination" as HostPort]),
     field!("target_group_id", Text, "target_group_id", ["aws.elb.health_check.target_group_id"]),
-    field!("status", Text, "status", ["aws.elb.health_check.status"]),
+    field!("status", Text, "status", ["aws.elb.health_check.status", "event.outcome" as OutcomeOfHealthCheck]),
     field!("status_code", Integer, "status_code", ["aws.elb.health_check.status_code"]),
     field!("reason_code", Text, "reason_code", ["aws.elb.health_check.reason_code"]),
     field!("elb", Text, "id", ["aws.elb.name"]),

@@ -5,24 +5,50 @@
 //! Lines of before 2015 end behind the request. TCP and SSL listeners write `"- - - "` for the request and `-` for the statuses.
 
 use super::field::{Field, field};
-use super::{Format, Quoting};
+use super::kind::{CLIENT_OR_PORT, FirstWord};
+use super::{Format, Quoting, Traffic};
 
-pub(super) static FORMAT: Format = Format { fields: &FIELDS, shortest: 12, quoting: Quoting::Spaced };
+pub(super) static FORMAT: Format = Format {
+    name: "classic",
+    recognised_by: "a time comes first, and the third word holds a colon or is -",
+    first_words: &[FirstWord::Time, FirstWord::Any, FirstWord::ColonOrDash { expected: CLIENT_OR_PORT }],
+    vended: &[],
+    traffic: Traffic::HttpOrTcp,
+    node_in_key: true,
+    shortest: 12,
+    quoting: Quoting::Spaced,
+    fields: FIELDS,
+};
 
-static FIELDS: [Field; 15] = [
-    field!("time", Timestamp, "time", []),
+static FIELDS: &[Field] = &[
+    field!("time" or "timestamp", Timestamp, "time", []),
     field!("elb", Text, "id", ["aws.elb.name"]),
-    field!("client:port", HostPort, "client", ["source"]),
-    field!("backend:port", HostPort, "backend", ["aws.elb.backend"]),
+    field!("client:port", HostPort, "client", ["source" as HostPort]),
+    field!("backend:port", HostPort, "backend", ["aws.elb.backend" as HostPortKeyword]),
     field!("request_processing_time", ProcessingTime, "request_processing_time", ["aws.elb.request_processing_time.sec"]),
     field!("backend_processing_time", ProcessingTime, "backend_processing_time", ["aws.elb.backend_processing_time.sec"]),
     field!("response_processing_time", ProcessingTime, "response_processing_time", ["aws.elb.response_processing_time.sec"]),
-    field!("elb_status_code", Integer, "elb_status_code", ["http.response.status_code"]),
+    field!("elb_status_code", Integer, "elb_status_code", ["http.response.status_code", "event.outcome" as OutcomeOfStatusCode]),
     field!("backend_status_code", Integer, "backend_status_code", ["aws.elb.backend.http.response.status_code"]),
-    field!("received_bytes", Integer, "received_bytes", ["http.request.body.bytes", "source.bytes"]),
-    field!("sent_bytes", Integer, "sent_bytes", ["http.response.body.bytes", "destination.bytes"]),
-    field!("request", Request, "request", []),
+    field!(
+        "received_bytes",
+        Integer,
+        "received_bytes",
+        ["http.request.body.bytes" as BytesOverHttp, "source.bytes" as BytesOverTcp]
+    ),
+    field!(
+        "sent_bytes",
+        Integer,
+        "sent_bytes",
+        ["http.response.body.bytes" as BytesOverHttp, "destination.bytes" as BytesOverTcp]
+    ),
+    field!("request" or "request_line", Request, "request", []),
     field!("user_agent", Text, "user_agent", ["user_agent.original"]),
     field!("ssl_cipher", Text, "ssl_cipher", ["aws.elb.ssl_cipher", "tls.cipher"]),
-    field!("ssl_protocol", Text, "ssl_protocol", ["aws.elb.ssl_protocol", "tls.version", "tls.version_protocol"]),
+    field!(
+        "ssl_protocol",
+        Text,
+        "ssl_protocol",
+        ["aws.elb.ssl_protocol", "tls.version" as TlsVersion, "tls.version_protocol" as TlsProtocol]
+    ),
 ];

@@ -1,47 +1,115 @@
-//! The field table's columns: what one field of a log line is called and how it is read.
+//! The columns of a field table: what one field of a log line is called, and how it is read and written.
 
 use crate::buffer::Literal;
 
-/// One field of a format. A field that AWS adds is one more of these at the end of its format's list.
+/// One field of a format. A field that AWS adds is one more row at the end of its format's table.
 #[derive(Debug)]
 pub struct Field {
     /// AWS's name in the documentation: `client:port`.
     pub aws: &'static str,
+    /// Other names that AWS has used for the field, as keys of vended JSON lines.
+    pub aliases: &'static [&'static str],
     /// How the text is read.
     pub ty: Type,
     /// The names in the `native` schema.
     pub native: Names,
-    /// The names in the `ecs` schema, dotted. An [`Type::HostPort`] has that of the object to which its parts go; a
-    /// [`Type::Request`] and the line's own time have none here, because their parts are called the same in every format.
-    pub ecs: &'static [&'static str],
+    /// The names in the `ecs` schema. A [`Type::Request`] and the line's own time have none here, because their parts have the
+    /// same names in every format.
+    pub ecs: &'static [EcsName],
 }
 
 impl Field {
-    /// Whether this is the line's own time, which becomes `@timestamp` rather than a member of its own.
+    /// Returns whether this is the line's own time, which becomes `@timestamp` instead of a member of its own.
     pub fn is_timestamp(&self) -> bool {
         self.ty == Type::Timestamp
     }
 
-    /// Whether this is the address of the load balancer's node.
+    /// Returns whether this is the address of the load balancer's node.
     pub fn is_node_ip(&self) -> bool {
         self.ty == Type::NodeIp
     }
+
+    /// Returns whether a key of a vended JSON line names this field. Such keys have `_` where AWS's names have `:`.
+    pub(crate) fn is_called(&self, key: &str) -> bool {
+        let same = |aws: u8, key: u8| aws == key || (aws == b':' && key == b'_');
+        (self.aws.len() == key.len() && self.aws.bytes().zip(key.bytes()).all(|(aws, key)| same(aws, key)))
+            || self.aliases.contains(&key)
+    }
 }
 
-/// A field's name and the names made from it, each also as the start of a JSON member (`,"name":`), because they are written
-/// once a line.
+/// A name in the `ecs` schema, and the form that the field's value has there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EcsName {
+    /// The dotted name: `aws.elb.name`.
+    pub path: &'static str,
+    /// The form of the value.
+    pub form: EcsForm,
+}
+
+/// The form of a field's value under one of its `ecs` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EcsForm {
+    /// The value as it is.
+    Whole,
+    /// A number as a string, because Elastic maps the name as a keyword.
+    Keyword,
+    /// `.address`, `.ip` and `.port` below the name.
+    HostPort,
+    /// The same, but with the port as a string, which Elastic maps as a keyword, and with an `.address` only for a host that is
+    /// not an IP address.
+    HostPortKeyword,
+    /// A number of bytes, only if the line is about a TCP connection.
+    BytesOverTcp,
+    /// A number of bytes, only if the line is not about a TCP connection.
+    BytesOverHttp,
+    /// The time at which the request began. The event's duration is measured from it.
+    Start,
+    /// The first time of a validity.
+    NotBefore,
+    /// The second time of a validity.
+    NotAfter,
+    /// The version in `TLSv1.2`: `1.2`.
+    TlsVersion,
+    /// The protocol in `TLSv1.2`: `tls`.
+    TlsProtocol,
+    /// The value of `Root=` in a trace header.
+    TraceRoot,
+    /// The error code behind `Failed:`.
+    TlsErrorCode,
+    /// `event.outcome` from an HTTP status code: success below 400. Without a status code, a line of a format for HTTP and TCP
+    /// may be about a TCP connection.
+    OutcomeOfStatusCode,
+    /// `event.outcome` from the status of a health check: `PASS` is success.
+    OutcomeOfHealthCheck,
+    /// `event.outcome` from the verification of a client certificate: `Success` is success.
+    OutcomeOfTlsVerification,
+}
+
+impl EcsForm {
+    /// Returns whether the form says how the request ended.
+    pub(crate) fn is_outcome(self) -> bool {
+        matches!(self, EcsForm::OutcomeOfStatusCode | EcsForm::OutcomeOfHealthCheck | EcsForm::OutcomeOfTlsVerification)
+    }
+}
+
+/// A field's name in the `native` schema and the names made from it, each also as the start of a JSON member (`,"name":`),
+/// because they are written once a line.
 #[derive(Debug)]
 pub struct Names {
     /// The name itself.
     pub whole: Name,
-    /// The parts of an [`Type::HostPort`].
+    /// The IP address of a [`Type::HostPort`].
     pub ip: Name,
-    /// See `ip`.
+    /// The port of a [`Type::HostPort`].
     pub port: Name,
-    /// See `ip`.
+    /// The host of a [`Type::HostPort`] that is not an IP address.
     pub address: Name,
-    /// See `ip`.
+    /// The ARN of a [`Type::HostPort`] that is one.
     pub arn: Name,
+    /// The first time of a [`Type::Validity`].
+    pub not_before: Name,
+    /// The second time of a [`Type::Validity`].
+    pub not_after: Name,
 }
 
 /// A member name, plain and as JSON.
@@ -56,13 +124,13 @@ pub struct Name {
 }
 
 impl Name {
-    /// A name, and it as a member and as a member that is a text.
+    /// Makes a name from its text, from it as a member, and from it as a member whose value is text.
     pub const fn new(text: &'static str, member: &str, text_member: &str) -> Self {
         Name { text, member: Literal::new(member), text_member: Literal::new(text_member) }
     }
 }
 
-/// How the text of a field is read. What is not of its field's type goes to `elb.invalid`.
+/// How the text of a field is read. A value that is not of its field's type goes to `elb.invalid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
     /// Any text, AWS's escapes decoded.
@@ -73,11 +141,11 @@ pub enum Type {
     Port,
     /// A decimal: an optional `-`, digits, an optional fraction.
     Decimal,
-    /// Seconds as a decimal, where -1 means that there is none.
+    /// Seconds as a decimal, where -1 means that there is no value.
     ProcessingTime,
-    /// An address without a port.
+    /// An IP address without a port.
     Ip,
-    /// The address of the load balancer's node, for which the object's key can stand in.
+    /// The address of the load balancer's node. The address in the object's key replaces it where it is absent.
     NodeIp,
     /// `ip:port`, an ARN, or a host name with a port.
     HostPort,
@@ -99,25 +167,51 @@ pub enum Type {
     Validity,
 }
 
-/// Builds one row of a field table: AWS's name, type, native name, ECS names.
+/// Builds one row of a field table: AWS's name and its aliases, the type, the native name, the ECS names with their forms.
+///
+/// ```text
+/// field!("client:port", HostPort, "client", ["source" as HostPort]),
+/// field!("tls_keyexchange" or "tls_named_group", Text, "tls_keyexchange", ["aws.elb.ssl_named_group"]),
+/// ```
+///
+/// The names of the parts begin with the native name, or with the one that `parts` gives.
 macro_rules! field {
-    ($aws:literal, $ty:ident, $native:literal, [$($ecs:literal),*]) => {
+    ($aws:literal $(or $alias:literal)*, $ty:ident, $native:literal, [$($ecs:literal $(as $form:ident)?),*]) => {
+        field!($aws $(or $alias)*, $ty, $native parts $native, [$($ecs $(as $form)?),*])
+    };
+    ($aws:literal $(or $alias:literal)*, $ty:ident, $native:literal parts $parts:literal, [$($ecs:literal $(as $form:ident)?),*]) => {
         $crate::format::field::Field {
             aws: $aws,
+            aliases: &[$($alias),*],
             ty: $crate::format::field::Type::$ty,
             native: $crate::format::field::Names {
                 whole: $crate::format::field::name!($native, ""),
-                ip: $crate::format::field::name!($native, "_ip"),
-                port: $crate::format::field::name!($native, "_port"),
-                address: $crate::format::field::name!($native, "_address"),
-                arn: $crate::format::field::name!($native, "_arn"),
+                ip: $crate::format::field::name!($parts, "_ip"),
+                port: $crate::format::field::name!($parts, "_port"),
+                address: $crate::format::field::name!($parts, "_address"),
+                arn: $crate::format::field::name!($parts, "_arn"),
+                not_before: $crate::format::field::name!($parts, "_not_before"),
+                not_after: $crate::format::field::name!($parts, "_not_after"),
             },
-            ecs: &[$($ecs),*],
+            ecs: &[$($crate::format::field::EcsName {
+                path: $ecs,
+                form: $crate::format::field::form!($($form)?),
+            }),*],
         }
     };
 }
 
-/// Builds a [`Name`] of a stem and a suffix.
+/// Names an [`EcsForm`], [`EcsForm::Whole`] if the row names none.
+macro_rules! form {
+    () => {
+        $crate::format::field::EcsForm::Whole
+    };
+    ($form:ident) => {
+        $crate::format::field::EcsForm::$form
+    };
+}
+
+/// Builds a [`Name`] from a stem and a suffix.
 macro_rules! name {
     ($stem:literal, $suffix:literal) => {
         $crate::format::Name::new(
@@ -128,5 +222,4 @@ macro_rules! name {
     };
 }
 
-pub(super) use field;
-pub(crate) use name;
+pub(crate) use {field, form, name};

@@ -1,63 +1,46 @@
-//! Which kind of log a line is. The line alone decides: objects mix kinds and are renamed when they are copied.
+//! Detects which kind of log a line belongs to. The line alone decides: objects mix kinds, and copies of objects have other names.
 
 use std::fmt;
 
+use super::digits::are_digits;
 use super::scan::Scan;
 use super::time::is_time;
-use super::value::{are_digits, is_ip};
-use super::{Format, alb, alb_connection, alb_health_check, classic, nlb};
+use super::value::is_ip;
+use super::{Format, Kind};
 
-/// The kinds of log line that Elastic Load Balancing writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// Classic Load Balancer access log.
-    Classic,
-    /// Application Load Balancer access log.
-    Alb,
-    /// Application Load Balancer connection log.
-    AlbConnection,
-    /// Application Load Balancer health check log.
-    AlbHealthCheck,
-    /// Network Load Balancer access log (TLS listeners).
-    Nlb,
-}
+/// What the third word of a line that begins with a time should be.
+pub(super) const CLIENT_OR_PORT: &str = "the client's ip:port of a classic log, or a port of a connection log";
 
-impl Kind {
-    /// Every kind, in the order of their declaration.
-    pub const ALL: [Kind; 5] = [Kind::Classic, Kind::Alb, Kind::AlbConnection, Kind::AlbHealthCheck, Kind::Nlb];
+/// The largest number of words that a format is recognised by.
+const MOST_WORDS: usize = 4;
 
-    /// The value of `elb.kind`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Classic => "classic",
-            Kind::Alb => "alb",
-            Kind::AlbConnection => "alb_connection",
-            Kind::AlbHealthCheck => "alb_health_check",
-            Kind::Nlb => "nlb",
-        }
-    }
-
-    /// The field list of this kind.
-    pub fn format(self) -> &'static Format {
-        match self {
-            Kind::Classic => &classic::FORMAT,
-            Kind::Alb => &alb::FORMAT,
-            Kind::AlbConnection => &alb_connection::FORMAT,
-            Kind::AlbHealthCheck => &alb_health_check::FORMAT,
-            Kind::Nlb => &nlb::FORMAT,
-        }
-    }
-
-    /// By what a line of this kind is recognised, as the end of a sentence.
-    pub fn evidence(self) -> &'static str {
-        match self {
-            Kind::Classic => "a time comes first, and the third word holds a colon or is -",
-            Kind::Alb => "a type and a time come first, and the fourth word holds a colon or is -",
-            Kind::AlbConnection => "a time, an address and two ports come first",
-            Kind::AlbHealthCheck => "a type, a time and a number come first",
-            Kind::Nlb => "tls and a version come first",
-        }
-    }
+/// What one of the first words of a line looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstWord {
+    /// Any word.
+    Any,
+    /// This word.
+    Literal(&'static str),
+    /// A time.
+    Time,
+    /// Small letters and digits, a letter first: `https`.
+    Type,
+    /// `2.0`
+    Version,
+    /// An IP address.
+    Ip,
+    /// A number or `-`.
+    NumberOrDash,
+    /// Digits or `-`.
+    DigitsOrDash {
+        /// What an error says was expected.
+        expected: &'static str,
+    },
+    /// A word with a colon, or `-`.
+    ColonOrDash {
+        /// What an error says was expected.
+        expected: &'static str,
+    },
 }
 
 impl fmt::Display for Kind {
@@ -66,43 +49,69 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Why a line is of no known kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a line belongs to no known kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NoKind {
     /// The byte of the line at which it stopped looking like a log line.
-    pub at: usize,
+    pub(super) at: usize,
     /// What was expected there.
-    pub expected: &'static str,
+    pub(super) expected: String,
 }
 
-/// Recognises a line, of which `scan` is the scan, by its first four words.
+/// Detects the kind of a line from its first words. `scan` is the scan of the line.
 pub(super) fn recognise(line: &[u8], scan: &Scan) -> Result<Kind, NoKind> {
-    let [first, second, third, fourth] = first_words(line, scan);
-    if first.text == b"tls" && is_version(second.text) {
-        return Ok(Kind::Nlb);
+    let words = first_words(line, scan);
+    // A line may look like several formats, of which the later one in the list is the more special one.
+    let recognised = Kind::ALL.into_iter().rev().find(|kind| kind.format().first_mismatch(&words).is_none());
+    recognised.ok_or_else(|| explain(&words))
+}
+
+impl Format {
+    /// Returns the index of the first word that is not as this format has it.
+    #[inline]
+    fn first_mismatch(&self, words: &[Word<'_>; MOST_WORDS]) -> Option<usize> {
+        self.first_words.iter().zip(words).position(|(expected, word)| !expected.matches(word.text))
     }
-    if is_time(first.text) {
-        if is_ip(second.text) && is_digits_or_dash(third.text) && is_digits_or_dash(fourth.text) {
-            return Ok(Kind::AlbConnection);
+}
+
+/// Names what the formats expected that agree with the line the furthest.
+#[cold]
+fn explain(words: &[Word<'_>; MOST_WORDS]) -> NoKind {
+    let mismatches = Kind::ALL.map(|kind| kind.format().first_mismatch(words).unwrap_or(0));
+    let furthest = mismatches.into_iter().max().unwrap_or(0);
+    let mut expected: Vec<&str> = Vec::new();
+    for (kind, mismatch) in Kind::ALL.into_iter().zip(mismatches) {
+        let text = kind.format().first_words[mismatch].expected().filter(|_| mismatch == furthest);
+        expected.extend(text.filter(|text| !expected.contains(text)));
+    }
+    NoKind { at: words[furthest].at, expected: expected.join(", or ") }
+}
+
+impl FirstWord {
+    #[inline]
+    fn matches(self, word: &[u8]) -> bool {
+        match self {
+            FirstWord::Any => true,
+            FirstWord::Literal(text) => word == text.as_bytes(),
+            FirstWord::Time => is_time(word),
+            FirstWord::Type => is_type(word),
+            FirstWord::Version => is_version(word),
+            FirstWord::Ip => is_ip(word),
+            FirstWord::NumberOrDash => is_number_or_dash(word),
+            FirstWord::DigitsOrDash { .. } => word == b"-" || are_digits(word),
+            FirstWord::ColonOrDash { .. } => word == b"-" || memchr::memchr(b':', word).is_some(),
         }
-        if has_colon_or_dash(third.text) {
-            return Ok(Kind::Classic);
+    }
+
+    /// Returns what an error names. Words that are special cases of a type or a time are not worth naming.
+    fn expected(self) -> Option<&'static str> {
+        match self {
+            FirstWord::Time => Some("a time"),
+            FirstWord::Type => Some("a type such as https"),
+            FirstWord::DigitsOrDash { expected } | FirstWord::ColonOrDash { expected } => Some(expected),
+            FirstWord::Any | FirstWord::Literal(_) | FirstWord::Version | FirstWord::Ip | FirstWord::NumberOrDash => None,
         }
-        return Err(NoKind { at: third.at, expected: "the client's ip:port of a classic log, or a port of a connection log" });
     }
-    if !is_type(first.text) {
-        return Err(NoKind { at: first.at, expected: "a time, or a type such as https" });
-    }
-    if !is_time(second.text) {
-        return Err(NoKind { at: second.at, expected: "a time" });
-    }
-    if is_number_or_dash(third.text) {
-        return Ok(Kind::AlbHealthCheck);
-    }
-    if has_colon_or_dash(fourth.text) {
-        return Ok(Kind::Alb);
-    }
-    Err(NoKind { at: fourth.at, expected: "the client's ip:port" })
 }
 
 #[derive(Clone, Copy)]
@@ -111,8 +120,8 @@ struct Word<'a> {
     at: usize,
 }
 
-fn first_words<'a>(line: &'a [u8], scan: &Scan) -> [Word<'a>; 4] {
-    let (mut words, mut end) = ([Word { text: b"", at: 0 }; 4], 0);
+fn first_words<'a>(line: &'a [u8], scan: &Scan) -> [Word<'a>; MOST_WORDS] {
+    let (mut words, mut end) = ([Word { text: b"", at: 0 }; MOST_WORDS], 0);
     for word in &mut words {
         let mut at = end;
         while line.get(at) == Some(&b' ') {
@@ -139,14 +148,6 @@ fn is_number_or_dash(text: &[u8]) -> bool {
         || unsigned.split_once_on(b'.').is_some_and(|(whole, fraction)| are_digits(whole) && are_digits(fraction))
 }
 
-fn is_digits_or_dash(text: &[u8]) -> bool {
-    text == b"-" || are_digits(text)
-}
-
-fn has_colon_or_dash(text: &[u8]) -> bool {
-    text == b"-" || memchr::memchr(b':', text).is_some()
-}
-
 /// `slice::split_once` is not stable yet.
 trait SplitOnce {
     fn split_once_on(&self, separator: u8) -> Option<(&[u8], &[u8])>;
@@ -156,5 +157,25 @@ impl SplitOnce for [u8] {
     fn split_once_on(&self, separator: u8) -> Option<(&[u8], &[u8])> {
         let at = memchr::memchr(separator, self)?;
         Some((&self[..at], &self[at + 1..]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_is_recognised_by_few_enough_words() {
+        for kind in Kind::ALL {
+            let words = kind.format().first_words.len();
+            assert!((1..=MOST_WORDS).contains(&words), "{kind} has {words} first words; raise MOST_WORDS");
+        }
+    }
+
+    #[test]
+    fn kinds_are_in_the_order_of_declaration() {
+        for (index, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index, "{kind}");
+        }
     }
 }

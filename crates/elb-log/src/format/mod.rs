@@ -1,12 +1,13 @@
-//! Lines to records: which kind of log a line is, and what each of its fields says.
+//! Lines to records: bytes of one line come in, its kind and its fields go out.
 //!
-//! Everything here is a pure function of one line's bytes. A format is one file that lists its fields in order; the rest of
-//! the program (both schemas, the field reference, the property tests) is made from that list.
+//! Everything here is a pure function of a line's bytes. A format is one file that lists its fields in order, and one entry in
+//! [`Kind`]. Both schemas, the field reference, the index templates and the property tests follow from these tables.
 
 mod alb;
 mod alb_connection;
 mod alb_health_check;
 mod classic;
+mod digits;
 mod escapes;
 mod field;
 mod kind;
@@ -21,8 +22,8 @@ mod value;
 pub(crate) use self::escapes::show_invalid;
 pub use self::escapes::{decode, decode_escapes};
 pub(crate) use self::field::name;
-pub use self::field::{Field, Name, Names, Type};
-pub use self::kind::Kind;
+pub use self::field::{EcsForm, EcsName, Field, Name, Names, Type};
+pub use self::kind::FirstWord;
 pub use self::record::{LineError, Record, TokenBuffer, parse};
 pub use self::request::{Request, Url};
 pub use self::split::Token;
@@ -30,15 +31,97 @@ pub use self::time::{is_time, is_zoned, nanoseconds};
 pub use self::value::{Host, HostPort, Port, Reading, Value};
 pub(crate) use self::value::{ReadingVisitor, alpn_items, items};
 
-/// What is known of one kind of log: the list of its fields in the order in which AWS writes them.
-#[derive(Debug)]
+/// Declares [`Kind`] from its entries. An entry is a name and the module of its format.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident => $format:ident,)*) => {
+        /// The kinds of log line that Elastic Load Balancing writes.
+        ///
+        /// The order is that of the documentation. A line that looks like several kinds belongs to the last of them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl Kind {
+            /// Every kind, in the order of declaration.
+            pub const ALL: [Kind; [$(Kind::$kind),*].len()] = [$(Kind::$kind),*];
+
+            /// Returns the format of this kind.
+            pub fn format(self) -> &'static Format {
+                match self {
+                    $(Kind::$kind => &$format::FORMAT,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Classic Load Balancer access log.
+    Classic => classic,
+    /// Application Load Balancer access log.
+    Alb => alb,
+    /// Application Load Balancer connection log.
+    AlbConnection => alb_connection,
+    /// Application Load Balancer health check log.
+    AlbHealthCheck => alb_health_check,
+    /// Network Load Balancer access log (TLS listeners).
+    Nlb => nlb,
+}
+
+impl Kind {
+    /// Returns the value of `elb.kind`.
+    pub fn name(self) -> &'static str {
+        self.format().name
+    }
+}
+
+/// Everything that is known of one kind of log.
+#[derive(Clone, Copy, Debug)]
 pub struct Format {
-    /// The fields, first to last. AWS only ever appends.
-    pub fields: &'static [Field],
-    /// The fewest fields that AWS ever wrote; a shorter line is parsed and marked.
+    /// The value of `elb.kind`.
+    pub name: &'static str,
+    /// How a line is recognised, as the end of a sentence.
+    pub recognised_by: &'static str,
+    /// What the first words of a line look like.
+    pub first_words: &'static [FirstWord],
+    /// How a JSON line of a delivery through CloudWatch Logs is recognised: one of these is enough. Empty if there are no such
+    /// deliveries.
+    pub vended: &'static [VendedMark],
+    /// What the lines are about.
+    pub traffic: Traffic,
+    /// Whether the object's key holds the address of the load balancer's node.
+    pub node_in_key: bool,
+    /// The smallest number of fields that AWS ever wrote. A shorter line is parsed and tagged.
     pub shortest: usize,
     /// How quotes are read.
     pub quoting: Quoting,
+    /// The fields, first to last. AWS only ever appends.
+    pub fields: &'static [Field],
+}
+
+/// A member by which a vended JSON line is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VendedMark {
+    /// A member of this name.
+    Has(&'static str),
+    /// A member of this name with this value.
+    Is(&'static str, &'static str),
+}
+
+/// What the lines of a format are about. It decides `event.category` and `aws.elb.protocol` in the `ecs` schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// HTTP requests.
+    Http,
+    /// TCP connections.
+    Tcp,
+    /// HTTP requests, or TCP connections: TCP and SSL listeners log neither a status nor a request.
+    HttpOrTcp,
+    /// TLS handshakes of clients.
+    Handshakes,
+    /// Health checks of targets.
+    HealthChecks,
 }
 
 /// How a format quotes fields that may hold spaces.
@@ -50,4 +133,28 @@ pub enum Quoting {
     Spaced,
     /// As `Spaced`, but AWS has also been seen to leave out the space before a number: `"-"1 2018-…`.
     SpacedOrDigit,
+}
+
+impl Traffic {
+    /// Returns whether a line is about a TCP connection. `is_request` says whether it has a status or a request.
+    pub(crate) fn is_tcp(self, is_request: bool) -> bool {
+        match self {
+            Traffic::Tcp => true,
+            Traffic::HttpOrTcp => !is_request,
+            Traffic::Http | Traffic::Handshakes | Traffic::HealthChecks => false,
+        }
+    }
+
+    /// Returns the protocol of the traffic, if it is HTTP or TCP.
+    pub(crate) fn protocol(self, is_tcp: bool) -> Option<&'static str> {
+        match self {
+            Traffic::Http | Traffic::Tcp | Traffic::HttpOrTcp => Some(if is_tcp { "tcp" } else { "http" }),
+            Traffic::Handshakes | Traffic::HealthChecks => None,
+        }
+    }
+
+    /// Returns whether Elastic's category of a line is `network` instead of `web`.
+    pub(crate) fn is_network(self, is_tcp: bool) -> bool {
+        is_tcp || self == Traffic::Handshakes
+    }
 }

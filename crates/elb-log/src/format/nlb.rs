@@ -5,28 +5,44 @@
 //! Version 1.0 had 18 fields. `tls_keyexchange` was called `tls_named_group` before. No field is quoted as a whole.
 
 use super::field::{Field, field};
-use super::{Format, Quoting};
+use super::kind::FirstWord;
+use super::{Format, Quoting, Traffic, VendedMark};
 
-pub(super) static FORMAT: Format = Format { fields: &FIELDS, shortest: 18, quoting: Quoting::None };
+pub(super) static FORMAT: Format = Format {
+    name: "nlb",
+    recognised_by: "tls and a version come first",
+    first_words: &[FirstWord::Literal("tls"), FirstWord::Version],
+    vended: &[VendedMark::Is("type", "tls")],
+    traffic: Traffic::Tcp,
+    node_in_key: false,
+    shortest: 18,
+    quoting: Quoting::None,
+    fields: FIELDS,
+};
 
-static FIELDS: [Field; 22] = [
+static FIELDS: &[Field] = &[
     field!("type", Text, "type", ["aws.elb.type"]),
     field!("version", Text, "version", ["aws.elb.version"]),
-    field!("time", Timestamp, "time", []),
+    field!("time" or "timestamp", Timestamp, "time", []),
     field!("elb", Text, "id", ["aws.elb.name"]),
-    field!("listener", Text, "listener", ["aws.elb.listener"]),
-    field!("client:port", HostPort, "client", ["source"]),
-    field!("destination:port", HostPort, "destination", ["destination"]),
+    field!("listener", Text, "listener", ["aws.elb.listener" as Keyword]),
+    field!("client:port", HostPort, "client", ["source" as HostPort]),
+    field!("destination:port", HostPort, "destination", ["destination" as HostPort]),
     field!("connection_time", Integer, "connection_time", ["aws.elb.connection_time.ms"]),
     field!("tls_handshake_time", Integer, "tls_handshake_time", ["aws.elb.tls_handshake_time.ms"]),
-    field!("received_bytes", Integer, "received_bytes", ["source.bytes"]),
-    field!("sent_bytes", Integer, "sent_bytes", ["destination.bytes"]),
+    field!("received_bytes", Integer, "received_bytes", ["source.bytes" as BytesOverTcp]),
+    field!("sent_bytes", Integer, "sent_bytes", ["destination.bytes" as BytesOverTcp]),
     field!("incoming_tls_alert", Text, "incoming_tls_alert", ["aws.elb.incoming_tls_alert"]),
     field!("chosen_cert_arn", Text, "chosen_cert_arn", ["aws.elb.chosen_cert.arn"]),
     field!("chosen_cert_serial", Text, "chosen_cert_serial", ["aws.elb.chosen_cert.serial"]),
     field!("tls_cipher", Text, "tls_cipher", ["aws.elb.ssl_cipher", "tls.cipher"]),
-    field!("tls_protocol_version", Text, "tls_protocol_version", ["aws.elb.ssl_protocol", "tls.version", "tls.version_protocol"]),
-    field!("tls_keyexchange", Text, "tls_keyexchange", ["aws.elb.ssl_named_group"]),
+    field!(
+        "tls_protocol_version",
+        Text,
+        "tls_protocol_version",
+        ["aws.elb.ssl_protocol", "tls.version" as TlsVersion, "tls.version_protocol" as TlsProtocol]
+    ),
+    field!("tls_keyexchange" or "tls_named_group", Text, "tls_keyexchange", ["aws.elb.ssl_named_group"]),
     field!("domain_name", Text, "domain_name", ["destination.domain"]),
     field!("alpn_fe_protocol", Text, "alpn_fe_protocol", ["aws.elb.alpn_fe_protocol"]),
     field!("alpn_be_protocol", Text, "alpn_be_protocol", ["aws.elb.alpn_be_protocol"]),

@@ -29,14 +29,14 @@ pub struct Record<'t, 'a> {
 }
 
 /// Why a line could not be parsed, and at which byte of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LineError {
     /// It is of no known kind.
     NoKind {
         /// The byte at which it stopped looking like a log line.
         at: usize,
         /// What was expected there.
-        expected: &'static str,
+        expected: String,
     },
     /// A quote that opens a field never closes.
     UnclosedQuote {
@@ -96,8 +96,8 @@ impl<'t, 'a> Record<'t, 'a> {
 impl LineError {
     /// The byte of the line at which parsing stopped.
     pub fn at(&self) -> usize {
-        match *self {
-            LineError::NoKind { at, .. } | LineError::UnclosedQuote { at, .. } | LineError::TooLong { at } => at,
+        match self {
+            LineError::NoKind { at, .. } | LineError::UnclosedQuote { at, .. } | LineError::TooLong { at } => *at,
             LineError::ControlLine | LineError::HeaderLine | LineError::Json => 0,
         }
     }

@@ -1,6 +1,6 @@
 //! The one form of time in every ELB log: `YYYY-MM-DDTHH:MM:SS[.digits][Z]`, always UTC.
 
-use super::value::are_digits;
+use super::digits::are_digits;
 
 /// Whether `text` is such a time, with every part in range. A second of 60 is none: AWS smears leap seconds.
 pub fn is_time(text: &[u8]) -> bool {

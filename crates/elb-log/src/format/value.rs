@@ -5,6 +5,7 @@ use std::str;
 
 use memchr::memchr;
 
+use super::digits::are_digits;
 use super::request::{Request, is_port, last, unbracketed};
 use super::time::is_time;
 use super::{Token, Type, decode_escapes};
@@ -237,17 +238,6 @@ fn is_decimal(text: &[u8]) -> bool {
             Some(point) => are_digits(&unsigned[..point]) && are_digits(&unsigned[point + 1..]),
             None => are_digits(unsigned),
         }
-}
-
-/// Whether there are only digits, and at least one.
-#[inline(always)]
-pub(super) fn are_digits(text: &[u8]) -> bool {
-    for byte in text {
-        if !byte.is_ascii_digit() {
-            return false;
-        }
-    }
-    !text.is_empty()
 }
 
 fn is_minus_one(text: &[u8]) -> bool {

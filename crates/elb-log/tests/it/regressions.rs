@@ -5,6 +5,7 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 #[path = "../../../../fuzz/checks.rs"]
+#[expect(unreachable_pub, reason = "the fuzz targets use the same file from another crate")]
 mod checks;
 
 #[track_caller]

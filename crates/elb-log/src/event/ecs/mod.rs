@@ -7,23 +7,22 @@ mod plan;
 
 use std::borrow::Cow;
 
-pub(super) use self::plan::names;
-use self::plan::{INVALID, LABELS, ORIGINAL, PLANS, Part, Source};
+use self::plan::{HostPortPart, INVALID, LABELS, ORIGINAL, RequestPart, Source};
+pub(super) use self::plan::{Plan, names, plan};
 use super::envelope::Envelope;
 use super::id::Offset;
 use super::native::{write_extras, write_invalid, write_list};
 use super::{Fields, Parsed, json, own_time, tags};
 use crate::buffer::Buffer;
-use crate::format::{Host, HostPort, Kind, Port, Reading, Request, Value, nanoseconds, show_invalid};
+use crate::format::{EcsForm, Host, HostPort, Port, Reading, Request, Value, nanoseconds, show_invalid};
 
 /// The version of the Elastic Common Schema that the names are of.
 const ECS_VERSION: &str = "8.11.0";
 
 /// Appends the event of a parsed line.
-pub(super) fn write(out: &mut Buffer, envelope: &Envelope, parsed: &Parsed<'_, '_, '_>, include_original: bool) {
-    let facts = Facts::of(envelope, parsed, include_original);
+pub(super) fn write(out: &mut Buffer, plan: &Plan, envelope: &Envelope, parsed: &Parsed<'_, '_, '_>, include_original: bool) {
+    let facts = Facts::of(plan, envelope, parsed, include_original);
     envelope.write_head(out, &facts.offset, facts.end.unwrap_or(envelope.fallback_time.as_bytes()));
-    let plan = &PLANS[parsed.record.kind as usize];
     let has = facts.has();
     let (mut open, mut common) = (0, 0);
     for leaf in &plan.leaves {
@@ -51,9 +50,9 @@ fn close(out: &mut Buffer, groups: usize) {
 }
 
 /// Appends the members that one field becomes, flat: dotted name, colon, value, each with a comma before it.
-pub(super) fn write_field(out: &mut Buffer, kind: Kind, index: usize, envelope: &Envelope, parsed: &Parsed<'_, '_, '_>) {
-    let facts = Facts::of(envelope, parsed, false);
-    for leaf in PLANS[kind as usize].leaves.iter().filter(|leaf| leaf.source.field() == Some(index)) {
+pub(super) fn write_field(out: &mut Buffer, plan: &Plan, index: usize, envelope: &Envelope, parsed: &Parsed<'_, '_, '_>) {
+    let facts = Facts::of(plan, envelope, parsed, false);
+    for leaf in plan.leaves.iter().filter(|leaf| leaf.source.field() == Some(index)) {
         let before = out.len();
         out.push(b',');
         json::string(out, &leaf.path);
@@ -72,28 +71,21 @@ struct Facts<'p, 'e, 't, 'a> {
     offset: Offset,
     /// Whether the line is about a TCP connection rather than an HTTP request.
     tcp: bool,
-    status: Option<&'a [u8]>,
     start: Option<&'a [u8]>,
     end: Option<&'a [u8]>,
     request: Option<Request<'a>>,
 }
 
 impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
-    fn of(envelope: &'p Envelope, parsed: &'p Parsed<'e, 't, 'a>, include_original: bool) -> Self {
-        let plan = &PLANS[parsed.record.kind as usize];
+    fn of(plan: &Plan, envelope: &'p Envelope, parsed: &'p Parsed<'e, 't, 'a>, include_original: bool) -> Self {
         let value = |index: Option<usize>| index.and_then(|index| parsed.fields.value(index));
         let status = value(plan.status).and_then(|value| if let Value::Number(number) = value { Some(number) } else { None });
         let start = value(plan.start).and_then(|value| if let Value::Time(time) = value { Some(time) } else { None });
         let request =
             value(plan.request).and_then(|value| if let Value::Request(raw) = value { Request::split(raw) } else { None });
-        let tcp = match parsed.record.kind {
-            Kind::Nlb => true,
-            // TCP and SSL listeners log neither a status nor a request.
-            Kind::Classic => status.is_none() && request.is_none(),
-            Kind::Alb | Kind::AlbConnection | Kind::AlbHealthCheck => false,
-        };
+        let tcp = parsed.record.format.traffic.is_tcp(status.is_some() || request.is_some());
         let offset = Offset::of(parsed.line.offset);
-        Facts { envelope, parsed, include_original, offset, tcp, status, start, end: own_time(parsed.record), request }
+        Facts { envelope, parsed, include_original, offset, tcp, start, end: own_time(parsed.record), request }
     }
 
     /// What there is of what leaves need. Most fields of most lines are absent.
@@ -111,7 +103,7 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
     fn write(&self, out: &mut Buffer, source: Source) -> bool {
         // Most names are of a field as it is.
         match source {
-            Source::Field(index, Part::Whole) => match self.parsed.fields.readings.get(index) {
+            Source::Field(index, EcsForm::Whole) => match self.parsed.fields.readings.get(index) {
                 Some(Reading::Value(value)) => {
                     write_whole(out, *value, self.parsed.record.plain);
                     true
@@ -137,19 +129,26 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
             }
             Source::Constant(text) => constant(out, Some(text)),
             Source::Category => {
-                let network = self.tcp || self.parsed.record.kind == Kind::AlbConnection;
-                raw(out, Some(if network { br#"["network"]"# } else { br#"["web"]"# }))
+                let is_network = self.parsed.record.format.traffic.is_network(self.tcp);
+                raw(out, Some(if is_network { br#"["network"]"# } else { br#"["web"]"# }))
             }
-            Source::Outcome => constant(out, self.outcome()),
+            Source::Outcome(index, form) => constant(out, self.outcome(index, form)),
             Source::Start(_) => time(out, self.start),
             Source::End(_) => time(out, self.end),
             Source::Duration => self.write_duration(out),
-            Source::Protocol => constant(out, self.protocol()),
+            Source::Protocol => constant(out, self.parsed.record.format.traffic.protocol(self.tcp)),
             Source::NodeIp(index) => match index.and_then(|index| self.parsed.fields.value(index)) {
                 Some(Value::Text(ip)) => text(out, Some(ip), self.parsed.record.plain),
                 _ => raw(out, self.envelope.node_ip.as_deref()),
             },
-            Source::Field(index, part) => self.parsed.fields.value(index).is_some_and(|value| self.write_part(out, value, part)),
+            Source::Field(index, form) => self.parsed.fields.value(index).is_some_and(|value| self.write_form(out, value, form)),
+            Source::HostPort(index, part) => match self.parsed.fields.value(index) {
+                Some(Value::HostPort(host_port)) => write_host_port_part(out, host_port, part, self.parsed.record.plain),
+                _ => false,
+            },
+            Source::Request(_, part) => {
+                self.request.as_ref().is_some_and(|request| write_request_part(out, request, part, self.parsed.record.plain))
+            }
             Source::Invalid => {
                 let invalid = &self.parsed.fields.invalid;
                 if !invalid.is_empty() {
@@ -168,55 +167,37 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
         }
     }
 
-    fn write_part(&self, out: &mut Buffer, value: Value<'_>, part: Part) -> bool {
+    fn write_form(&self, out: &mut Buffer, value: Value<'_>, form: EcsForm) -> bool {
         let clean = self.parsed.record.plain;
-        match (part, value) {
-            (Part::BytesOverTcp, _) if !self.tcp => false,
-            (Part::BytesOverHttp, _) if self.tcp => false,
-            (Part::Whole | Part::BytesOverTcp | Part::BytesOverHttp, value) => {
+        match (form, value) {
+            (EcsForm::BytesOverTcp, _) if !self.tcp => false,
+            (EcsForm::BytesOverHttp, _) if self.tcp => false,
+            (EcsForm::Whole | EcsForm::BytesOverTcp | EcsForm::BytesOverHttp, value) => {
                 write_whole(out, value, clean);
                 true
             }
-            (Part::AsText, Value::Number(number)) => {
-                out.push(b'"');
-                json::number(out, number);
-                out.push(b'"');
-                true
-            }
-            (Part::AsText, Value::Text(raw)) => text(out, Some(raw), clean),
-            (_, Value::HostPort(endpoint)) => write_endpoint_part(out, endpoint, part, clean),
-            (_, Value::Request(_)) => self.request.as_ref().is_some_and(|request| write_request_part(out, request, part, clean)),
-            (Part::NotBefore, Value::Validity(not_before, _)) => time(out, Some(not_before)),
-            (Part::NotAfter, Value::Validity(_, not_after)) => time(out, Some(not_after)),
-            (Part::TlsVersion, Value::Text(protocol)) => {
+            (EcsForm::Keyword, Value::Number(digits)) => quoted_number(out, digits),
+            (EcsForm::Keyword, Value::Text(raw)) => text(out, Some(raw), clean),
+            (EcsForm::NotBefore, Value::Validity(not_before, _)) => time(out, Some(not_before)),
+            (EcsForm::NotAfter, Value::Validity(_, not_after)) => time(out, Some(not_after)),
+            (EcsForm::TlsVersion, Value::Text(protocol)) => {
                 constant(out, tls_version(protocol).map(|(_, version)| version).as_deref())
             }
-            (Part::TlsProtocol, Value::Text(protocol)) => constant(out, tls_version(protocol).map(|(protocol, _)| protocol)),
-            (Part::TraceRoot, Value::Text(header)) => text(out, trace_root(header), clean),
-            (Part::TlsErrorCode, Value::Text(status)) => text(out, status.strip_prefix(b"Failed:"), clean),
+            (EcsForm::TlsProtocol, Value::Text(protocol)) => constant(out, tls_version(protocol).map(|(protocol, _)| protocol)),
+            (EcsForm::TraceRoot, Value::Text(header)) => text(out, trace_root(header), clean),
+            (EcsForm::TlsErrorCode, Value::Text(status)) => text(out, status.strip_prefix(b"Failed:"), clean),
             _ => false,
         }
     }
 
-    fn outcome(&self) -> Option<&'static str> {
-        let verdict = |good: bool| if good { "success" } else { "failure" };
-        if let Some(status) = self.status {
-            let status: i64 = str::from_utf8(status).ok()?.parse().ok()?;
-            return Some(verdict(status < 400));
-        }
-        self.parsed.record.fields().find_map(|(field, token)| match field.aws {
-            _ if token.is_absent() => None,
-            "status" => Some(verdict(token.raw == b"PASS")),
-            "tls_verify_status" => Some(verdict(token.raw == b"Success")),
-            _ => None,
-        })
-    }
-
-    fn protocol(&self) -> Option<&'static str> {
-        match self.parsed.record.kind {
-            Kind::Alb | Kind::Classic | Kind::Nlb => Some(if self.tcp { "tcp" } else { "http" }),
-            Kind::AlbConnection | Kind::AlbHealthCheck => None,
-        }
+    fn outcome(&self, index: usize, form: EcsForm) -> Option<&'static str> {
+        let is_success = match (form, self.parsed.fields.value(index)?) {
+            (EcsForm::OutcomeOfStatusCode, Value::Number(status)) => str::from_utf8(status).ok()?.parse::<i64>().ok()? < 400,
+            (EcsForm::OutcomeOfHealthCheck, Value::Text(status)) => status == b"PASS",
+            (EcsForm::OutcomeOfTlsVerification, Value::Text(status)) => status == b"Success",
+            _ => return None,
+        };
+        Some(if is_success { "success" } else { "failure" })
     }
 
     fn write_duration(&self, out: &mut Buffer) -> bool {
@@ -243,43 +224,37 @@ fn write_whole(out: &mut Buffer, value: Value<'_>, clean: bool) {
     }
 }
 
-fn write_endpoint_part(out: &mut Buffer, endpoint: HostPort<'_>, part: Part, clean: bool) -> bool {
-    match (part, endpoint.host, endpoint.port) {
-        (Part::Address, Host::Ip(raw) | Host::Address(raw) | Host::Arn(raw), _)
-        | (Part::NoIpAddress, Host::Address(raw) | Host::Arn(raw), _)
-        | (Part::Ip, Host::Ip(raw), _) => text(out, Some(raw), clean),
-        (Part::Port, _, Port::Number(port)) => {
+fn write_host_port_part(out: &mut Buffer, host_port: HostPort<'_>, part: HostPortPart, clean: bool) -> bool {
+    match (part, host_port.host, host_port.port) {
+        (HostPortPart::Address, Host::Ip(raw) | Host::Address(raw) | Host::Arn(raw), _)
+        | (HostPortPart::NonIpAddress, Host::Address(raw) | Host::Arn(raw), _)
+        | (HostPortPart::Ip, Host::Ip(raw), _) => text(out, Some(raw), clean),
+        (HostPortPart::Port, _, Port::Number(port)) => {
             json::number(out, port);
             true
         }
-        (Part::PortAsText, _, Port::Number(port)) => {
-            out.push(b'"');
-            json::number(out, port);
-            out.push(b'"');
-            true
-        }
+        (HostPortPart::PortKeyword, _, Port::Number(port)) => quoted_number(out, port),
         _ => false,
     }
 }
 
-fn write_request_part(out: &mut Buffer, request: &Request<'_>, part: Part, clean: bool) -> bool {
+fn write_request_part(out: &mut Buffer, request: &Request<'_>, part: RequestPart, clean: bool) -> bool {
     let parts = &request.parts;
     let found = match part {
-        Part::RequestLine => request.line,
-        Part::Method => request.method,
-        Part::HttpVersion => request.protocol.map(|protocol| protocol.strip_prefix(b"HTTP/").unwrap_or(protocol)),
-        Part::Url => request.url,
-        Part::Scheme => parts.scheme,
-        Part::Domain => parts.host,
-        Part::Path => parts.path,
-        Part::Query => parts.query,
-        Part::UrlPort => {
+        RequestPart::Line => request.line,
+        RequestPart::Method => request.method,
+        RequestPart::HttpVersion => request.protocol.map(|protocol| protocol.strip_prefix(b"HTTP/").unwrap_or(protocol)),
+        RequestPart::Url => request.url,
+        RequestPart::Scheme => parts.scheme,
+        RequestPart::Domain => parts.host,
+        RequestPart::Path => parts.path,
+        RequestPart::Query => parts.query,
+        RequestPart::Port => {
             if let Some(port) = parts.port {
                 json::number(out, port);
             }
             return parts.port.is_some();
         }
-        _ => None,
     };
     text(out, found, clean)
 }
@@ -325,6 +300,13 @@ fn constant(out: &mut Buffer, text: Option<&str>) -> bool {
         out.push(b'"');
         true
     })
+}
+
+fn quoted_number(out: &mut Buffer, digits: &[u8]) -> bool {
+    out.push(b'"');
+    json::number(out, digits);
+    out.push(b'"');
+    true
 }
 
 fn string(out: &mut Buffer, text: Option<&str>) -> bool {

@@ -1,43 +1,45 @@
-//! The names of the `ecs` schema as a tree, made once a kind from the field tables.
+//! The names of the `ecs` schema as a tree, made once a format from its field table.
 
 use std::sync::LazyLock;
 
 use super::ECS_VERSION;
 use crate::event::{MemberName, Shape, bit_of};
-use crate::format::{Field, Kind, Type};
+use crate::format::{EcsForm, EcsName, Field, Format, Kind, Type};
 
-/// The leaves of a kind.
-pub(super) struct Plan {
-    /// All leaves, those of a group behind each other.
-    pub leaves: Vec<Leaf>,
-    /// The field with the status of the answer.
-    pub status: Option<usize>,
+/// The `ecs` names of a format, in the order in which they are written.
+#[derive(Debug)]
+pub(in crate::event) struct Plan {
+    /// All leaves; those of one group follow each other.
+    pub(super) leaves: Vec<Leaf>,
+    /// The field with the status code of the response.
+    pub(super) status: Option<usize>,
     /// The field with the time at which the request began.
-    pub start: Option<usize>,
+    pub(super) start: Option<usize>,
     /// The field with the request.
-    pub request: Option<usize>,
+    pub(super) request: Option<usize>,
 }
 
-/// One name.
+/// One name with a value.
+#[derive(Debug)]
 pub(super) struct Leaf {
     /// `aws.elb.name`
-    pub path: String,
-    /// What stands before its value if so many of the objects around it are open, outermost first: a comma, `"name":{` for each
-    /// that is not open, and `"name":`.
-    pub starts: Vec<Vec<u8>>,
-    /// How many groups it shares with the leaf before it.
-    pub common: usize,
-    /// Where its value comes from.
-    pub source: Source,
-    /// Without these there is no value: the bit of its field, or one of those below.
-    pub needs: u64,
+    pub(super) path: String,
+    /// The text before the value if the first so many of the objects around it are open: a comma, `"name":{` for each object that
+    /// is not open yet, and `"name":`.
+    pub(super) starts: Vec<Vec<u8>>,
+    /// The number of groups that the leaf shares with the leaf before it.
+    pub(super) common: usize,
+    /// Where the value comes from.
+    pub(super) source: Source,
+    /// The bits without which there is no value: the bit of a field, or one of the constants below.
+    pub(super) needs: u64,
 }
 
 pub(super) const ORIGINAL: u64 = 1 << 61;
 pub(super) const LABELS: u64 = 1 << 62;
 pub(super) const INVALID: u64 = 1 << 63;
 
-/// Where a leaf's value comes from.
+/// Where a leaf's value comes from. Numbers are indexes of fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     S3,
@@ -47,101 +49,116 @@ pub(super) enum Source {
     Original,
     Constant(&'static str),
     Category,
-    Outcome,
+    Outcome(usize, EcsForm),
     Start(usize),
     End(usize),
     Duration,
     Protocol,
     NodeIp(Option<usize>),
-    Field(usize, Part),
+    Field(usize, EcsForm),
+    HostPort(usize, HostPortPart),
+    Request(usize, RequestPart),
     Invalid,
     Extra,
     Tags,
 }
 
-/// Which part of a field, and in which form.
+/// A part of a [`Type::HostPort`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    Whole,
-    /// A number as a string, because Elastic maps the name as a keyword.
-    AsText,
-    /// A size, only if the line is of a TCP connection or, the other, only if it is not.
-    BytesOverTcp,
-    BytesOverHttp,
+pub(super) enum HostPortPart {
+    /// The host or ARN, whatever it is.
     Address,
-    /// The address only if it is no IP address.
-    NoIpAddress,
+    /// The host or ARN if it is not an IP address.
+    NonIpAddress,
     Ip,
     Port,
-    PortAsText,
-    NotBefore,
-    NotAfter,
-    TlsVersion,
-    TlsProtocol,
-    TraceRoot,
-    TlsErrorCode,
-    RequestLine,
+    /// The port as a string.
+    PortKeyword,
+}
+
+/// A part of a [`Type::Request`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RequestPart {
+    Line,
     Method,
     HttpVersion,
     Url,
     Scheme,
     Domain,
-    UrlPort,
+    Port,
     Path,
     Query,
 }
 
-/// What a request becomes, in every format that has one.
-const REQUEST_NAMES: [(&str, Part); 9] = [
-    ("http.request.method", Part::Method),
-    ("http.version", Part::HttpVersion),
-    ("url.original", Part::Url),
-    ("url.scheme", Part::Scheme),
-    ("url.domain", Part::Domain),
-    ("url.port", Part::UrlPort),
-    ("url.path", Part::Path),
-    ("url.query", Part::Query),
-    ("aws.elb.request_line", Part::RequestLine),
+/// The names of a request's parts, in every format that has one.
+const REQUEST_NAMES: [(&str, RequestPart); 9] = [
+    ("http.request.method", RequestPart::Method),
+    ("http.version", RequestPart::HttpVersion),
+    ("url.original", RequestPart::Url),
+    ("url.scheme", RequestPart::Scheme),
+    ("url.domain", RequestPart::Domain),
+    ("url.port", RequestPart::Port),
+    ("url.path", RequestPart::Path),
+    ("url.query", RequestPart::Query),
+    ("aws.elb.request_line", RequestPart::Line),
 ];
 
-pub(super) static PLANS: LazyLock<[Plan; Kind::ALL.len()]> = LazyLock::new(|| Kind::ALL.map(Plan::of));
+/// The names of the parts of a [`Type::HostPort`], below its own name.
+const HOST_PORT_NAMES: [(&str, HostPortPart); 3] =
+    [("address", HostPortPart::Address), ("ip", HostPortPart::Ip), ("port", HostPortPart::Port)];
 
-/// Every name that lines of a kind can have in this schema, beside those of the envelope.
-pub(in crate::event) fn names(kind: Kind) -> Vec<MemberName> {
-    let leaves = PLANS[kind as usize].leaves.iter().filter(|leaf| !leaf.source.is_envelope());
-    let name = |leaf: &Leaf| MemberName { name: leaf.path.clone(), field: leaf.source.field(), shape: leaf.source.shape(kind) };
-    leaves.map(name).collect()
+/// The same where Elastic maps the port as a keyword, and has no name for the whole address.
+const HOST_PORT_KEYWORD_NAMES: [(&str, HostPortPart); 3] =
+    [("address", HostPortPart::NonIpAddress), ("ip", HostPortPart::Ip), ("port", HostPortPart::PortKeyword)];
+
+static PLANS: LazyLock<[Plan; Kind::ALL.len()]> = LazyLock::new(|| Kind::ALL.map(|kind| Plan::of(kind.format())));
+
+/// Returns the plan of a kind's format.
+pub(in crate::event) fn plan(kind: Kind) -> &'static Plan {
+    &PLANS[kind as usize]
+}
+
+/// Returns every name that lines of a format can have in this schema, beside those of the envelope.
+pub(in crate::event) fn names(format: &Format) -> Vec<MemberName> {
+    let leaves = Plan::of(format).leaves;
+    let own = leaves.into_iter().filter(|leaf| !leaf.source.is_envelope());
+    own.map(|leaf| MemberName { field: leaf.source.field(), shape: leaf.source.shape(format), name: leaf.path }).collect()
 }
 
 impl Plan {
-    fn of(kind: Kind) -> Self {
+    /// Makes the plan of a format.
+    pub(in crate::event) fn of(format: &Format) -> Self {
         let mut tree = Tree::default();
-        for (path, source) in paths(kind) {
+        for (path, source) in paths(format) {
             tree.insert(path.split('.'), source);
         }
         let mut leaves = Vec::new();
         tree.flatten(&mut Vec::new(), &mut leaves);
-        let mut before: Vec<String> = Vec::new();
-        let leaves = leaves.into_iter().map(|(mut path, source)| {
-            let whole = path.join(".");
-            let member = path.pop().unwrap_or_default();
-            let common = before.iter().zip(&path).take_while(|(before, now)| before == now).count();
-            let start = |open: usize| {
-                let groups: String = path[open..].iter().map(|name| format!("\"{name}\":{{")).collect();
-                format!(",{groups}\"{member}\":").into_bytes()
-            };
-            let leaf = Leaf { path: whole, starts: (0..=path.len()).map(start).collect(), common, source, needs: source.needs() };
-            before = path;
-            leaf
-        });
-        let field = |is: fn(&Field) -> bool| kind.format().fields.iter().position(is);
         Plan {
-            leaves: leaves.collect(),
-            status: field(|field| field.ecs == ["http.response.status_code"]),
-            start: field(is_start),
-            request: field(|field| field.ty == Type::Request),
+            leaves: with_starts(leaves),
+            status: with_form(format, |form| form == EcsForm::OutcomeOfStatusCode),
+            start: with_form(format, |form| form == EcsForm::Start),
+            request: format.fields.iter().position(|field| field.ty == Type::Request),
         }
     }
+}
+
+/// Adds to each leaf the text before its value, which depends on the leaf before it.
+fn with_starts(leaves: Vec<(Vec<String>, Source)>) -> Vec<Leaf> {
+    let mut before: Vec<String> = Vec::new();
+    let leaves = leaves.into_iter().map(|(mut path, source)| {
+        let whole = path.join(".");
+        let member = path.pop().unwrap_or_default();
+        let common = before.iter().zip(&path).take_while(|(before, now)| before == now).count();
+        let start = |open: usize| {
+            let groups: String = path[open..].iter().map(|name| format!("\"{name}\":{{")).collect();
+            format!(",{groups}\"{member}\":").into_bytes()
+        };
+        let leaf = Leaf { path: whole, starts: (0..=path.len()).map(start).collect(), common, source, needs: source.needs() };
+        before = path;
+        leaf
+    });
+    leaves.collect()
 }
 
 /// A tree of names that keeps the order in which they were put in.
@@ -174,39 +191,19 @@ impl Tree {
     }
 }
 
-/// All names of a kind. The first one of a group decides where the group stands.
-fn paths(kind: Kind) -> Vec<(String, Source)> {
-    let fields = kind.format().fields;
-    let start = fields.iter().position(is_start);
-    let end = fields.iter().position(Field::is_timestamp);
-    let fixed = [
-        ("aws.s3", Source::S3),
-        ("log", Source::Log),
-        ("cloud", Source::Cloud),
-        ("labels", Source::Labels),
-        ("event.original", Source::Original),
-        ("event.kind", Source::Constant("event")),
-        ("event.category", Source::Category),
-        ("event.outcome", Source::Outcome),
-        ("aws.elb.protocol", Source::Protocol),
-    ];
-    let mut paths: Vec<(String, Source)> = fixed.map(|(path, source)| (path.to_owned(), source)).into();
-    paths.extend(start.map(|index| ("event.start".to_owned(), Source::Start(index))));
-    paths.extend(end.map(|index| ("event.end".to_owned(), Source::End(index))));
-    paths.extend(start.map(|_| ("event.duration".to_owned(), Source::Duration)));
-    for (index, field) in fields.iter().enumerate() {
+/// Returns all names of a format. The first name of a group decides where the group is written.
+fn paths(format: &Format) -> Vec<(String, Source)> {
+    let mut paths = common_paths(format);
+    for (index, field) in format.fields.iter().enumerate() {
         match field.ty {
             Type::Request => {
-                paths.extend(REQUEST_NAMES.map(|(path, part)| (path.to_owned(), Source::Field(index, part))));
+                paths.extend(REQUEST_NAMES.map(|(path, part)| (path.to_owned(), Source::Request(index, part))));
             }
-            Type::HostPort => paths.extend(field.ecs.iter().flat_map(|base| endpoint_paths(base, index))),
-            _ if field.is_node_ip() => paths.push((field.ecs[0].to_owned(), Source::NodeIp(Some(index)))),
-            // The event begins with its request.
-            _ if is_start(field) => {}
-            _ => paths.extend(field.ecs.iter().map(|path| ((*path).to_owned(), Source::Field(index, part_of(path))))),
+            Type::NodeIp => paths.extend(field.ecs.iter().map(|name| (name.path.to_owned(), Source::NodeIp(Some(index))))),
+            _ => paths.extend(field.ecs.iter().flat_map(|name| field_paths(index, name))),
         }
     }
-    if kind != Kind::Nlb && !fields.iter().any(Field::is_node_ip) {
+    if format.node_in_key && !format.fields.iter().any(Field::is_node_ip) {
         paths.push(("aws.elb.ip_address".to_owned(), Source::NodeIp(None)));
     }
     paths.push(("aws.elb.invalid".to_owned(), Source::Invalid));
@@ -216,33 +213,48 @@ fn paths(kind: Kind) -> Vec<(String, Source)> {
     paths
 }
 
-/// Whether this is the time at which the request began.
-fn is_start(field: &Field) -> bool {
-    field.ecs == ["event.start"]
+/// Returns the names that come first and are the same in every format, as far as the format has their source.
+fn common_paths(format: &Format) -> Vec<(String, Source)> {
+    let start = with_form(format, |form| form == EcsForm::Start);
+    let end = format.fields.iter().position(Field::is_timestamp);
+    let outcome = with_form(format, EcsForm::is_outcome).zip(outcome_form(format));
+    let names = [
+        ("aws.s3", Some(Source::S3)),
+        ("log", Some(Source::Log)),
+        ("cloud", Some(Source::Cloud)),
+        ("labels", Some(Source::Labels)),
+        ("event.original", Some(Source::Original)),
+        ("event.kind", Some(Source::Constant("event"))),
+        ("event.category", Some(Source::Category)),
+        ("event.outcome", outcome.map(|(index, form)| Source::Outcome(index, form))),
+        ("aws.elb.protocol", format.traffic.protocol(false).map(|_| Source::Protocol)),
+        ("event.start", start.map(Source::Start)),
+        ("event.end", end.map(Source::End)),
+        ("event.duration", start.map(|_| Source::Duration)),
+    ];
+    names.into_iter().filter_map(|(path, source)| Some((path.to_owned(), source?))).collect()
 }
 
-/// Elastic maps a backend's port as a keyword, and has no name for the whole address of one.
-fn endpoint_paths(base: &str, index: usize) -> [(String, Source); 3] {
-    let (address, port) =
-        if base == "aws.elb.backend" { (Part::NoIpAddress, Part::PortAsText) } else { (Part::Address, Part::Port) };
-    [("address", address), ("ip", Part::Ip), ("port", port)]
-        .map(|(name, part)| (format!("{base}.{name}"), Source::Field(index, part)))
-}
-
-/// Names that say more than "the field's value".
-fn part_of(path: &str) -> Part {
-    match path {
-        "tls.version" => Part::TlsVersion,
-        "tls.version_protocol" => Part::TlsProtocol,
-        "trace.id" => Part::TraceRoot,
-        "aws.elb.tls_error_code" => Part::TlsErrorCode,
-        "aws.elb.matched_rule_priority" | "aws.elb.listener" => Part::AsText,
-        "aws.elb.leaf_client_cert_not_before" => Part::NotBefore,
-        "aws.elb.leaf_client_cert_not_after" => Part::NotAfter,
-        "source.bytes" | "destination.bytes" => Part::BytesOverTcp,
-        "http.request.body.bytes" | "http.response.body.bytes" => Part::BytesOverHttp,
-        _ => Part::Whole,
+/// Returns what a field's name becomes: a name of its own, one a part, or nothing for names that all formats share.
+fn field_paths(index: usize, name: &EcsName) -> Vec<(String, Source)> {
+    let parts = |parts: [(&str, HostPortPart); 3]| {
+        parts.map(|(part, source)| (format!("{}.{part}", name.path), Source::HostPort(index, source))).into()
+    };
+    match name.form {
+        EcsForm::HostPort => parts(HOST_PORT_NAMES),
+        EcsForm::HostPortKeyword => parts(HOST_PORT_KEYWORD_NAMES),
+        form if form == EcsForm::Start || form.is_outcome() => Vec::new(),
+        form => vec![(name.path.to_owned(), Source::Field(index, form))],
     }
+}
+
+/// Returns the field that has a name of such a form.
+fn with_form(format: &Format, is: impl Fn(EcsForm) -> bool) -> Option<usize> {
+    format.fields.iter().position(|field| field.ecs.iter().any(|name| is(name.form)))
+}
+
+fn outcome_form(format: &Format) -> Option<EcsForm> {
+    format.fields.iter().flat_map(|field| field.ecs).map(|name| name.form).find(|form| form.is_outcome())
 }
 
 impl Leaf {
@@ -253,10 +265,14 @@ impl Leaf {
 }
 
 impl Source {
-    /// The field that it comes from, if it is one.
+    /// Returns the field that the value comes from, if it is one.
     pub(super) fn field(self) -> Option<usize> {
         match self {
-            Source::Field(index, _) | Source::Start(index) | Source::End(index) => Some(index),
+            Source::Field(index, _)
+            | Source::HostPort(index, _)
+            | Source::Request(index, _)
+            | Source::Start(index)
+            | Source::End(index) => Some(index),
             Source::NodeIp(index) => index,
             _ => None,
         }
@@ -265,7 +281,12 @@ impl Source {
     /// See [`Leaf::needs`].
     fn needs(self) -> u64 {
         match self {
-            Source::Field(index, _) | Source::Start(index) | Source::End(index) => bit_of(index),
+            Source::Field(index, _)
+            | Source::HostPort(index, _)
+            | Source::Request(index, _)
+            | Source::Outcome(index, _)
+            | Source::Start(index)
+            | Source::End(index) => bit_of(index),
             Source::Original => ORIGINAL,
             Source::Labels => LABELS,
             Source::Invalid => INVALID,
@@ -278,17 +299,19 @@ impl Source {
         matches!(self, Source::S3 | Source::Log | Source::Cloud | Source::Labels | Source::Original | Source::Tags)
     }
 
-    fn shape(self, kind: Kind) -> Shape {
+    fn shape(self, format: &Format) -> Shape {
         match self {
             Source::S3 | Source::Log | Source::Cloud | Source::Labels | Source::Invalid => Shape::Object,
             Source::Start(_) | Source::End(_) => Shape::Time,
-            Source::Duration => Shape::Integer,
-            Source::NodeIp(_) => Shape::Ip,
-            Source::Field(index, part) => part.shape(kind.format().fields[index].ty),
-            Source::Original
+            Source::Duration | Source::HostPort(_, HostPortPart::Port) | Source::Request(_, RequestPart::Port) => Shape::Integer,
+            Source::NodeIp(_) | Source::HostPort(_, HostPortPart::Ip) => Shape::Ip,
+            Source::Field(index, form) => field_shape(format.fields[index].ty, form),
+            Source::HostPort(..)
+            | Source::Request(..)
+            | Source::Original
             | Source::Constant(_)
             | Source::Category
-            | Source::Outcome
+            | Source::Outcome(..)
             | Source::Protocol
             | Source::Extra
             | Source::Tags => Shape::Text,
@@ -296,15 +319,12 @@ impl Source {
     }
 }
 
-impl Part {
-    fn shape(self, ty: Type) -> Shape {
-        match self {
-            Part::Whole => Shape::of(ty).unwrap_or(Shape::Text),
-            Part::Ip => Shape::Ip,
-            Part::Port | Part::UrlPort | Part::BytesOverTcp | Part::BytesOverHttp => Shape::Integer,
-            Part::NotBefore | Part::NotAfter => Shape::Time,
-            _ => Shape::Text,
-        }
+fn field_shape(ty: Type, form: EcsForm) -> Shape {
+    match form {
+        EcsForm::Whole => Shape::of(ty).unwrap_or(Shape::Text),
+        EcsForm::BytesOverTcp | EcsForm::BytesOverHttp => Shape::Integer,
+        EcsForm::NotBefore | EcsForm::NotAfter => Shape::Time,
+        _ => Shape::Text,
     }
 }
 
@@ -323,7 +343,7 @@ mod tests {
     #[test]
     fn a_name_is_either_a_value_or_a_group() {
         for kind in Kind::ALL {
-            let paths: Vec<String> = paths(kind).into_iter().map(|(path, _)| path).collect();
+            let paths: Vec<String> = paths(kind.format()).into_iter().map(|(path, _)| path).collect();
             for (index, path) in paths.iter().enumerate() {
                 let same = paths[..index].iter().find(|other| *other == path || other.starts_with(&format!("{path}.")));
                 assert_eq!(same, None, "{kind}: {path} stands twice, or holds a value and a group");
