@@ -16,7 +16,8 @@ pub fn fields_markdown() -> String {
     markdown_of(&Kind::ALL.map(Kind::format))
 }
 
-fn markdown_of(formats: &[&Format]) -> String {
+/// Returns the page for these formats.
+pub(crate) fn markdown_of(formats: &[&Format]) -> String {
     let mut page = String::from(FIELDS_INTRODUCTION);
     for format in formats {
         // Writing to a string cannot fail.
@@ -51,7 +52,8 @@ pub fn index_template(schema: Schema) -> Value {
     template_of(schema, &Kind::ALL.map(Kind::format))
 }
 
-fn template_of(schema: Schema, formats: &[&Format]) -> Value {
+/// Returns the index template for these formats.
+pub(crate) fn template_of(schema: Schema, formats: &[&Format]) -> Value {
     let mut shapes = BTreeMap::new();
     for format in formats {
         for MemberName { name, shape, .. } in names(schema, format) {

@@ -6,7 +6,8 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::envelope::Envelope;
-use super::{EventSettings, Fields, Parsed, ecs, native, vended};
+use super::fields::{Fields, Parsed};
+use super::{EventSettings, ecs, native, vended};
 use crate::buffer::Buffer;
 use crate::format::{LineError, Reading, Record, TokenBuffer, decode, parse, show_invalid};
 use crate::lines::Line;
@@ -101,7 +102,7 @@ fn unparsed(line: &[u8], message: String, at: usize) -> Explanation {
     }
 }
 
-fn explain_record(line: &[u8], record: &Record<'_, '_>, plan: &ecs::Plan, reason: String) -> Explanation {
+pub(super) fn explain_record(line: &[u8], record: &Record<'_, '_>, plan: &ecs::Plan, reason: String) -> Explanation {
     let mut fields = Fields::default();
     fields.read(record);
     let line = Line { text: line, offset: 0, truncated: false };

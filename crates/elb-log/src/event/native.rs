@@ -1,12 +1,14 @@
 //! The `native` schema: AWS's own field names under `elb`, which no setting of Logstash's http input touches.
 
 use super::envelope::Envelope;
+use super::fields::{InvalidField, own_time, tags};
 use super::id::Offset;
-use super::{InvalidField, MemberName, Shape, json, own_time, tags};
+use super::{MemberName, Shape, json};
 use crate::buffer::Buffer;
+use crate::format::field::name;
 use crate::format::{
     Field, Format, Host, HostPort, Name, Port, Reading, ReadingVisitor, Record, Request, Token, Type, Value, alpn_items, items,
-    name, show_invalid,
+    show_invalid,
 };
 use crate::lines::Line;
 

@@ -11,13 +11,14 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::format::{Kind, Record, Token, VendedMark};
+use crate::format::{Format, Kind, Record, Token, VendedMark};
 
 /// A JSON line whose members are in the order of its kind's fields.
 #[derive(Debug)]
 pub(super) struct Vended<'a> {
     kind: Kind,
-    /// One for each field of the kind.
+    format: &'static Format,
+    /// One for each field of the format.
     values: Vec<Option<Cow<'a, str>>>,
     /// Members that are no field, as `key=value`.
     extras: Vec<String>,
@@ -37,32 +38,34 @@ pub(super) struct VendedError {
 /// # Errors
 /// A text that is no JSON object or none of a load balancer's.
 pub(super) fn read(line: &[u8]) -> Result<Vended<'_>, VendedError> {
-    let mut deserializer = serde_json::Deserializer::from_slice(line);
-    let members = deserializer.deserialize_map(Members).and_then(|members| deserializer.end().map(|()| members));
-    let members = members.map_err(|error| {
-        let at = error.column().saturating_sub(1);
-        VendedError { message: format!("JSON that is no log line: {error} (byte {at})"), at }
-    })?;
+    let members = members_of(line)?;
     let Some(kind) = kind_of(&members) else {
         let message = format!("JSON that is no log line: it has none of the members {} (byte 0)", marks());
         return Err(VendedError { message, at: 0 });
     };
-    let fields = kind.format().fields;
-    let mut vended = Vended { kind, values: vec![None; fields.len()], extras: Vec::new() };
-    // Members mostly come in the order of fields.
-    let mut next = 0;
-    for (Key(key), value) in members {
-        let is_next = fields.get(next).is_some_and(|field| field.is_called(&key));
-        let found = if is_next { Some(next) } else { fields.iter().position(|field| field.is_called(&key)) };
-        next = found.map_or(next, |index| index + 1);
-        match found {
-            Some(index) if vended.values[index].is_none() => vended.values[index] = Some(value),
-            _ if matches!(&*value, "" | "-") => {}
-            // A second value for a field has no place of its own either.
-            _ => vended.extras.push(format!("{key}={value}")),
+    Ok(Vended::of(kind, kind.format(), members))
+}
+
+impl<'a> Vended<'a> {
+    /// Orders the members by the fields of a format.
+    pub(super) fn of(kind: Kind, format: &'static Format, members: Vec<(Key<'a>, Cow<'a, str>)>) -> Self {
+        let fields = format.fields;
+        let mut vended = Vended { kind, format, values: vec![None; fields.len()], extras: Vec::new() };
+        // Members mostly come in the order of fields.
+        let mut next = 0;
+        for (Key(key), value) in members {
+            let is_next = fields.get(next).is_some_and(|field| field.is_called(&key));
+            let found = if is_next { Some(next) } else { fields.iter().position(|field| field.is_called(&key)) };
+            next = found.map_or(next, |index| index + 1);
+            match found {
+                Some(index) if vended.values[index].is_none() => vended.values[index] = Some(value),
+                _ if matches!(&*value, "" | "-") => {}
+                // A second value for a field has no place of its own either.
+                _ => vended.extras.push(format!("{key}={value}")),
+            }
         }
+        vended
     }
-    Ok(vended)
 }
 
 impl Vended<'_> {
@@ -75,8 +78,18 @@ impl Vended<'_> {
 
     /// The record of [`Vended::tokens`].
     pub(super) fn record<'t, 'v>(&self, tokens: &'t [Token<'v>]) -> Record<'t, 'v> {
-        Record { kind: self.kind, format: self.kind.format(), tokens, plain: false }
+        Record { kind: self.kind, format: self.format, tokens, plain: false }
     }
+}
+
+/// Reads the members of a JSON object in their order.
+pub(super) fn members_of(line: &[u8]) -> Result<Vec<(Key<'_>, Cow<'_, str>)>, VendedError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(line);
+    let members = deserializer.deserialize_map(Members).and_then(|members| deserializer.end().map(|()| members));
+    members.map_err(|error| {
+        let at = error.column().saturating_sub(1);
+        VendedError { message: format!("JSON that is no log line: {error} (byte {at})"), at }
+    })
 }
 
 fn kind_of(members: &[(Key<'_>, Cow<'_, str>)]) -> Option<Kind> {
@@ -108,7 +121,7 @@ fn marks() -> String {
 /// A member's name, which is copied only if there is an escape in it.
 #[derive(Deserialize)]
 #[serde(transparent)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Reads an object's members in order, every value as text. null says that there is none, so such members are left out.
 struct Members;

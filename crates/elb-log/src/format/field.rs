@@ -3,7 +3,7 @@
 use crate::buffer::Literal;
 
 /// One field of a format. A field that AWS adds is one more row at the end of its format's table.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Field {
     /// AWS's name in the documentation: `client:port`.
     pub aws: &'static str,
@@ -94,7 +94,7 @@ impl EcsForm {
 
 /// A field's name in the `native` schema and the names made from it, each also as the start of a JSON member (`,"name":`),
 /// because they are written once a line.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Names {
     /// The name itself.
     pub whole: Name,
@@ -177,7 +177,7 @@ pub enum Type {
 /// The names of the parts begin with the native name, or with the one that `parts` gives.
 macro_rules! field {
     ($aws:literal $(or $alias:literal)*, $ty:ident, $native:literal, [$($ecs:literal $(as $form:ident)?),*]) => {
-        field!($aws $(or $alias)*, $ty, $native parts $native, [$($ecs $(as $form)?),*])
+        $crate::format::field::field!($aws $(or $alias)*, $ty, $native parts $native, [$($ecs $(as $form)?),*])
     };
     ($aws:literal $(or $alias:literal)*, $ty:ident, $native:literal parts $parts:literal, [$($ecs:literal $(as $form:ident)?),*]) => {
         $crate::format::field::Field {

@@ -9,7 +9,7 @@ mod alb_health_check;
 mod classic;
 mod digits;
 mod escapes;
-mod field;
+pub(crate) mod field;
 mod kind;
 mod nlb;
 mod record;
@@ -21,7 +21,6 @@ mod value;
 
 pub(crate) use self::escapes::show_invalid;
 pub use self::escapes::{decode, decode_escapes};
-pub(crate) use self::field::name;
 pub use self::field::{EcsForm, EcsName, Field, Name, Names, Type};
 pub use self::kind::FirstWord;
 pub use self::record::{LineError, Record, TokenBuffer, parse};

@@ -10,9 +10,10 @@ use std::borrow::Cow;
 use self::plan::{HostPortPart, INVALID, LABELS, ORIGINAL, RequestPart, Source};
 pub(super) use self::plan::{Plan, names, plan};
 use super::envelope::Envelope;
+use super::fields::{Fields, Parsed, own_time, tags};
 use super::id::Offset;
+use super::json;
 use super::native::{write_extras, write_invalid, write_list};
-use super::{Fields, Parsed, json, own_time, tags};
 use crate::buffer::Buffer;
 use crate::format::{EcsForm, Host, HostPort, Port, Reading, Request, Value, nanoseconds, show_invalid};
 

@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use super::ECS_VERSION;
-use crate::event::{MemberName, Shape, bit_of};
+use crate::event::fields::bit_of;
+use crate::event::{MemberName, Shape};
 use crate::format::{EcsForm, EcsName, Field, Format, Kind, Type};
 
 /// The `ecs` names of a format, in the order in which they are written.
