@@ -7,7 +7,7 @@ use elb_log::event::Written;
 use elb_log::format::Kind;
 use elb_log::origin::ObjectName;
 
-use crate::object::Skip;
+use crate::object::SkipReason;
 
 /// The books of one object: `lines = delivered + filtered + dead_lettered + undelivered`, always.
 ///
@@ -247,7 +247,7 @@ impl ObjectReport {
     }
 
     /// The entry of an object that is skipped on purpose.
-    pub fn skipped(name: &ObjectName, reason: &Skip) -> Self {
+    pub fn skipped(name: &ObjectName, reason: &SkipReason) -> Self {
         ObjectReport { complete: true, skipped: Some(reason.to_string()), ..ObjectReport::unread(name) }
     }
 

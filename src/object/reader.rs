@@ -1,37 +1,37 @@
-//! One object's bytes to blocks of lines.
+//! Reads an object: the bytes of its body come in, blocks of lines go out.
 
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
-
 use elb_log::dead_letter::DEAD_LETTER_START;
 use elb_log::inflate::{Inflate, InflateError, InflateProgress};
 use elb_log::lines::{Block, LineLimits, LineSplitter};
 use elb_log::origin::ObjectName;
 
-use super::{Body, ObjectError, Opened};
+use super::body::{Body, OpenedObject};
+use super::error::ObjectError;
 use crate::buffer_pool::BufferPool;
 
-/// How much text is made from compressed bytes at once. After each step zlib keeps the last 32 KiB of it, so steps are not small;
-/// what is made beyond the end of a block is copied to the next one, so they are not large either.
+/// Maximum number of bytes of text that one step inflates. After each step zlib copies the last 32 KiB of the text, so steps are
+/// not small. Text after the end of a block is copied to the next block, so they are not large either.
 const STEP_BYTES: usize = 64 * 1024;
 
-/// How objects begin, once inflated, that hold no lines of a load balancer.
-const REFUSED: [(&[u8], &str); 3] = [(b"#Version", "a W3C log"), (b"#Fields:", "a W3C log"), (b"PAR1", "parquet")];
+/// The first bytes, after inflating, of formats without lines of a load balancer.
+const UNSUPPORTED_FORMATS: [(&[u8], &str); 3] = [(b"#Version", "a W3C log"), (b"#Fields:", "a W3C log"), (b"PAR1", "parquet")];
 
-/// Reads an object block by block. It holds one block and one chunk of the body, whatever the object's size.
+/// Reads an object block by block. It holds one block and one chunk of the body, independent of the object's size.
 #[derive(Debug)]
-pub struct ObjectReader {
+pub(crate) struct ObjectReader {
     source: Source,
     inflate: Inflate,
-    spares: Arc<BufferPool<Block>>,
-    /// None once the last block is handed out.
+    block_pool: Arc<BufferPool<Block>>,
+    /// None after the last block was returned.
     lines: Option<LineSplitter>,
-    /// How long the lines of a dead letter may be; none where it is read like any other object.
-    letter_bytes: Option<usize>,
-    /// Whether enough has come to know what the object is.
-    begun: bool,
-    /// How the body ended, once it has. What broke it off is handed out behind the lines that came before.
+    /// Maximum length of a line in a dead letter. If none, a dead letter is read like any other object.
+    dead_letter_line_bytes: Option<usize>,
+    /// Whether enough bytes were read to know the object's format.
+    is_format_known: bool,
+    /// How the body ended, if it has. An error is returned after the lines before it.
     end: Option<Result<(), ObjectError>>,
 }
 
@@ -46,35 +46,35 @@ struct Source {
 }
 
 impl ObjectReader {
-    /// Reads what was opened under `name`. A dead letter may have lines of `letter_bytes`, if that is not none: an event is longer
-    /// than the line that it was made of. Blocks are made in the memory of those in `spares`.
-    pub fn new(
+    /// Reads the object `name`. With `dead_letter_line_bytes`, the lines of a dead letter may have this length: an event is longer
+    /// than the line that it was made from. Blocks reuse the memory of those in `block_pool`.
+    pub(crate) fn new(
         name: ObjectName,
-        opened: Opened,
+        object: OpenedObject,
         limits: LineLimits,
-        letter_bytes: Option<usize>,
-        spares: Arc<BufferPool<Block>>,
+        dead_letter_line_bytes: Option<usize>,
+        block_pool: Arc<BufferPool<Block>>,
     ) -> Self {
         ObjectReader {
-            source: Source { name, body: opened.body, length: opened.length, received: 0, chunk: Bytes::new() },
+            source: Source { name, body: object.body, length: object.length, received: 0, chunk: Bytes::new() },
             inflate: Inflate::default(),
-            spares,
+            block_pool,
             lines: Some(LineSplitter::new(limits)),
-            letter_bytes,
-            begun: false,
+            dead_letter_line_bytes,
+            is_format_known: false,
             end: None,
         }
     }
 
-    /// The next block of lines; none at the end of a whole object.
+    /// Returns the next block of lines, or none at the end of a complete object.
     ///
     /// # Errors
-    /// An object that is broken: after all whole lines that stand before the break, and for good. An object in a format that is
-    /// not read: before any line.
-    pub async fn next_block(&mut self) -> Result<Option<Block>, ObjectError> {
-        while !self.begun {
+    /// The object is broken: the error follows all complete lines before the break, and a further call returns none. Or its
+    /// format is not supported: the error comes before any line.
+    pub(crate) async fn next_block(&mut self) -> Result<Option<Block>, ObjectError> {
+        while !self.is_format_known {
             self.fill().await;
-            self.begun = self.begins_as_lines()? || self.end.is_some();
+            self.is_format_known = self.detect_format()? || self.end.is_some();
         }
         loop {
             if let Some(block) = self.lines.as_mut().and_then(LineSplitter::next_block) {
@@ -96,15 +96,26 @@ impl ObjectReader {
         }
     }
 
-    /// Whether it is known what the object is: one that is refused, a dead letter, or any other.
-    fn begins_as_lines(&mut self) -> Result<bool, ObjectError> {
+    /// Returns the number of bytes received from the store so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.source.received
+    }
+
+    /// Returns the number of bytes of text so far.
+    pub(crate) fn text_bytes(&self) -> u64 {
+        self.inflate.written()
+    }
+
+    /// Detects from the first bytes whether the object is a dead letter, in an unsupported format, or any other object. Returns
+    /// false if there are too few bytes to know.
+    fn detect_format(&mut self) -> Result<bool, ObjectError> {
         let Some(lines) = &mut self.lines else { return Ok(true) };
         let text = lines.buffer();
-        if let Some((_, format)) = REFUSED.iter().find(|(start, _)| text.starts_with(start)) {
+        if let Some((_, format)) = UNSUPPORTED_FORMATS.iter().find(|(start, _)| text.starts_with(start)) {
             self.lines = None;
-            return Err(ObjectError::Format { name: self.source.name.clone(), format });
+            return Err(ObjectError::UnsupportedFormat { name: self.source.name.clone(), format });
         }
-        if let Some(bytes) = self.letter_bytes {
+        if let Some(bytes) = self.dead_letter_line_bytes {
             if DEAD_LETTER_START.starts_with(text) && text.len() < DEAD_LETTER_START.len() {
                 return Ok(false);
             }
@@ -113,20 +124,10 @@ impl ObjectReader {
                 return Ok(true);
             }
         }
-        Ok(!REFUSED.iter().any(|(start, _)| start.starts_with(text)))
+        Ok(!UNSUPPORTED_FORMATS.iter().any(|(start, _)| start.starts_with(text)))
     }
 
-    /// Bytes received from the store.
-    pub fn received(&self) -> u64 {
-        self.source.received
-    }
-
-    /// Bytes of text so far.
-    pub fn text_bytes(&self) -> u64 {
-        self.inflate.written()
-    }
-
-    /// Appends some text to the lines' buffer, or notes how the object ended.
+    /// Appends some text to the lines' buffer, or records how the object ended.
     async fn fill(&mut self) {
         match self.try_fill().await {
             Ok(true) => {}
@@ -135,10 +136,10 @@ impl ObjectReader {
         }
     }
 
-    /// False at the end of the object.
+    /// Returns false at the end of the object.
     async fn try_fill(&mut self) -> Result<bool, ObjectError> {
-        let ObjectReader { source, inflate, spares, lines: Some(lines), .. } = self else { return Ok(false) };
-        lines.make_room(|| spares.take());
+        let ObjectReader { source, inflate, block_pool, lines: Some(lines), .. } = self else { return Ok(false) };
+        lines.make_room(|| block_pool.take());
         let buffer = lines.buffer();
         loop {
             let before = buffer.len();
@@ -146,12 +147,12 @@ impl ObjectReader {
             let progress = inflate.step(&mut input, buffer, STEP_BYTES);
             let used = source.chunk.len() - input.len();
             source.chunk.advance(used);
-            let progress = progress.map_err(|error| source.data_error(error))?;
+            let progress = progress.map_err(|error| source.corrupt(error))?;
             if progress == InflateProgress::OutputFull || buffer.len() > before {
                 return Ok(true);
             }
             if !source.receive().await? {
-                inflate.finish(buffer).map_err(|error| source.data_error(error))?;
+                inflate.finish(buffer).map_err(|error| source.corrupt(error))?;
                 return Ok(buffer.len() > before);
             }
         }
@@ -159,10 +160,10 @@ impl ObjectReader {
 }
 
 impl Source {
-    /// Waits for the next chunk of the body; false at its end.
+    /// Waits for the next chunk of the body. Returns false at its end.
     async fn receive(&mut self) -> Result<bool, ObjectError> {
         let at = self.received;
-        match self.body.chunk(&self.name, at).await? {
+        match self.body.next_chunk(&self.name, at).await? {
             Some(chunk) => {
                 self.received += chunk.len() as u64;
                 self.chunk = chunk;
@@ -175,7 +176,7 @@ impl Source {
         }
     }
 
-    fn data_error(&self, source: InflateError) -> ObjectError {
-        ObjectError::Data { name: self.name.clone(), source }
+    fn corrupt(&self, source: InflateError) -> ObjectError {
+        ObjectError::Corrupt { name: self.name.clone(), source }
     }
 }

@@ -23,7 +23,7 @@ use elb_log::format::Kind;
 use elb_log::lines::{Block, LineLimits};
 
 use crate::buffer_pool::BufferPool;
-use crate::object::{ObjectError, ObjectReader, ObjectRef, Skip, Store, Task};
+use crate::object::{ObjectError, ObjectReader, ObjectRef, SkipReason, Store, Task};
 use crate::ship::rate_limit::RateLimit;
 use crate::shutdown::Shutdown;
 use crate::sink::{Evidence, HttpTransport, RejectedEvent, SendError, Sink, Transport};
@@ -139,8 +139,8 @@ impl<T: Transport> Shipper<T> {
     /// The task that a notification is to become: a dead letter is not shipped again, or it would go in circles.
     pub fn notified(&self, task: Task) -> Task {
         match (task, &self.dead_letter) {
-            (Task::Ship(object), Some(dead_letter)) if dead_letter.holds(object.name(), self.store.path(object.name())) => {
-                Task::Skip(object.name().clone(), Skip::DeadLetter)
+            (Task::Ship(object), Some(dead_letter)) if dead_letter.holds(object.name(), self.store.file_path(object.name())) => {
+                Task::Skip(object.name().clone(), SkipReason::DeadLetter)
             }
             (task, _) => task,
         }
@@ -210,12 +210,12 @@ impl<T: Transport> Shipper<T> {
             if let Err(error) = result {
                 report.permanent = matches!(&error, ShipError::Object(error) if error.is_permanent());
                 report.error = Some(error.to_string());
-            } else if report.counts.bytes_compressed == 0 && !object.asked_for {
-                report.skipped = Some(Skip::Empty.to_string());
+            } else if report.counts.bytes_compressed == 0 && !object.requested_by_name {
+                report.skipped = Some(SkipReason::Empty.to_string());
             }
         }
         report.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.journal.object(&report, object.notified);
+        self.journal.object(&report, object.notified_at);
         self.progress.objects.fetch_add(1, Ordering::Relaxed);
         report
     }

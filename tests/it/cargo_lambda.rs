@@ -47,7 +47,7 @@ async fn the_readmes_replay_with_cargo_lambda() {
     let output = shell(&format!("{missing} -A 127.0.0.1 -P {port}")).output().await.expect("invoking");
     assert_status(&output, 1);
     assert!(
-        crate::support::stderr(&output).contains("there is no object s3://example-elb-logs/"),
+        crate::support::stderr(&output).contains("cannot read s3://example-elb-logs/"),
         "{}",
         crate::support::stderr(&output)
     );

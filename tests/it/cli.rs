@@ -137,7 +137,7 @@ async fn what_is_not_there_fails_with_its_name_and_the_rest_is_shipped() {
     assert_status(&output, 1);
     assert_eq!(json_lines(&stdout(&output)).len(), 5);
     let errors = stderr(&output);
-    assert!(errors.contains(&format!("there is no file {missing}")), "{errors}");
+    assert!(errors.contains(&format!("cannot read {missing}: no such file")), "{errors}");
     assert!(errors.contains("nothing to ship: no object matches") && errors.contains(&empty), "{errors}");
     assert!(errors.contains("2 objects FAILED"), "{errors}");
 }

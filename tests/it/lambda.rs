@@ -33,7 +33,7 @@ async fn one_process_serves_several_invocations_a_failing_one_among_them() {
 
     for (event, error_type, message) in [
         (json!({"hello": "world"}), "UnknownEvent", "not a notification of an S3 object: {\"hello\":\"world\"}"),
-        (s3_event("logs", &alb_key("missing")), "ObjectsFailed", "there is no object s3://logs/AWSLogs/"),
+        (s3_event("logs", &alb_key("missing")), "ObjectsFailed", "cannot read s3://logs/AWSLogs/"),
         (s3_event("logs", &alb_key("broken")), "ObjectsFailed", "truncated gzip: ends at compressed byte 200"),
     ] {
         let Outcome::Error(error) = api.invoke(event, deadline).await else { panic!("{message} is an error") };
@@ -323,7 +323,7 @@ async fn a_message_that_the_dead_letter_queue_does_not_take_stays_failed() {
     let Outcome::Error(error) = api.invoke(queue_event(&bodies[..1]), deadline).await else {
         panic!("an invocation of which every message failed fails itself");
     };
-    assert!(error["errorMessage"].as_str().is_some_and(|text| text.contains("there is no object")), "{error}");
+    assert!(error["errorMessage"].as_str().is_some_and(|text| text.contains("no such object")), "{error}");
     let lines = log_lines(child).await;
     let advice = lines.iter().any(|line| line.to_string().contains("allow sqs:SendMessage on DEAD_LETTER_QUEUE_URL"));
     assert!(advice, "nobody is told what to allow: {lines:?}");
@@ -399,5 +399,5 @@ async fn queues_that_hang_do_not_hold_an_invocation_beyond_its_deadline() {
         panic!("the message is nowhere else, so it is not done");
     };
     assert!(hanging.met() > 0, "the queue was not told");
-    assert!(error["errorMessage"].as_str().is_some_and(|text| text.contains("there is no object")), "{error}");
+    assert!(error["errorMessage"].as_str().is_some_and(|text| text.contains("no such object")), "{error}");
 }

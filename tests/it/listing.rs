@@ -244,7 +244,7 @@ async fn a_backfill_that_cannot_be_is_not_planned() {
     let s3 = Keys::serve(&["x.log".to_owned()]).await;
     for (arguments, status, reason) in [
         (vec!["s3://logs/nothing/"], 1, "nothing to ship: no object matches"),
-        (vec!["s3://no-such-bucket/"], 1, "listing s3://no-such-bucket/ failed"),
+        (vec!["s3://no-such-bucket/"], 1, "cannot list s3://no-such-bucket/: "),
         (vec!["logs/"], 2, "logs/ is no s3://BUCKET/PREFIX"),
         (vec!["s3://plans/"], 2, "--manifest s3://plans/elb/manifest.csv is below s3://plans/"),
     ] {

@@ -127,7 +127,7 @@ async fn way_07_an_object_that_cannot_be_got_fails_the_invocation() {
     let receiver = Receiver::start().await;
     let (exit, report, output) = invoke(root.path(), &json!({"Records": records}), &receiver.url, &[]).await;
     assert_eq!((exit, &report["totals"]["complete"]), (1, &json!(false)), "{output}");
-    assert!(output.contains("there is no object s3://logs/missing.log"), "{output}");
+    assert!(output.contains("cannot read s3://logs/missing.log: no such object"), "{output}");
     assert_eq!(receiver.ids().len(), 5, "the other object is not shipped");
 }
 

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::future::ready;
 use std::io::{self, BufWriter};
 use std::path::Path;
 
 use elb_log::key::{TimeRange, skip_reason};
 use elb_log_shipper::backfill::{BatchJob, Manifest, ManifestError, ManifestWriter, Price, S3Location};
-use elb_log_shipper::object::{Listed, ObjectRef, Skip, Task};
+use elb_log_shipper::object::{ListedObject, ObjectRef, SkipReason, Task};
 use elb_log_shipper::ship::Shipper;
 use indicatif::{HumanBytes, HumanCount};
 
@@ -93,7 +92,6 @@ struct Plan<'a> {
     period: TimeRange,
     writer: ManifestWriter<BufWriter<File>>,
     left_out: LeftOut,
-    error: Option<ManifestError>,
 }
 
 /// Objects that the manifest does not name, and archived ones that it does.
@@ -106,40 +104,37 @@ struct LeftOut {
 
 impl<'a> Plan<'a> {
     fn new(shipper: &'a Shipper, period: TimeRange, file: File) -> Self {
-        Plan { shipper, period, writer: ManifestWriter::new(BufWriter::new(file)), left_out: LeftOut::default(), error: None }
+        Plan { shipper, period, writer: ManifestWriter::new(BufWriter::new(file)), left_out: LeftOut::default() }
     }
 
     async fn list(&mut self, source: &S3Location) -> Result<(), String> {
-        let (shipper, period) = (self.shipper, self.period);
-        let found = |object: Listed| ready(self.add(&source.bucket, &object));
-        let listed = shipper.store().list(&source.bucket, &source.key, &period, found).await;
-        let left_out = listed.map_err(|error| format!("listing {source} failed: {error}"))?;
-        self.left_out.out_of_time += u64::from(left_out);
-        match self.error.take() {
-            Some(error) => Err(error.to_string()),
-            None => Ok(()),
+        let mut listing = self.shipper.store().list(&source.bucket, &source.key, self.period);
+        while let Some(object) = listing.next().await.map_err(|error| error.to_string())? {
+            self.add(&source.bucket, &object).map_err(|error| error.to_string())?;
         }
+        self.left_out.out_of_time += u64::from(listing.left_out());
+        Ok(())
     }
 
-    /// Adds an object unless the function would skip it. Whether there is to be another one.
-    fn add(&mut self, bucket: &str, object: &Listed) -> bool {
+    /// Adds an object unless the function would skip it.
+    fn add(&mut self, bucket: &str, object: &ListedObject) -> Result<(), ManifestError> {
         if !self.period.includes(&object.key) {
             self.left_out.out_of_time += 1;
         } else if let Some(reason) = self.skip(bucket, object) {
             *self.left_out.skipped.entry(reason.to_string()).or_default() += 1;
         } else {
             self.left_out.archived += u64::from(object.archived);
-            self.error = self.writer.add(bucket, &object.key, object.bytes).err();
+            self.writer.add(bucket, &object.key, object.bytes)?;
         }
-        self.error.is_none()
+        Ok(())
     }
 
-    fn skip(&self, bucket: &str, object: &Listed) -> Option<Skip> {
+    fn skip(&self, bucket: &str, object: &ListedObject) -> Option<SkipReason> {
         if let Some(reason) = skip_reason(&object.key) {
             return Some(reason.into());
         }
         if object.bytes == 0 {
-            return Some(Skip::Empty);
+            return Some(SkipReason::Empty);
         }
         match self.shipper.notified(Task::Ship(ObjectRef::stored(bucket, object.key.as_str()))) {
             Task::Skip(_, reason) => Some(reason),

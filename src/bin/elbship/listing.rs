@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use elb_log::key::{DirectoryMatch, TimeRange, from_aws_logs, skip_reason};
 use elb_log::origin::{ObjectName, Origin};
-use elb_log_shipper::object::{Listed, Location, ObjectRef, Skip, Task, key_of, key_order};
+use elb_log_shipper::object::{Location, ObjectRef, SkipReason, Task, key_of, key_order};
 use elb_log_shipper::ship::Shipper;
 use tokio::sync::mpsc::Sender;
 use walkdir::{DirEntry, WalkDir};
@@ -68,28 +68,25 @@ impl Selection {
         tasks: &Sender<Task>,
         found: &mut Found,
     ) -> Result<(), String> {
-        let send = |object: Listed| {
-            let in_time = self.period.includes(&object.key);
-            let task = in_time.then(|| self.resumed(object_task(bucket, object.key, prefix)));
-            found.sent += usize::from(in_time);
-            found.out_of_time += usize::from(!in_time);
-            async move {
-                match task {
-                    Some(task) => tasks.send(task).await.is_ok(),
-                    None => true,
-                }
+        let mut listing = shipper.store().list(bucket, prefix, self.period);
+        while let Some(object) = listing.next().await.map_err(|error| error.to_string())? {
+            if !self.period.includes(&object.key) {
+                found.out_of_time += 1;
+                continue;
             }
-        };
-        let listed = shipper.store().list(bucket, prefix, &self.period, send).await;
-        let left_out = listed.map_err(|error| format!("listing s3://{bucket}/{prefix} failed: {error}"))?;
-        found.out_of_time += usize::from(left_out);
+            found.sent += 1;
+            if tasks.send(self.resumed(object_task(bucket, object.key, prefix))).await.is_err() {
+                break;
+            }
+        }
+        found.out_of_time += usize::from(listing.left_out());
         Ok(())
     }
 
     /// An object that an earlier run has delivered is not read again.
     fn resumed(&self, task: Task) -> Task {
         match task {
-            Task::Ship(object) if self.finished.contains(object.name()) => Task::Skip(object.name().clone(), Skip::Resumed),
+            Task::Ship(object) if self.finished.contains(object.name()) => Task::Skip(object.name().clone(), SkipReason::Resumed),
             task => task,
         }
     }
@@ -157,7 +154,7 @@ impl Selection {
     }
 
     /// `shown` is the path as given, `below` what follows the prefix that local files are taken for.
-    fn local_file(&self, path: &Path, shown: &str, below: &str, asked_for: bool) -> ObjectRef {
+    fn local_file(&self, path: &Path, shown: &str, below: &str, requested_by_name: bool) -> ObjectRef {
         let origin = match &self.taken_as {
             None => Origin::LocalFile(ObjectName { bucket: String::new(), key: shown.to_owned() }),
             Some(TakenAs { bucket, prefix }) => {
@@ -165,7 +162,7 @@ impl Selection {
                 Origin::Bucket(ObjectName { bucket: bucket.clone(), key })
             }
         };
-        ObjectRef { origin, place: Location::File(path.to_owned()), asked_for, notified: None }
+        ObjectRef { origin, location: Location::File(path.to_owned()), requested_by_name, notified_at: None }
     }
 
     fn leaves_out(&self, entry: &DirEntry) -> bool {
@@ -175,9 +172,9 @@ impl Selection {
 }
 
 /// A key that is the whole of what was asked for is read whatever its name.
-fn object_task(bucket: &str, key: String, asked_for: &str) -> Task {
-    if key == asked_for {
-        return Task::Ship(ObjectRef { asked_for: true, ..ObjectRef::stored(bucket, key) });
+fn object_task(bucket: &str, key: String, requested: &str) -> Task {
+    if key == requested {
+        return Task::Ship(ObjectRef { requested_by_name: true, ..ObjectRef::stored(bucket, key) });
     }
     match skip_reason(&key) {
         Some(reason) => Task::Skip(ObjectName { bucket: bucket.to_owned(), key }, reason.into()),

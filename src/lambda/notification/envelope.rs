@@ -13,7 +13,7 @@ use super::{Message, NotificationError, Receipt};
 use elb_log::key::skip_reason;
 use elb_log::origin::ObjectName;
 
-use crate::object::{ObjectRef, Skip, Task};
+use crate::object::{ObjectRef, SkipReason, Task};
 
 /// Envelopes within envelopes, at most. A redriven failure of a queue's message from a topic has five.
 const DEEPEST: usize = 8;
@@ -44,12 +44,12 @@ fn open(event: &Value, tasks: &mut Vec<Task>, depth: usize) -> Result<(), Notifi
     let Some(depth) = depth.checked_sub(1) else { return Err(NotificationError::malformed("too many envelopes", event)) };
     if event.get("Event").and_then(Value::as_str) == Some("s3:TestEvent") {
         let bucket = event.get("Bucket").and_then(Value::as_str).unwrap_or_default().to_owned();
-        tasks.push(Task::Skip(ObjectName { bucket, key: String::new() }, Skip::TestEvent));
+        tasks.push(Task::Skip(ObjectName { bucket, key: String::new() }, SkipReason::TestEvent));
         return Ok(());
     }
     if let Some(records) = event.get("Records").and_then(Value::as_array) {
         if records.is_empty() {
-            tasks.push(Task::Skip(ObjectName { bucket: String::new(), key: String::new() }, Skip::NoRecords));
+            tasks.push(Task::Skip(ObjectName { bucket: String::new(), key: String::new() }, SkipReason::NoRecords));
         }
         return records.iter().try_for_each(|record| open_record(record, tasks, depth));
     }
@@ -99,7 +99,7 @@ fn s3_task(record: &Value) -> Result<Task, NotificationError> {
     if event_name.starts_with("ObjectCreated:") {
         Ok(task_for(name, time_of(s3.event_time.as_deref())))
     } else {
-        Ok(Task::Skip(name, Skip::OtherEvent(s3.event_name)))
+        Ok(Task::Skip(name, SkipReason::OtherEvent(s3.event_name)))
     }
 }
 
@@ -108,7 +108,7 @@ fn event_bridge_task(event: &Value) -> Result<Task, NotificationError> {
     if event_bridge.detail_type != "Object Created" {
         let name = |pointer| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let name = ObjectName { bucket: name("/detail/bucket/name"), key: name("/detail/object/key") };
-        return Ok(Task::Skip(name, Skip::OtherEvent(event_bridge.detail_type)));
+        return Ok(Task::Skip(name, SkipReason::OtherEvent(event_bridge.detail_type)));
     }
     let detail = S3Entity::deserialize(&event["detail"]).map_err(|error| NotificationError::malformed(error, event))?;
     let name = ObjectName { bucket: detail.bucket.name, key: detail.object.key };
@@ -119,7 +119,7 @@ fn event_bridge_task(event: &Value) -> Result<Task, NotificationError> {
 pub(super) fn task_for(name: ObjectName, notified: Option<Timestamp>) -> Task {
     match skip_reason(&name.key) {
         Some(reason) => Task::Skip(name, reason.into()),
-        None => Task::Ship(ObjectRef { notified, ..ObjectRef::stored(name.bucket, name.key) }),
+        None => Task::Ship(ObjectRef { notified_at: notified, ..ObjectRef::stored(name.bucket, name.key) }),
     }
 }
 
@@ -300,7 +300,10 @@ mod tests {
     #[test]
     fn event_bridge_writes_keys_as_they_are() {
         assert_eq!(show(&event_bridge("Object Created", "a+b%20c.log")), "ship s3://logs/a+b%20c.log");
-        assert_eq!(show(&event_bridge("Object Deleted", "a.log")), "skip s3://logs/a.log: no new object: Object Deleted");
+        assert_eq!(
+            show(&event_bridge("Object Deleted", "a.log")),
+            "skip s3://logs/a.log: not a notification of a new object: Object Deleted"
+        );
     }
 
     #[test]
@@ -377,8 +380,14 @@ mod tests {
     #[test]
     fn other_events_and_other_objects_are_skipped() {
         for (event, expected) in [
-            (s3("ObjectRemoved:Delete", "a.log"), "skip s3://logs/a.log: no new object: ObjectRemoved:Delete"),
-            (s3("ObjectRestore:Completed", "a.log"), "skip s3://logs/a.log: no new object: ObjectRestore:Completed"),
+            (
+                s3("ObjectRemoved:Delete", "a.log"),
+                "skip s3://logs/a.log: not a notification of a new object: ObjectRemoved:Delete",
+            ),
+            (
+                s3("ObjectRestore:Completed", "a.log"),
+                "skip s3://logs/a.log: not a notification of a new object: ObjectRestore:Completed",
+            ),
             (
                 put("p/AWSLogs/123456789012/ELBAccessLogTestFile"),
                 "skip s3://logs/p/AWSLogs/123456789012/ELBAccessLogTestFile: the test object that AWS writes when logging is switched on",

@@ -1,0 +1,111 @@
+//! Why an object cannot be read, and why a listing cannot continue.
+
+use elb_log::inflate::InflateError;
+use elb_log::origin::ObjectName;
+
+/// Why an object cannot be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// The object does not exist.
+    #[error("cannot read {name}: no such {}", if .name.bucket.is_empty() { "file" } else { "object" })]
+    NotFound {
+        /// The object's name.
+        name: ObjectName,
+    },
+    /// Reading the object is not allowed.
+    #[error("cannot read {name}: access denied ({detail}); allow s3:GetObject on it")]
+    Denied {
+        /// The object's name.
+        name: ObjectName,
+        /// The error code of the store.
+        detail: String,
+    },
+    /// The object is in an archive.
+    #[error("cannot read {name}: the object is archived; restore it, then replay it")]
+    Archived {
+        /// The object's name.
+        name: ObjectName,
+    },
+    /// The object was overwritten while it was read.
+    #[error("cannot read {name} at byte {at}: the object changed while it was read; its new version has its own notification")]
+    Changed {
+        /// The object's name.
+        name: ObjectName,
+        /// Bytes received.
+        at: u64,
+    },
+    /// The object's name is not valid in this store.
+    #[error("cannot read {name}: not a valid name of an object in the directory {directory}")]
+    InvalidName {
+        /// The object's name.
+        name: ObjectName,
+        /// The store's directory.
+        directory: String,
+    },
+    /// The store did not send the object, or stopped sending it.
+    #[error("cannot read {name} at byte {at}: {detail}")]
+    Unreadable {
+        /// The object's name.
+        name: ObjectName,
+        /// Bytes received.
+        at: u64,
+        /// What went wrong.
+        detail: String,
+    },
+    /// The body ended early.
+    #[error("cannot read {name}: the body ended at byte {at} of {length}")]
+    Short {
+        /// The object's name.
+        name: ObjectName,
+        /// Bytes received.
+        at: u64,
+        /// The announced length in bytes.
+        length: u64,
+    },
+    /// The object is in an output format of CloudWatch Logs deliveries that is not supported.
+    #[error(
+        "cannot read {name}: {format} is not supported; set the output format of the delivery destination in CloudWatch Logs (outputFormat) to json or plain"
+    )]
+    UnsupportedFormat {
+        /// The object's name.
+        name: ObjectName,
+        /// `a W3C log` or `parquet`.
+        format: &'static str,
+    },
+    /// The object's data is corrupt.
+    #[error("cannot read {name}: {source}")]
+    Corrupt {
+        /// The object's name.
+        name: ObjectName,
+        /// What is wrong, and at which byte.
+        source: InflateError,
+    },
+}
+
+impl ObjectError {
+    /// Returns whether another attempt cannot succeed.
+    pub(crate) fn is_permanent(&self) -> bool {
+        match self {
+            ObjectError::NotFound { .. }
+            | ObjectError::Denied { .. }
+            | ObjectError::Archived { .. }
+            | ObjectError::Changed { .. }
+            | ObjectError::InvalidName { .. }
+            | ObjectError::UnsupportedFormat { .. }
+            | ObjectError::Corrupt { .. } => true,
+            ObjectError::Unreadable { .. } | ObjectError::Short { .. } => false,
+        }
+    }
+}
+
+/// Why a listing cannot continue.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot list s3://{bucket}/{prefix}: {detail}")]
+pub struct ListError {
+    /// The bucket.
+    pub bucket: String,
+    /// The prefix.
+    pub prefix: String,
+    /// What went wrong.
+    pub detail: String,
+}

@@ -1,0 +1,54 @@
+//! The stores that objects are read from.
+
+use std::path::PathBuf;
+
+use elb_log::key::TimeRange;
+use elb_log::origin::ObjectName;
+
+use super::body::OpenedObject;
+use super::dir::{self, DirStore};
+use super::error::ObjectError;
+use super::listing::Listing;
+use super::s3::S3Store;
+use super::task::{Location, ObjectRef};
+
+/// The store that objects are read from; `OBJECT_STORE`.
+#[derive(Debug)]
+pub enum Store {
+    /// Amazon S3, or a server with the same API.
+    S3(S3Store),
+    /// A directory whose sub-directories are buckets.
+    Dir(DirStore),
+    /// No store: all objects are files named on the command line.
+    LocalFiles,
+}
+
+impl Store {
+    /// Begins to read an object.
+    pub(crate) async fn open(&self, object: &ObjectRef) -> Result<OpenedObject, ObjectError> {
+        match (&object.location, self) {
+            (Location::File(path), _) => dir::open(object.name(), path).await,
+            (Location::Store, Store::Dir(store)) => store.open(object.name()).await,
+            (Location::Store, Store::S3(store)) => store.open(object.name()).await,
+            (Location::Store, Store::LocalFiles) => Err(ObjectError::NotFound { name: object.name().clone() }),
+        }
+    }
+
+    /// Lists the objects below a prefix, in the order of their keys. Directories of other days than those of `time_range` are
+    /// left out; objects of other times can be listed all the same.
+    pub fn list(&self, bucket: &str, prefix: &str, time_range: TimeRange) -> Listing {
+        match self {
+            Store::S3(store) => Listing::in_s3(store.clone(), bucket, prefix, time_range),
+            Store::Dir(store) => Listing::in_directory(store.bucket_path(bucket), bucket, prefix, time_range),
+            Store::LocalFiles => Listing::empty(bucket, prefix),
+        }
+    }
+
+    /// Returns the path of an object's file, if the store is a directory.
+    pub(crate) fn file_path(&self, name: &ObjectName) -> Option<PathBuf> {
+        match self {
+            Store::Dir(store) => store.file_path(name).ok(),
+            Store::S3(_) | Store::LocalFiles => None,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What a run does with each object that it is asked about.
+
+use std::path::PathBuf;
+
+use elb_log::key::NotALogObject;
+use elb_log::origin::{ObjectName, Origin};
+
+/// What to do with one object of a run.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Ship the object.
+    Ship(ObjectRef),
+    /// Skip the object, and report why. The test event of S3 names a bucket and no key.
+    Skip(ObjectName, SkipReason),
+    /// Fail with this error, because no object can be named.
+    Fail(ObjectName, String),
+}
+
+/// One object to ship.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectRef {
+    /// The object's name in its events.
+    pub origin: Origin,
+    /// Where the object's bytes are.
+    pub location: Location,
+    /// Whether the object was requested by its own name. If so, an empty body is not a reason to skip it.
+    pub requested_by_name: bool,
+    /// The time of the object's notification, if there is one.
+    pub notified_at: Option<jiff::Timestamp>,
+}
+
+/// Where an object's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// In the configured store, under the origin's name.
+    Store,
+    /// In a local file, independent of the store.
+    File(PathBuf),
+}
+
+/// Why an object is not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SkipReason {
+    /// The key is not that of an object with log lines of a load balancer.
+    #[error(transparent)]
+    NotALogObject(#[from] NotALogObject),
+    /// The body has no bytes.
+    #[error("an empty object")]
+    Empty,
+    /// The object is below `DEAD_LETTER_URL`.
+    #[error("a dead letter; elbship replay sends its events again")]
+    DeadLetter,
+    /// The object is in the state file of `--resume`.
+    #[error("delivered by an earlier run (--resume)")]
+    Resumed,
+    /// The notification is `s3:TestEvent`.
+    #[error("the test event that S3 sends when notifications are switched on")]
+    TestEvent,
+    /// The notification is `Records: []`.
+    #[error("a notification without records")]
+    NoRecords,
+    /// The notification is not about a new object.
+    #[error("not a notification of a new object: {0}")]
+    OtherEvent(String),
+}
+
+impl ObjectRef {
+    /// Returns a reference to an object of the configured store.
+    pub fn stored(bucket: impl Into<String>, key: impl Into<String>) -> Self {
+        let name = ObjectName { bucket: bucket.into(), key: key.into() };
+        ObjectRef { origin: Origin::Bucket(name), location: Location::Store, requested_by_name: false, notified_at: None }
+    }
+
+    /// Returns the object's name.
+    pub fn name(&self) -> &ObjectName {
+        self.origin.name()
+    }
+}
