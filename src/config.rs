@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use tracing::level_filters::LevelFilter;
 
 use crate::ship::ShipSettings;
-use crate::sink::{Discovery, Endpoint, EndpointTemplate, Endpoints};
+use crate::sink::{Discovery, Endpoint, EndpointSource, EndpointTemplate};
 use elb_common::env::{ConfigErrors, EnvReader, Variable, boolean, duration, log_level, pem, size, timeout, url, whole_number};
 use elb_common::tls::{self, Identity};
 use elb_log::batch::{BatchSettings, Compression, Framing};
@@ -110,7 +110,7 @@ pub enum Target {
 #[derive(Debug)]
 pub struct HttpTarget {
     /// Where to send.
-    pub endpoints: Endpoints,
+    pub endpoints: EndpointSource,
     /// What to show.
     pub credentials: CredentialsConfig,
     /// Authorities to trust instead of the system's; none for those.
@@ -222,7 +222,7 @@ fn target(vars: &mut EnvReader<'_>, program: Program) -> Option<Target> {
 
 /// None within for standard output; none after a mistake.
 #[expect(clippy::option_option, reason = "a mistake, or endpoints that are there or not")]
-fn endpoints(vars: &mut EnvReader<'_>, program: Program) -> Option<Option<Endpoints>> {
+fn endpoints(vars: &mut EnvReader<'_>, program: Program) -> Option<Option<EndpointSource>> {
     let fixed = vars.optional("LOGSTASH_URL", |text| target_endpoints(program, text));
     let registry = vars.optional("REGISTRY_URL", registry_url);
     let template = vars.read("REGISTRY_ENDPOINT", EndpointTemplate::parse);
@@ -232,8 +232,8 @@ fn endpoints(vars: &mut EnvReader<'_>, program: Program) -> Option<Option<Endpoi
             vars.conflict("REGISTRY_URL", "LOGSTASH_URL");
             None
         }
-        (None, Some(url)) => Some(Some(Endpoints::Registry(Discovery { url, template: template?, allowed: allowed? }))),
-        (Some(endpoints), None) if !endpoints.is_empty() => Some(Some(Endpoints::Fixed(endpoints))),
+        (None, Some(url)) => Some(Some(EndpointSource::Registry(Discovery { url, template: template?, allowed: allowed? }))),
+        (Some(endpoints), None) if !endpoints.is_empty() => Some(Some(EndpointSource::Fixed(endpoints))),
         (None, None) if program == Program::Function => {
             vars.missing("LOGSTASH_URL");
             None
@@ -505,7 +505,7 @@ mod tests {
         assert_eq!((config.ship.batch.bytes, config.ship.max_line_bytes), (1 << 20, 64 << 10));
         assert_eq!(config.ship.batch.compression, Compression::Gzip(1));
         let Target::Http(target) = config.target else { panic!("URLs are an http target") };
-        let Endpoints::Fixed(endpoints) = target.endpoints else { panic!("URLs are fixed endpoints") };
+        let EndpointSource::Fixed(endpoints) = target.endpoints else { panic!("URLs are fixed endpoints") };
         assert_eq!(endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(), ["http://a:1/", "http://b:2/x"]);
     }
 
@@ -515,7 +515,7 @@ mod tests {
         let secret = ("LOGSTASH_SECRET_ARN", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:logstash-AbCdEf");
         let config = read(Program::Function, &[registry, secret]).unwrap();
         let Target::Http(target) = config.target else { panic!("a registry is an http target") };
-        let Endpoints::Registry(found) = &target.endpoints else { panic!("the registry names the endpoints") };
+        let EndpointSource::Registry(found) = &target.endpoints else { panic!("the registry names the endpoints") };
         assert_eq!((found.url.as_str(), found.allowed.len()), (registry.1, 4));
         assert!(matches!(&target.credentials, CredentialsConfig::Secret(arn) if arn == secret.1));
 

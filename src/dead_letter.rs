@@ -198,9 +198,9 @@ fn gzipped_lines(poison: &[(Event<'_>, &RejectedEvent)]) -> io::Result<Vec<u8>> 
         let line = Line {
             elbship: VERSION,
             id: &event.metadata.id,
-            reason: reason(&rejected.answer),
-            status: rejected.answer.status(),
-            answer: rejected.answer.to_string(),
+            reason: reason(&rejected.outcome),
+            status: rejected.outcome.status(),
+            answer: rejected.outcome.to_string(),
             endpoint: &rejected.endpoint,
             bucket: s3.map(|s3| s3.bucket.name.as_ref()),
             key: s3.map(|s3| s3.object.key.as_ref()).or(event.log.file.as_ref().map(|file| file.path.as_ref())),
@@ -217,8 +217,8 @@ fn prefix_of<'a>(event: &'a Event<'_>) -> &'a str {
     event.metadata.id.rsplit_once('-').map_or("", |(prefix, _)| prefix)
 }
 
-fn reason(answer: &Outcome) -> &'static str {
-    match answer.verdict() {
+fn reason(outcome: &Outcome) -> &'static str {
+    match outcome.verdict() {
         Verdict::TooLarge => "too_large",
         Verdict::Failing => "failing",
         _ => "refused",
@@ -251,8 +251,8 @@ mod tests {
         let event = format!(
             r#"{{"@timestamp":"2026-03-02T10:15:00Z","@metadata":{{"_id":"{id}"}},"aws":{{"s3":{{"bucket":{{"name":"logs"}},"object":{{"key":"a\"b.log"}}}}}},"n":1.10}}"#
         );
-        let answer = Outcome::Response(Response { status, text: "no \u{7f}".to_owned(), ..Response::default() });
-        RejectedEvent { event: Bytes::from(event), endpoint: "http://127.0.0.1:1/".to_owned(), answer }
+        let outcome = Outcome::Response(Response { status, text: "no \u{7f}".to_owned(), ..Response::default() });
+        RejectedEvent { event: Bytes::from(event), endpoint: "http://127.0.0.1:1/".to_owned(), outcome }
     }
 
     fn text(body: &[u8]) -> String {

@@ -51,7 +51,7 @@ pub fn build_shipper(mut config: Config, surroundings: Platform) -> Result<Arc<S
     });
     let sink = match config.target {
         _ if surroundings.dry_run => Sink::Nowhere,
-        Target::Output => Sink::Output(StdoutSink::stdout()),
+        Target::Output => Sink::Stdout(StdoutSink::stdout()),
         Target::Http(target) => Sink::Logstash(Arc::new(logstash(*target, config.ship.concurrency, &surroundings)?)),
     };
     config.ship.batch.bodies = !surroundings.dry_run;

@@ -90,7 +90,7 @@ pub fn invocation_end(remaining: Option<Duration>, reserve: Duration) -> Shutdow
     let Some(remaining) = remaining else { return Shutdown::at(None) };
     let kept = reserve.min(remaining / 2);
     let end = Instant::now() + remaining - kept;
-    Shutdown::before(end, end + kept * 4 / 5)
+    Shutdown::with_report_time(end, end + kept * 4 / 5)
 }
 
 async fn handle_messages<T: Transport>(
@@ -146,13 +146,13 @@ async fn end_message(
         if let Some(queue) = queue
             && failures.all(|object| object.permanent)
             // Half of the time is left to make it come again if that fails.
-            && queue.give_up(&message.body, stop.time_to_tell() / 2).await
+            && queue.give_up(&message.body, stop.time_to_report() / 2).await
         {
             return None;
         }
     }
     if let (Some(queue), Some(receipt)) = (queue, &message.receipt) {
-        queue.come_again(receipt, stop.time_to_tell()).await;
+        queue.come_again(receipt, stop.time_to_report()).await;
     }
     Some(FailedMessage { item: ItemFailure { item_identifier: message.id }, not_understood })
 }

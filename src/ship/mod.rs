@@ -201,7 +201,7 @@ impl<T: Transport> Shipper<T> {
         let started = Instant::now();
         let mut report = ObjectReport::unread(object.name());
         if run.is_stopped() {
-            report.error = Some(format!("not begun: {}", run.why()));
+            report.error = Some(format!("not begun: {}", run.description()));
         } else {
             let mut ledger = Ledger::default();
             let result = self.read_and_send(object, run, &mut ledger, &mut report).await;
@@ -338,9 +338,9 @@ impl<T: Transport> Shipper<T> {
         let mut share = pending.take(batch.events() as u64);
         shipped.settled.push((share.take(delivery.delivered as u64), Disposition::Delivered));
         shipped.settled.push((share.take(delivery.filtered as u64), Disposition::Filtered));
-        let buried = self.bury(&delivery.poison, object).await;
+        let buried = self.bury(&delivery.rejected, object).await;
         if buried.is_ok() {
-            shipped.settled.push((share.take(delivery.poison.len() as u64), Disposition::DeadLettered));
+            shipped.settled.push((share.take(delivery.rejected.len() as u64), Disposition::DeadLettered));
         }
         let Some(failure) = delivery.error.or(buried.err()) else { return true };
         let stops = failure.stops_object();
@@ -373,7 +373,7 @@ impl<T: Transport> Shipper<T> {
             None => Err(SendError::RejectedEvents {
                 endpoint: first.endpoint.clone(),
                 events: poison.len(),
-                answer: first.answer.clone(),
+                outcome: first.outcome.clone(),
             }),
         }
     }
@@ -493,5 +493,5 @@ async fn finish_one(
 }
 
 fn stopped(stop: &Shutdown) -> ShipError {
-    ShipError::Stopped(format!("stopped before the object's end: {}", stop.why()))
+    ShipError::Stopped(format!("stopped before the object's end: {}", stop.description()))
 }

@@ -27,7 +27,7 @@ const NO_ENDPOINT: EndpointId = EndpointId::new(0);
 #[derive(Debug)]
 pub struct LogstashSettings {
     /// Where to send.
-    pub endpoints: Endpoints,
+    pub endpoints: EndpointSource,
     /// What to show.
     pub credentials: Credentials,
     /// See `REQUEST_TIMEOUT`.
@@ -40,7 +40,7 @@ pub struct LogstashSettings {
 
 /// Where endpoints come from.
 #[derive(Debug)]
-pub enum Endpoints {
+pub enum EndpointSource {
     /// `LOGSTASH_URL`, at least one.
     Fixed(Vec<Endpoint>),
     /// `REGISTRY_URL`
@@ -98,8 +98,8 @@ impl<T: Transport> Logstash<T> {
     /// A sink that sends through `transport`. No connection is made yet.
     pub fn new(transport: T, settings: LogstashSettings) -> Self {
         let (endpoints, registry) = match settings.endpoints {
-            Endpoints::Fixed(endpoints) => (endpoints, None),
-            Endpoints::Registry(registry) => (Vec::new(), Some(registry)),
+            EndpointSource::Fixed(endpoints) => (endpoints, None),
+            EndpointSource::Registry(registry) => (Vec::new(), Some(registry)),
         };
         Logstash {
             transport,
@@ -130,7 +130,7 @@ impl<T: Transport> Logstash<T> {
         };
         let result = self.follow(&mut sending, evidence, stop).await;
         let (delivered, requests) = (sending.course.delivered(), sending.requests);
-        Delivery { delivered, filtered: 0, poison: self.poison(sending), requests, error: result.err() }
+        Delivery { delivered, filtered: 0, rejected: self.poison(sending), requests, error: result.err() }
     }
 
     /// Every endpoint there is now.
@@ -159,7 +159,7 @@ impl<T: Transport> Logstash<T> {
     ) -> Result<(), SendError> {
         while let Some(part) = sending.course.part().cloned() {
             if stop.is_stopped() {
-                return Err(SendError::Stopped { why: stop.why(), last: sending.last.take() });
+                return Err(SendError::Stopped { why: stop.description(), last: sending.last.take() });
             }
             let body = sending.body_of(&part);
             let Attempt { chosen, answer, authorization } = self.attempt(&body, sending, stop).await?;
@@ -235,9 +235,9 @@ impl<T: Transport> Logstash<T> {
             (None, None) => "no endpoint".to_owned(),
         };
         match failure {
-            Failure::Misconfigured(answer) => SendError::Misconfigured { endpoint, answer },
-            Failure::NoWitness(answer) => SendError::NoWitness { endpoint, answer },
-            Failure::PoisonLimit(answer) => SendError::PoisonLimit { endpoint, answer },
+            Failure::Misconfigured(answer) => SendError::Misconfigured { endpoint, outcome: answer },
+            Failure::NoWitness(answer) => SendError::NoWitness { endpoint, outcome: answer },
+            Failure::PoisonLimit(answer) => SendError::PoisonLimit { endpoint, outcome: answer },
             Failure::BudgetSpent(answer) => SendError::BudgetSpent {
                 endpoint,
                 requests: sending.requests,
@@ -258,7 +258,7 @@ impl<T: Transport> Logstash<T> {
         let rejected = poison.into_iter().map(|poison| RejectedEvent {
             event: unpacked.event(poison.event),
             endpoint: pool.name(poison.endpoint),
-            answer: poison.answer,
+            outcome: poison.answer,
         });
         rejected.collect()
     }
@@ -374,7 +374,7 @@ async fn unless_stopped<T>(
     tokio::select! {
         biased;
         found = needed => Ok(found),
-        () = stop.stopped() => Err(SendError::Stopped { why: stop.why(), last: sending.last.take() }),
+        () = stop.stopped() => Err(SendError::Stopped { why: stop.description(), last: sending.last.take() }),
     }
 }
 

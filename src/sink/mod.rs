@@ -17,7 +17,7 @@ use bytes::Bytes;
 pub use self::credentials::Credentials;
 pub use self::discovery::{Discovery, EndpointList};
 pub use self::endpoint::{Endpoint, EndpointError, EndpointTemplate};
-pub use self::logstash::{Endpoints, Logstash, LogstashSettings};
+pub use self::logstash::{EndpointSource, Logstash, LogstashSettings};
 pub use self::outcome::{Fault, Outcome, Response, Verdict};
 pub use self::pool::EndpointId;
 pub use self::retry_plan::{Evidence, Failure, Form, Part, Rejection, RetryContext, RetryPlan, Step};
@@ -32,7 +32,7 @@ pub enum Sink<T = HttpTransport> {
     /// Logstash's http input.
     Logstash(Arc<Logstash<T>>),
     /// Standard output, one event a line.
-    Output(StdoutSink),
+    Stdout(StdoutSink),
     /// Nowhere: a dry run.
     Nowhere,
 }
@@ -45,7 +45,7 @@ pub struct Delivery {
     /// Events that, by intent, were not sent.
     pub filtered: usize,
     /// Events that nobody will ever take.
-    pub poison: Vec<RejectedEvent>,
+    pub rejected: Vec<RejectedEvent>,
     /// Requests begun.
     pub requests: u64,
     /// Why events are undelivered, if any are.
@@ -60,47 +60,47 @@ pub struct RejectedEvent {
     /// Who refused it, without secrets.
     pub endpoint: String,
     /// With what answer.
-    pub answer: Outcome,
+    pub outcome: Outcome,
 }
 
 /// Why events were not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// The endpoint answered in a way that no retry will change and every other batch would meet too.
-    #[error("{endpoint} answered {answer}")]
+    #[error("{endpoint} answered {outcome}")]
     Misconfigured {
         /// The URL without secrets.
         endpoint: String,
         /// What it answered.
-        answer: Outcome,
+        outcome: Outcome,
     },
     /// The endpoint refused a batch down to a single event, and has accepted no other body of the object.
     #[error(
-        "{endpoint} refused a batch down to a single event and has accepted nothing else of the object, so that the endpoint may be at fault: {answer}"
+        "{endpoint} refused a batch down to a single event and has accepted nothing else of the object, so that the endpoint may be at fault: {outcome}"
     )]
     NoWitness {
         /// The URL without secrets.
         endpoint: String,
         /// What it answered.
-        answer: Outcome,
+        outcome: Outcome,
     },
     /// The endpoint refuses more events than can be by accident.
-    #[error("{endpoint} refused more events of the object than POISON_LIMIT allows; the last one: {answer}")]
+    #[error("{endpoint} refused more events of the object than POISON_LIMIT allows; the last one: {outcome}")]
     PoisonLimit {
         /// The URL without secrets.
         endpoint: String,
         /// What it answered.
-        answer: Outcome,
+        outcome: Outcome,
     },
     /// Events were refused for good, and there is no place for them.
-    #[error("{endpoint} refuses {events} events of the object for good, and DEAD_LETTER_URL names no place for them: {answer}")]
+    #[error("{endpoint} refuses {events} events of the object for good, and DEAD_LETTER_URL names no place for them: {outcome}")]
     RejectedEvents {
         /// The URL without secrets.
         endpoint: String,
         /// How many of the batch.
         events: usize,
         /// What it answered to the first.
-        answer: Outcome,
+        outcome: Outcome,
     },
     /// The place for such events did not take them.
     #[error("{0}")]
@@ -132,7 +132,7 @@ pub enum SendError {
     Credentials(String),
     /// The output could not be written.
     #[error("writing the events failed: {0}")]
-    Output(String),
+    Stdout(String),
 }
 
 impl SendError {
@@ -148,7 +148,7 @@ impl SendError {
             SendError::Misconfigured { .. }
             | SendError::BudgetSpent { .. }
             | SendError::Credentials(_)
-            | SendError::Output(_) => true,
+            | SendError::Stdout(_) => true,
             SendError::NoWitness { .. }
             | SendError::PoisonLimit { .. }
             | SendError::RejectedEvents { .. }
@@ -164,7 +164,7 @@ impl<T: Transport> Sink<T> {
     pub async fn deliver(&self, batch: &Batch, evidence: &Mutex<Evidence>, stop: &Shutdown) -> Delivery {
         match self {
             Sink::Logstash(logstash) => logstash.deliver(batch, evidence, stop).await,
-            Sink::Output(output) => output.deliver(batch).await,
+            Sink::Stdout(stdout) => stdout.deliver(batch).await,
             Sink::Nowhere => Delivery { filtered: batch.events(), ..Delivery::default() },
         }
     }

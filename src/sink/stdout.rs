@@ -27,7 +27,7 @@ impl StdoutSink {
         };
         match written.await {
             Ok(()) => Delivery { delivered: batch.events(), ..Delivery::default() },
-            Err(error) => Delivery { error: Some(SendError::Output(error.to_string())), ..Delivery::default() },
+            Err(error) => Delivery { error: Some(SendError::Stdout(error.to_string())), ..Delivery::default() },
         }
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use elb_log::batch::{self, Batch, BatchBuilder, BatchSettings, Compression, Framing};
 use elb_log_shipper::shutdown::Shutdown;
 use elb_log_shipper::sink::{
-    Credentials, Discovery, Endpoint, EndpointTemplate, Endpoints, Evidence, Fault, Logstash, LogstashSettings, Outcome,
+    Credentials, Discovery, Endpoint, EndpointSource, EndpointTemplate, Evidence, Fault, Logstash, LogstashSettings, Outcome,
     Transport,
 };
 use reqwest::Url;
@@ -216,7 +216,7 @@ fn logstash(told: &Told) -> Arc<Logstash<Told>> {
     Arc::new(Logstash::new(
         told.clone(),
         LogstashSettings {
-            endpoints: Endpoints::Registry(registry),
+            endpoints: EndpointSource::Registry(registry),
             credentials: Credentials::None,
             request_timeout: Duration::from_secs(30),
             retry_budget: Duration::from_secs(60),

@@ -8,7 +8,7 @@ use elb_common::tls::{SystemRoots, client_config};
 use elb_log::batch::{self, Batch, BatchBuilder, BatchSettings, Compression, Framing};
 use elb_log_shipper::shutdown::Shutdown;
 use elb_log_shipper::sink::{
-    Credentials, Discovery, Endpoint, EndpointTemplate, Endpoints, Evidence, HttpSettings, HttpTransport, Logstash,
+    Credentials, Discovery, Endpoint, EndpointSource, EndpointTemplate, Evidence, HttpSettings, HttpTransport, Logstash,
     LogstashSettings, Outcome, Response, Transport,
 };
 use reqwest::Url;
@@ -47,7 +47,7 @@ async fn shipped(lookup: &str, allowed: &str) -> (Vec<String>, Option<String>) {
         allowed: vec![allowed.parse().expect("a range")],
     };
     let settings = LogstashSettings {
-        endpoints: Endpoints::Registry(registry),
+        endpoints: EndpointSource::Registry(registry),
         credentials: Credentials::None,
         request_timeout: Duration::from_secs(20),
         retry_budget: Duration::from_secs(1),

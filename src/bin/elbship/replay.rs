@@ -9,7 +9,7 @@ use elb_log_shipper::config::{Config, Target};
 use elb_log_shipper::ledger::{ObjectReport, Report};
 use elb_log_shipper::ship::Shipper;
 use elb_log_shipper::shutdown::Shutdown;
-use elb_log_shipper::sink::Endpoints;
+use elb_log_shipper::sink::EndpointSource;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -110,8 +110,8 @@ fn identity(args: &ReplayArgs, config: &Config) -> Map<String, Value> {
 fn destination(config: &Config) -> String {
     let Target::Http(target) = &config.target else { return "-".to_owned() };
     match &target.endpoints {
-        Endpoints::Fixed(endpoints) => endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
-        Endpoints::Registry(registry) => {
+        EndpointSource::Fixed(endpoints) => endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        EndpointSource::Registry(registry) => {
             // The query says which list is meant, but it may hold a secret.
             let digest = Sha256::digest(registry.url.as_str());
             let digits = digest.iter().take(4).fold(String::new(), |mut digits, byte| {

@@ -16,7 +16,7 @@ use elb_log_shipper::dead_letter::DeadLetterDestination;
 use elb_log_shipper::lambda::handler::{Handled, HandlerError, handle, invocation_end};
 use elb_log_shipper::object::{S3Store, Store};
 use elb_log_shipper::ship::Shipper;
-use elb_log_shipper::sink::{Credentials, Endpoint, Endpoints, Logstash, LogstashSettings, Sink};
+use elb_log_shipper::sink::{Credentials, Endpoint, EndpointSource, Logstash, LogstashSettings, Sink};
 use elb_log_shipper::summary_log::SummaryLog;
 use fastrand::Rng;
 use serde_json::{Value, json};
@@ -107,7 +107,7 @@ impl World {
             .map(|number| Endpoint::parse(&format!("http://logstash:{number}/")).expect("a URL"))
             .collect();
         let settings = LogstashSettings {
-            endpoints: Endpoints::Fixed(endpoints),
+            endpoints: EndpointSource::Fixed(endpoints),
             credentials: Credentials::None,
             request_timeout: schedule.request_timeout,
             retry_budget: schedule.retry_budget,
