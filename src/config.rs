@@ -282,8 +282,8 @@ fn ship_settings(vars: &mut EnvReader<'_>, framing: Framing) -> Option<ShipSetti
             resend: false,
         },
         batch: BatchSettings {
-            events: batch_events?,
-            bytes: batch_bytes?,
+            max_events: batch_events?,
+            max_bytes: batch_bytes?,
             framing,
             compression: if to_output { Compression::None } else { compression? },
             bodies: true,
@@ -412,7 +412,7 @@ mod tests {
     fn defaults_are_the_documented_ones() {
         let config = read(Program::Function, &[("LOGSTASH_URL", "http://logstash.example:8080")]).unwrap();
         let batch = config.ship.batch;
-        assert_eq!((batch.events, batch.bytes, batch.framing), (2_000, 4 << 20, Framing::JsonArray));
+        assert_eq!((batch.max_events, batch.max_bytes, batch.framing), (2_000, 4 << 20, Framing::JsonArray));
         assert_eq!((config.ship.concurrency, config.ship.max_line_bytes), (4, 1 << 20));
         assert_eq!(config.store, StoreConfig::S3 { path_style: false });
         assert_eq!(config.deadline_reserve, Duration::from_secs(10));
@@ -502,7 +502,7 @@ mod tests {
         let config = read(Program::CommandLine, &vars).unwrap();
         let labels = [("env", "prod"), ("note", "a=b")].map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(config.ship.events.labels, labels);
-        assert_eq!((config.ship.batch.bytes, config.ship.max_line_bytes), (1 << 20, 64 << 10));
+        assert_eq!((config.ship.batch.max_bytes, config.ship.max_line_bytes), (1 << 20, 64 << 10));
         assert_eq!(config.ship.batch.compression, Compression::Gzip(1));
         let Target::Http(target) = config.target else { panic!("URLs are an http target") };
         let EndpointSource::Fixed(endpoints) = target.endpoints else { panic!("URLs are fixed endpoints") };

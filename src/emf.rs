@@ -87,7 +87,7 @@ fn values(report: &ObjectReport, notified: Option<Timestamp>, now: Timestamp) ->
     let mut values: Map<String, Value> = numbers.into_iter().map(|(name, number)| (name.to_owned(), json!(number))).collect();
     // Delays are those of objects that have arrived; a skipped or failed one would only blur them.
     if !failed && !skipped {
-        let interval_end = KeyFacts::read(&report.key).end_time.and_then(|end| end.parse().ok());
+        let interval_end = KeyFacts::from_key(&report.key).end_time.and_then(|end| end.parse().ok());
         for (name, since) in [("ShipDelay", notified), ("DeliveryDelay", interval_end)] {
             values.extend(since.map(|since: Timestamp| (name.to_owned(), json!(delay_ms(since, now)))));
         }

@@ -132,7 +132,7 @@ impl S3Listing {
     /// Enters a directory, unless it is outside the time range. A directory that is inside is listed with all below it.
     async fn descend(&mut self, prefix: &str) {
         let directory = &prefix[..prefix.rfind('/').map_or(0, |slash| slash + 1)];
-        let delimiter = match self.time_range.visit(directory) {
+        let delimiter = match self.time_range.match_directory(directory) {
             DirectoryMatch::Outside => {
                 self.left_out = true;
                 return;
@@ -210,7 +210,7 @@ impl DirectoryListing {
         if !directory.starts_with(&self.prefix) && !self.prefix.starts_with(&directory) {
             return false;
         }
-        let is_outside = self.time_range.visit(&directory) == DirectoryMatch::Outside;
+        let is_outside = self.time_range.match_directory(&directory) == DirectoryMatch::Outside;
         self.left_out |= is_outside;
         !is_outside
     }

@@ -120,7 +120,7 @@ impl ObjectReader {
                 return Ok(false);
             }
             if text.starts_with(DEAD_LETTER_START) {
-                lines.allow_lines_of(bytes);
+                lines.set_max_line_bytes(bytes);
                 return Ok(true);
             }
         }
@@ -139,7 +139,7 @@ impl ObjectReader {
     /// Returns false at the end of the object.
     async fn try_fill(&mut self) -> Result<bool, ObjectError> {
         let ObjectReader { source, inflate, block_pool, lines: Some(lines), .. } = self else { return Ok(false) };
-        lines.make_room(|| block_pool.take());
+        lines.reserve_block(|| block_pool.take());
         let buffer = lines.buffer();
         loop {
             let before = buffer.len();

@@ -335,7 +335,7 @@ impl<T: Transport> Shipper<T> {
         shipped.tally.requests += delivery.requests;
         shipped.tally.retries += delivery.requests.saturating_sub(1);
         // Each batch has its own share of what is pending, whether it is settled or not.
-        let mut share = pending.take(batch.events() as u64);
+        let mut share = pending.take(batch.event_count() as u64);
         shipped.settled.push((share.take(delivery.delivered as u64), Disposition::Delivered));
         shipped.settled.push((share.take(delivery.filtered as u64), Disposition::Filtered));
         let buried = self.bury(&delivery.rejected, object).await;
@@ -359,7 +359,7 @@ impl<T: Transport> Shipper<T> {
         tokio::select! {
             biased;
             () = stop.stopped() => {}
-            () = pace.wait(batch.events()) => {}
+            () = pace.wait(batch.event_count()) => {}
         }
     }
 
@@ -387,8 +387,8 @@ impl<T: Transport> Shipper<T> {
     fn line_limits(&self) -> LineLimits {
         LineLimits {
             line_bytes: self.settings.max_line_bytes,
-            block_lines: self.settings.batch.events,
-            block_bytes: self.settings.batch.bytes / BLOCK_SHARE_OF_BATCH,
+            block_lines: self.settings.batch.max_events,
+            block_bytes: self.settings.batch.max_bytes / BLOCK_SHARE_OF_BATCH,
         }
     }
 }

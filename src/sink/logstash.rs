@@ -121,7 +121,7 @@ impl<T: Transport> Logstash<T> {
             batch,
             unpacked: None,
             body: None,
-            course: RetryPlan::new(batch.events(), compressed, self.accepted_bodies.load(Ordering::Relaxed)),
+            course: RetryPlan::new(batch.event_count(), compressed, self.accepted_bodies.load(Ordering::Relaxed)),
             budget_ends: Instant::now() + self.retry_budget,
             requests: 0,
             last: None,

@@ -26,7 +26,7 @@ impl StdoutSink {
             stdout.flush().await
         };
         match written.await {
-            Ok(()) => Delivery { delivered: batch.events(), ..Delivery::default() },
+            Ok(()) => Delivery { delivered: batch.event_count(), ..Delivery::default() },
             Err(error) => Delivery { error: Some(SendError::Stdout(error.to_string())), ..Delivery::default() },
         }
     }

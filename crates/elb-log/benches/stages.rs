@@ -89,7 +89,7 @@ fn lines(bencher: Bencher<'_, '_>) {
     per_line(bencher).bench_local(|| {
         let mut lines = LineSplitter::new(LIMITS);
         for piece in TEXT.chunks(STEP_BYTES) {
-            lines.make_room(|| Some(spare.take()));
+            lines.reserve_block(|| Some(spare.take()));
             lines.buffer().put(piece);
             while let Some(block) = lines.next_block() {
                 spare.set(black_box(block));
@@ -200,7 +200,7 @@ fn drop_batch(batch: Option<Batch>) {
 }
 
 fn batches(compression: Compression) -> BatchSettings {
-    BatchSettings { events: 2_000, bytes: 4 << 20, framing: Framing::JsonArray, compression, bodies: true }
+    BatchSettings { max_events: 2_000, max_bytes: 4 << 20, framing: Framing::JsonArray, compression, bodies: true }
 }
 
 fn writer(schema: Schema) -> EventWriter {

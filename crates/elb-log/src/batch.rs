@@ -38,9 +38,9 @@ pub enum Compression {
 #[derive(Clone, Copy, Debug)]
 pub struct BatchSettings {
     /// A batch ends with this many events; `BATCH_EVENTS`.
-    pub events: usize,
+    pub max_events: usize,
     /// A batch ends before it has more bytes than this, uncompressed; `BATCH_BYTES`. A single larger event is a batch of its own.
-    pub bytes: usize,
+    pub max_bytes: usize,
     /// How events stand in it.
     pub framing: Framing,
     /// How it is compressed.
@@ -115,7 +115,7 @@ impl BatchBuilder {
         let written = write(&mut self.piece);
         self.close_event();
         let mut batch = None;
-        if !self.ends.is_empty() && self.bytes + (self.piece.len() - start) + self.tail() > self.settings.bytes {
+        if !self.ends.is_empty() && self.bytes + (self.piece.len() - start) + self.tail() > self.settings.max_bytes {
             let late = self.piece[event..].to_vec();
             self.piece.truncate(start);
             batch = self.finish();
@@ -127,7 +127,7 @@ impl BatchBuilder {
         }
         // Lines are cut off at 16 MiB, so a body never comes near the limit of the type.
         self.ends.push(u32::try_from(self.bytes).unwrap_or(u32::MAX));
-        if self.ends.len() == self.settings.events {
+        if self.ends.len() == self.settings.max_events {
             batch = self.finish();
         } else if self.piece.len() >= PIECE_BYTES {
             self.encoder.take(&mut self.piece);
@@ -182,7 +182,7 @@ impl BatchBuilder {
 
 impl Batch {
     /// How many events it holds, at least one.
-    pub fn events(&self) -> usize {
+    pub fn event_count(&self) -> usize {
         self.ends.len()
     }
 
@@ -273,8 +273,8 @@ mod tests {
 
     use super::*;
 
-    fn settings(events: usize, bytes: usize, framing: Framing, compression: Compression) -> BatchSettings {
-        BatchSettings { events, bytes, framing, compression, bodies: true }
+    fn settings(max_events: usize, max_bytes: usize, framing: Framing, compression: Compression) -> BatchSettings {
+        BatchSettings { max_events, max_bytes, framing, compression, bodies: true }
     }
 
     fn text(body: &Body) -> String {
@@ -293,7 +293,7 @@ mod tests {
             batches.extend(builder.add(|out| out.put(event.as_bytes())).1);
         }
         batches.extend(builder.finish());
-        batches.iter().map(|batch| (batch.events(), text(&batch.body))).collect()
+        batches.iter().map(|batch| (batch.event_count(), text(&batch.body))).collect()
     }
 
     #[test]
@@ -320,9 +320,9 @@ mod tests {
         let counts: Vec<usize> = ["11", "22", "33333333", "4"]
             .iter()
             .filter_map(|event| builder.add(|out| out.put(event.as_bytes())).1)
-            .map(|batch| batch.events() + batch.body.bytes.len())
+            .map(|batch| batch.event_count() + batch.body.bytes.len())
             .collect();
-        assert_eq!((counts, builder.finish().map(|batch| batch.events())), (vec![2, 1], Some(1)));
+        assert_eq!((counts, builder.finish().map(|batch| batch.event_count())), (vec![2, 1], Some(1)));
     }
 
     #[test]
@@ -333,7 +333,7 @@ mod tests {
                 let event = format!("\"{}\"", event.repeat(repeats));
                 assert!(builder.add(|out| out.put(event.as_bytes())).1.is_none());
                 let batch = builder.finish().unwrap();
-                assert_eq!((batch.events(), text(&batch.body)), (1, format!("[{event}]")));
+                assert_eq!((batch.event_count(), text(&batch.body)), (1, format!("[{event}]")));
                 builder.reuse(batch);
             }
         }

@@ -95,7 +95,7 @@ impl Buffer {
     /// Appends a piece, bytes, and a few more bytes whose number is known. Writing the end of a buffer once costs less than writing
     /// it three times, because each time has to wait for the one before.
     #[inline(always)]
-    pub fn put_all<const N: usize>(&mut self, piece: &Literal, bytes: &[u8], last: &[u8; N]) {
+    pub fn put_parts<const N: usize>(&mut self, piece: &Literal, bytes: &[u8], last: &[u8; N]) {
         let start = usize::from(piece.len);
         let end = start + bytes.len();
         match self.bytes.get_mut(self.len..self.len + end + N + LITERAL_BYTES) {
@@ -321,8 +321,8 @@ mod tests {
                         vec.extend_from_slice(text.as_bytes());
                     }
                     Change::All(piece, bytes, last) => {
-                        buffer.put_all(&Literal::new(&piece), &bytes, &[last]);
-                        buffer.put_all(&Literal::new(&piece), &bytes, b"");
+                        buffer.put_parts(&Literal::new(&piece), &bytes, &[last]);
+                        buffer.put_parts(&Literal::new(&piece), &bytes, b"");
                         vec.extend([piece.as_bytes(), &bytes, &[last], piece.as_bytes(), &bytes].concat());
                     }
                     Change::Insert(at, bytes) => {

@@ -98,7 +98,7 @@ impl LineSplitter {
 
     /// Makes room for a whole block, if there is none, in the memory of one that is done with. To be called before text is appended
     /// rather than when a block is handed out: until then it may be long.
-    pub fn make_room(&mut self, memory: impl FnOnce() -> Option<Block>) {
+    pub fn reserve_block(&mut self, memory: impl FnOnce() -> Option<Block>) {
         let room = self.limits.block_bytes.min(MOST_AT_ONCE) + BEYOND_BLOCK;
         if self.block.text.capacity() < room {
             let mut larger = memory().unwrap_or_default();
@@ -113,7 +113,7 @@ impl LineSplitter {
     }
 
     /// Cuts lines off only at this length.
-    pub fn allow_lines_of(&mut self, bytes: usize) {
+    pub fn set_max_line_bytes(&mut self, bytes: usize) {
         self.limits.line_bytes = bytes;
     }
 
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn memory_of_another_block_is_used_and_its_lines_are_not() {
         let mut other = LineSplitter::new(LIMITS);
-        other.make_room(|| None);
+        other.reserve_block(|| None);
         other.buffer().put(b"x\ny\n");
         assert!(other.next_block().is_none());
         let other = other.finish().expect("a block");
@@ -292,9 +292,9 @@ mod tests {
         let mut lines = LineSplitter::new(LIMITS);
         lines.buffer().put(b"a\nb");
         assert!(lines.next_block().is_none());
-        lines.make_room(|| Some(other));
+        lines.reserve_block(|| Some(other));
         assert_eq!(lines.buffer().capacity(), capacity);
-        lines.make_room(|| panic!("there is room"));
+        lines.reserve_block(|| panic!("there is room"));
         lines.buffer().put(b"c\n");
         assert!(lines.next_block().is_none());
         let block = lines.finish().expect("a block");

@@ -50,9 +50,9 @@ async fn check(
     if !tell("an empty batch", &reached, explain_empty(&reached)) {
         return Ok(false);
     }
-    let large = body(settings, &vec![b' '; settings.bytes.saturating_sub(2)]);
+    let large = body(settings, &vec![b' '; settings.max_bytes.saturating_sub(2)]);
     let answer = sink.try_once(endpoint, &large).await?;
-    let mut good = tell(&format!("a batch of BATCH_BYTES ({} bytes)", settings.bytes), &answer, explain_large(&answer));
+    let mut good = tell(&format!("a batch of BATCH_BYTES ({} bytes)", settings.max_bytes), &answer, explain_large(&answer));
     if good && canary {
         let answer = sink.try_once(endpoint, &body(settings, canary_event().as_bytes())).await?;
         good = tell("one event, tagged elbship-canary: look for it in Elasticsearch", &answer, explain_empty(&answer));
@@ -62,7 +62,7 @@ async fn check(
 
 /// A body with `text` between the brackets.
 fn body(settings: BatchSettings, text: &[u8]) -> Body {
-    let mut builder = BatchBuilder::new(BatchSettings { events: 2, bytes: usize::MAX, ..settings });
+    let mut builder = BatchBuilder::new(BatchSettings { max_events: 2, max_bytes: usize::MAX, ..settings });
     builder.add(|out| out.put(text));
     // What was added is a batch, even if it is no event.
     let batch = builder.finish();

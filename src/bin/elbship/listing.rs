@@ -167,7 +167,7 @@ impl Selection {
 
     fn leaves_out(&self, entry: &DirEntry) -> bool {
         let directory = entry.path().to_str().filter(|_| entry.file_type().is_dir());
-        directory.is_some_and(|directory| self.period.visit(&format!("{directory}/")) == DirectoryMatch::Outside)
+        directory.is_some_and(|directory| self.period.match_directory(&format!("{directory}/")) == DirectoryMatch::Outside)
     }
 }
 

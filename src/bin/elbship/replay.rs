@@ -66,7 +66,7 @@ fn configure_replay(args: &ReplayArgs) -> Result<Config, Exit> {
     config.ship.events_per_second = args.max_events_per_second.filter(|_| !args.ship.dry_run);
     if let Some(bound) = config.ship.events_per_second {
         // A batch leaves as a whole, so it is not to hold more than a second's events.
-        config.ship.batch.events = config.ship.batch.events.min(usize::try_from(bound.get()).unwrap_or(usize::MAX));
+        config.ship.batch.max_events = config.ship.batch.max_events.min(usize::try_from(bound.get()).unwrap_or(usize::MAX));
     }
     Ok(config)
 }

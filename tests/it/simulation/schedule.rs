@@ -220,8 +220,8 @@ fn ship_settings(rng: &mut Rng) -> ShipSettings {
     ShipSettings {
         events: EventSettings { schema: if rng.bool() { Schema::Native } else { Schema::Ecs }, ..EventSettings::default() },
         batch: BatchSettings {
-            events: rng.usize(2..40),
-            bytes: rng.usize(4_096..32_768),
+            max_events: rng.usize(2..40),
+            max_bytes: rng.usize(4_096..32_768),
             framing: Framing::JsonArray,
             compression: if rng.bool() { Compression::Gzip(1) } else { Compression::None },
             bodies: true,

@@ -33,7 +33,7 @@ pub(super) struct Envelope {
 impl Envelope {
     /// `modified` stands in for the time of lines that have none where the key names none.
     pub(super) fn new(settings: &EventSettings, origin: &Origin, modified: jiff::Timestamp) -> Self {
-        let facts = KeyFacts::read(&origin.name().key);
+        let facts = KeyFacts::from_key(&origin.name().key);
         let (s3, log_end, cloud, labels) = (s3(origin), log_end(origin), cloud(&facts), labels(&settings.labels));
         let id = IdPrefix::of(origin.name());
         let before_id = [r#"","@metadata":{"_id":""#, r#"","_ingest_document":{"id":""#];
@@ -80,7 +80,7 @@ impl Envelope {
     }
 
     /// Goes on with `aws`, `log`, `cloud` and `labels`.
-    pub(super) fn write_place(&self, out: &mut Buffer, offset: &Offset) {
+    pub(super) fn write_location(&self, out: &mut Buffer, offset: &Offset) {
         out.put(&self.before_offset);
         offset.write_number(out);
         out.put(&self.after_offset);

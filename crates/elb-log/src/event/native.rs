@@ -34,7 +34,7 @@ pub(super) fn write<'a>(
     let time = own_time(record);
     let offset = Offset::of(line.offset);
     envelope.write_head(out, &offset, time.unwrap_or(envelope.fallback_time.as_bytes()));
-    envelope.write_place(out, &offset);
+    envelope.write_location(out, &offset);
     if include_original {
         out.put(br#","event":{"original":"#);
         json::string(out, &show_invalid(line.text));
@@ -255,7 +255,7 @@ fn optional_text(out: &mut Buffer, name: &Name, raw: Option<&[u8]>, clean: bool)
 #[inline(always)]
 fn text_member(out: &mut Buffer, name: &Name, raw: &[u8], clean: bool) {
     if clean {
-        out.put_all(&name.text_member, raw, b"\"");
+        out.put_parts(&name.text_member, raw, b"\"");
     } else {
         out.put_literal(&name.member);
         json::text(out, raw, false);
@@ -265,7 +265,7 @@ fn text_member(out: &mut Buffer, name: &Name, raw: &[u8], clean: bool) {
 #[inline(always)]
 fn number_member(out: &mut Buffer, name: &Name, logged: &[u8]) {
     if json::is_number(logged) {
-        out.put_all(&name.member, logged, b"");
+        out.put_parts(&name.member, logged, b"");
     } else {
         out.put_literal(&name.member);
         json::number(out, logged);

@@ -108,7 +108,7 @@ impl EventWriter {
     fn write_unparsed(&self, out: &mut Buffer, line: &Line<'_>, reason: &str) -> Written {
         let offset = Offset::of(line.offset);
         self.envelope.write_head(out, &offset, self.envelope.fallback_time.as_bytes());
-        self.envelope.write_place(out, &offset);
+        self.envelope.write_location(out, &offset);
         out.put(br#","event":{"original":"#);
         json::string(out, &show_invalid(line.text));
         let truncated: &[u8] = if line.truncated { br#","_elbtruncated""# } else { b"" };

@@ -30,14 +30,14 @@ pub enum DirectoryMatch {
 impl TimeRange {
     /// Whether an object is of the time, by the end of its interval in the key. An object without one is.
     pub fn includes(&self, key: &str) -> bool {
-        let Some(end) = KeyFacts::read(key).end_time.and_then(|end| end.parse::<Timestamp>().ok()) else { return true };
+        let Some(end) = KeyFacts::from_key(key).end_time.and_then(|end| end.parse::<Timestamp>().ok()) else { return true };
         self.since.is_none_or(|since| since <= end) && self.until.is_none_or(|until| end < until)
     }
 
     /// What to do with a directory: empty, or ending in `/`. AWS writes the logs of a day below
     /// `AWSLogs/[organisation/]account/elasticloadbalancing/region/yyyy/mm/dd/`. The interval of an object may end at midnight or
     /// behind it, so the days before and after count too. A directory that is none of these is not left out.
-    pub fn visit(&self, directory: &str) -> DirectoryMatch {
+    pub fn match_directory(&self, directory: &str) -> DirectoryMatch {
         if *self == TimeRange::default() {
             return DirectoryMatch::Inside;
         }
@@ -48,14 +48,14 @@ impl TimeRange {
             (None, ..) => DirectoryMatch::Partial,
             (Some(account), ..) if !is_account(account) => DirectoryMatch::Inside,
             (_, None, _) | (_, Some(SERVICE), None) => DirectoryMatch::Partial,
-            (_, Some(SERVICE), Some(region)) if is_region(region) => self.visit_dates(parts),
+            (_, Some(SERVICE), Some(region)) if is_region(region) => self.match_dates(parts),
             (_, Some(SERVICE), _) => DirectoryMatch::Inside,
             (_, Some(_), _) => DirectoryMatch::Outside,
         }
     }
 
     /// What follows the region.
-    fn visit_dates<'a>(&self, mut parts: impl Iterator<Item = &'a str>) -> DirectoryMatch {
+    fn match_dates<'a>(&self, mut parts: impl Iterator<Item = &'a str>) -> DirectoryMatch {
         let (year, month, day) = (parts.next(), parts.next(), parts.next());
         let Some(year) = year else { return DirectoryMatch::Partial };
         let Some((first, last)) = days(year, month, day) else { return DirectoryMatch::Inside };
@@ -115,7 +115,7 @@ mod tests {
 
     #[track_caller]
     fn check(period: TimeRange, directory: &str, expected: DirectoryMatch) {
-        assert_eq!(period.visit(directory), expected, "{directory}");
+        assert_eq!(period.match_directory(directory), expected, "{directory}");
     }
 
     /// The day itself, as `--since 2026-03-02 --until 2026-03-03`.
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn the_ends_of_time_are_no_error() {
         let all = TimeRange { since: Some(Timestamp::MIN), until: Some(Timestamp::MIN) };
-        assert_eq!(all.visit(&format!("{REGION}2026/")), DirectoryMatch::Inside);
+        assert_eq!(all.match_directory(&format!("{REGION}2026/")), DirectoryMatch::Inside);
     }
 
     #[test]

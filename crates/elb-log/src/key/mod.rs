@@ -44,7 +44,7 @@ pub enum NotALogObject {
 
 impl KeyFacts {
     /// Reads a key, or the path of a file that was copied with its directories or its name.
-    pub fn read(key: &str) -> KeyFacts {
+    pub fn from_key(key: &str) -> KeyFacts {
         let directories = Directories::of(key);
         let file = FileName::of(key);
         KeyFacts {
@@ -168,7 +168,7 @@ mod tests {
     /// `account region node end`, `-` for what is not there.
     #[track_caller]
     fn check(key: &str, expected: &str) {
-        let KeyFacts { account, region, node_ip, end_time } = KeyFacts::read(key);
+        let KeyFacts { account, region, node_ip, end_time } = KeyFacts::from_key(key);
         let shown = [account, region, node_ip.map(|ip| ip.to_string()), end_time].map(|fact| fact.unwrap_or("-".to_owned()));
         assert_eq!(shown.join(" "), expected, "facts of {key}");
     }
