@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use elb_log::event::IdPrefix;
+use elb_log::format::Kind;
 use elb_log::origin::ObjectName;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -266,7 +267,7 @@ async fn explain_shows_how_a_line_is_read() {
     let explanation: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
     assert_eq!(
         (&explanation["kind"], &explanation["known_fields"], &explanation["extra"]),
-        (&json!("alb"), &json!(34), &json!(["new"]))
+        (&json!("alb"), &json!(Kind::Alb.format().fields.len()), &json!(["new"]))
     );
     let client = &explanation["fields"][3];
     assert_eq!(client["native"], json!({"elb.client_ip": "198.51.100.7", "elb.client_port": 1031}));
