@@ -1,4 +1,4 @@
-//! The `native` schema: AWS's own field names under `elb`, which no setting of Logstash's http input touches.
+//! The `native` schema: AWS's own field names below `elb`, which no setting of Logstash's http input changes.
 
 use super::envelope::Envelope;
 use super::fields::{InvalidField, own_time, tags};
@@ -48,7 +48,7 @@ pub(super) fn write<'a>(
     }
 }
 
-/// Every name that lines of a kind can have in this schema, beside those of the envelope.
+/// Returns every name that lines of a format can have in this schema, beside the names of the envelope.
 pub(super) fn names(format: &Format) -> Vec<MemberName> {
     let member = |name: &str, field, shape| MemberName { name: format!("elb.{name}"), field, shape };
     let mut names = vec![member("kind", None, Shape::Text)];
@@ -94,7 +94,7 @@ fn write_elb<'a>(
     out.push(b'"');
     let mut has_node_ip = false;
     for (field, token) in record.fields() {
-        // The line's own time has been read.
+        // The line's own time has been read already.
         if !(has_time && field.is_timestamp()) {
             let (has_node_ip, plain) = (&mut has_node_ip, record.plain);
             field.ty.read_to(token, WriteField { out, invalid, has_node_ip, field, token, plain });
@@ -115,7 +115,7 @@ fn write_elb<'a>(
     out.push(b'}');
 }
 
-/// Writes a field once it is read.
+/// Writes a field when it is read.
 struct WriteField<'w, 't, 'a> {
     out: &'w mut Buffer,
     invalid: &'w mut Vec<InvalidField<'a>>,
@@ -195,7 +195,7 @@ fn write_request(out: &mut Buffer, name: &Name, request: &Request<'_>, clean: bo
     open_object_at(out, start);
 }
 
-/// Appends an object of the fields that are not of their type, as text; there is at least one.
+/// Appends an object with the fields that are not of their type, as text. There is at least one.
 pub(super) fn write_invalid(out: &mut Buffer, invalid: &[InvalidField<'_>], clean: bool) {
     let start = out.len();
     for field in invalid {
@@ -204,7 +204,7 @@ pub(super) fn write_invalid(out: &mut Buffer, invalid: &[InvalidField<'_>], clea
     open_object_at(out, start);
 }
 
-/// Appends an array of the fields beyond the known ones.
+/// Appends an array with the fields beyond the known ones.
 pub(super) fn write_extras(out: &mut Buffer, record: &Record<'_, '_>, clean: bool) {
     array(
         out,
@@ -228,7 +228,7 @@ pub(super) fn write_list(out: &mut Buffer, value: Value<'_>, clean: bool) {
     }
 }
 
-/// Makes the members written since `start` an object: the comma before the first one becomes its brace.
+/// Turns the members written since `start` into an object: the comma before the first one becomes its brace.
 fn open_object_at(out: &mut Buffer, start: usize) {
     out.set(start, b'{');
     out.push(b'}');

@@ -2,7 +2,7 @@
 //!
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-access-logs.html>
 //!
-//! The documentation lists 33 fields; the 34th, the node's address, has been on every line since the summer of 2026.
+//! AWS's page does not list the last field, the node's address. It has been on every line since the summer of 2026.
 
 use super::field::{Field, field};
 use super::kind::FirstWord;

@@ -2,7 +2,8 @@
 //!
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-connection-logs.html>
 //!
-//! The first lines of 2023 had no connection trace id; the key exchange, the load balancer and its node came in 2025 and 2026.
+//! The first lines of 2023 had no connection trace ID. AWS appended the key exchange, the load balancer and its node in 2025 and
+//! 2026.
 
 use super::field::{Field, field};
 use super::kind::{CLIENT_OR_PORT, FirstWord};

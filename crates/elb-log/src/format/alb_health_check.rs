@@ -2,7 +2,7 @@
 //!
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-health-check-logs.html>
 //!
-//! The load balancer and its node were appended in 2026.
+//! AWS appended the load balancer and its node in 2026.
 
 use super::field::{Field, field};
 use super::kind::FirstWord;

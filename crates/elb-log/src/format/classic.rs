@@ -2,7 +2,8 @@
 //!
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/classic/access-log-collection.html>
 //!
-//! Lines of before 2015 end behind the request. TCP and SSL listeners write `"- - - "` for the request and `-` for the statuses.
+//! Lines from before 2015 end after the request. TCP and SSL listeners write `"- - - "` for the request and `-` for the status
+//! codes.
 
 use super::field::{Field, field};
 use super::kind::{CLIENT_OR_PORT, FirstWord};

@@ -1,9 +1,9 @@
-//! AWS's escapes in text fields, and bytes that are no UTF-8.
+//! Decodes AWS's escapes in text fields, and shows bytes that are not UTF-8.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// The text of a field: its escapes decoded, and each byte that is no UTF-8 written as `\xHH`.
+/// Decodes the escapes of a text field, and writes each byte that is not UTF-8 as `\xHH`.
 pub fn decode(raw: &[u8]) -> Cow<'_, str> {
     match decode_escapes(raw) {
         Cow::Borrowed(bytes) => show_invalid(bytes),
@@ -11,10 +11,10 @@ pub fn decode(raw: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Decodes `\"`, `\\`, `\xHH` and `\x000000HH` in one pass from left to right; any other backslash stays.
+/// Decodes `\"`, `\\`, `\xHH` and `\x000000HH` in one pass from left to right. Any other backslash stays.
 ///
-/// The eight-digit form is the classic load balancer's. It is read only where its first six digits are zeros, since `\x22`
-/// may be followed by text that looks like digits.
+/// Classic load balancers write the eight-digit form. It is read only where its first six digits are zeros, because `\x22` may
+/// be followed by text that looks like digits.
 pub fn decode_escapes(raw: &[u8]) -> Cow<'_, [u8]> {
     let Some(first) = memchr::memchr(b'\\', raw) else { return Cow::Borrowed(raw) };
     let mut bytes = raw[..first].to_vec();
@@ -27,7 +27,7 @@ pub fn decode_escapes(raw: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(bytes)
 }
 
-/// Text as UTF-8, with each byte that belongs to no character written as `\xHH`.
+/// Returns the text as UTF-8, with each byte that is not part of a character written as `\xHH`.
 pub(crate) fn show_invalid(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Cow::Borrowed(text);
@@ -42,7 +42,7 @@ pub(crate) fn show_invalid(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// The byte that an escape at the start of `text` stands for, and the escape's length.
+/// Returns the byte that an escape at the start of `text` stands for, and the escape's length.
 fn escape(text: &[u8]) -> Option<(u8, usize)> {
     match text {
         [b'\\', quoted @ (b'"' | b'\\'), ..] => Some((*quoted, 2)),
@@ -75,7 +75,7 @@ mod tests {
         hex_quote: br"\x22a\x22" => "\"a\"",
         hex_in_either_case: br"\x5c\x5C" => r"\\",
         eight_digits: br"\x00000022" => "\"",
-        eight_digits_only_behind_zeros: br"\x22deadbeef" => "\"deadbeef",
+        eight_digits_only_after_zeros: br"\x22deadbeef" => "\"deadbeef",
         seven_digits_are_two: br"\x0000002" => "\u{0}00002",
         one_pass: br"\\x22" => r"\x22",
         unknown_escape_stays: br"\n\q" => r"\n\q",
@@ -83,7 +83,7 @@ mod tests {
         backslash_at_the_end_stays: br"ab\" => r"ab\",
         percent_encoding_stays: b"%22%5C" => "%22%5C",
         escaped_utf8_is_a_character: br"\xC3\xA9" => "é",
-        escaped_bytes_that_are_no_utf8: br"a\xffb" => r"a\xFFb",
-        raw_bytes_that_are_no_utf8: b"a\xC3(" => r"a\xC3(",
+        escaped_bytes_that_are_not_utf8: br"a\xffb" => r"a\xFFb",
+        raw_bytes_that_are_not_utf8: b"a\xC3(" => r"a\xC3(",
     }
 }

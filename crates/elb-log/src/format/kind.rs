@@ -58,6 +58,23 @@ pub(super) struct NoKind {
     pub(super) expected: String,
 }
 
+impl Kind {
+    /// Detects the kind of a line, given without its line feed; none for a line that is not of a load balancer.
+    ///
+    /// ```
+    /// use elb_log::format::Kind;
+    ///
+    /// let line = b"2026-03-02T10:15:04.123456Z my-lb 192.0.2.1:80 10.0.0.1:80 0.1 0.2 0.3 200 200 0 29";
+    /// assert_eq!(Kind::of(line), Some(Kind::Classic));
+    /// assert_eq!(Kind::of(b"hello"), None);
+    /// ```
+    pub fn of(line: &[u8]) -> Option<Kind> {
+        let mut scan = Scan::default();
+        scan.read(line);
+        recognise(line, &scan).ok()
+    }
+}
+
 /// Detects the kind of a line from its first words. `scan` is the scan of the line.
 pub(super) fn recognise(line: &[u8], scan: &Scan) -> Result<Kind, NoKind> {
     let words = first_words(line, scan);

@@ -2,7 +2,7 @@
 //!
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-access-logs.html>
 //!
-//! Version 1.0 had 18 fields. `tls_keyexchange` was called `tls_named_group` before. No field is quoted as a whole.
+//! Version 1.0 had fewer fields. `tls_keyexchange` was called `tls_named_group` before. No field is quoted as a whole.
 
 use super::field::{Field, field};
 use super::kind::FirstWord;

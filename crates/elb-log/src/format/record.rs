@@ -1,4 +1,4 @@
-//! A line taken apart: its kind and its fields.
+//! Parses one line into its kind and its fields.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::scan::Scan;
 use super::split::{UnclosedQuote, split};
 use super::{Field, Format, Kind, Token};
 
-/// What is needed to take a line apart, kept from one line to the next.
+/// The memory that parsing a line needs, used again from line to line.
 #[derive(Debug, Default)]
 pub struct TokenBuffer<'a> {
     list: Vec<Token<'a>>,
@@ -17,23 +17,23 @@ pub struct TokenBuffer<'a> {
 /// A parsed line. Its fields are read when they are asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'t, 'a> {
-    /// What kind of log the line belongs to.
+    /// The kind of log that the line belongs to.
     pub kind: Kind,
-    /// The kind's field list.
+    /// The kind's format.
     pub format: &'static Format,
-    /// The line's fields, those that the format does not know included.
+    /// The line's fields, including those that the format does not know.
     pub tokens: &'t [Token<'a>],
-    /// Whether every field can be written as it is: the line has only ASCII characters, no control character but DEL, no
-    /// backslash, and no quotes but those around fields.
+    /// Whether every field can be written as it is: the line has only ASCII characters, no control character except DEL, no
+    /// backslash, and no quotes except those around fields.
     pub plain: bool,
 }
 
 /// Why a line could not be parsed, and at which byte of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LineError {
-    /// It is of no known kind.
+    /// The line belongs to no known kind.
     NoKind {
-        /// The byte at which it stopped looking like a log line.
+        /// The byte at which the line stopped looking like a log line.
         at: usize,
         /// What was expected there.
         expected: String,
@@ -49,20 +49,22 @@ pub enum LineError {
     ControlLine,
     /// `#…`: a header of W3C logs, in an object that does not begin with one.
     HeaderLine,
-    /// JSON, which no load balancer writes to S3 by itself.
+    /// JSON. Load balancers do not write it to S3 themselves; deliveries through CloudWatch Logs do.
     Json,
-    /// It is longer than `MAX_LINE_BYTES` and was cut off there.
+    /// The line is longer than the limit and was cut off there.
     TooLong {
         /// The byte at which it was cut.
         at: usize,
     },
 }
 
-/// Takes a line (without its line feed) apart. The record borrows `tokens`, so that their memory serves many lines.
+/// Parses a line, given without its line feed. The record borrows `tokens`, so that their memory serves many lines.
+///
+/// A line with too few or too many fields, or with fields that are not of their type, is parsed all the same: see
+/// [`Record::is_short`], [`Record::extras`] and [`Reading::Invalid`](super::Reading::Invalid).
 ///
 /// # Errors
-/// A [`LineError`] for a line of no known kind and for a quote that never closes. A line with too few or too many fields,
-/// or with fields that are not of their type, is no error.
+/// A [`LineError`] for a line of no known kind, and for a quote that never closes.
 pub fn parse<'t, 'a>(line: &'a [u8], tokens: &'t mut TokenBuffer<'a>) -> Result<Record<'t, 'a>, LineError> {
     let TokenBuffer { list, scan } = tokens;
     scan.read(line);
@@ -74,12 +76,12 @@ pub fn parse<'t, 'a>(line: &'a [u8], tokens: &'t mut TokenBuffer<'a>) -> Result<
 }
 
 impl<'t, 'a> Record<'t, 'a> {
-    /// The known fields that the line has, in order.
+    /// Returns the known fields that the line has, in order.
     pub fn fields(&self) -> impl Iterator<Item = (&'static Field, &'t Token<'a>)> + use<'t, 'a> {
         self.format.fields.iter().zip(self.tokens)
     }
 
-    /// The fields beyond the known ones; none if all of them are absent, as when AWS prepares a new field.
+    /// Returns the fields beyond the known ones; none if all of them are absent, as when AWS prepares a new field.
     pub fn extras(&self) -> &'t [Token<'a>] {
         match self.tokens.get(self.format.fields.len()..) {
             Some(extras) if extras.iter().any(|token| !token.is_absent()) => extras,
@@ -87,14 +89,14 @@ impl<'t, 'a> Record<'t, 'a> {
         }
     }
 
-    /// Whether the line has fewer fields than AWS ever wrote.
+    /// Returns whether the line has fewer fields than AWS ever wrote for its kind.
     pub fn is_short(&self) -> bool {
         self.tokens.len() < self.format.shortest
     }
 }
 
 impl LineError {
-    /// The byte of the line at which parsing stopped.
+    /// Returns the byte of the line at which parsing stopped.
     pub fn at(&self) -> usize {
         match self {
             LineError::NoKind { at, .. } | LineError::UnclosedQuote { at, .. } | LineError::TooLong { at } => *at,

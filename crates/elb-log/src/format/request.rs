@@ -1,17 +1,18 @@
-//! The request field: `METHOD url PROTOCOL`, and the parts of its URL.
+//! Splits the request field, `METHOD url PROTOCOL`, and its URL.
 //!
-//! Clients send anything, and the load balancer logs what they sent, so nothing here fails: what cannot be split is kept whole.
+//! Clients send arbitrary requests, and the load balancer logs them as they are. So splitting never fails: a text that cannot be
+//! split is kept whole.
 
 use memchr::{memchr, memchr2, memrchr};
 
-/// A request line, split. Every part is as logged, its escapes not decoded; what is missing is none.
+/// The parts of a request line. Every part is as logged, its escapes not decoded; a missing part is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// The whole field, only if it is a single word and so could not be split.
+    /// The whole field, only if it is a single word and cannot be split.
     pub line: Option<&'a [u8]>,
-    /// Up to the first space.
+    /// The text before the first space.
     pub method: Option<&'a [u8]>,
-    /// Everything between method and protocol, spaces included.
+    /// The text between method and protocol, spaces included.
     pub url: Option<&'a [u8]>,
     /// `HTTP/1.1`.
     pub protocol: Option<&'a [u8]>,
@@ -19,7 +20,7 @@ pub struct Request<'a> {
     pub parts: Url<'a>,
 }
 
-/// The parts of a URL of the form `scheme://host:port/path?query` or `/path?query`; all none for any other.
+/// The parts of a URL of the form `scheme://host:port/path?query` or `/path?query`; all none for any other form.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Url<'a> {
     /// `https`.
@@ -28,14 +29,14 @@ pub struct Url<'a> {
     pub host: Option<&'a [u8]>,
     /// Decimal digits, at most 65535.
     pub port: Option<&'a [u8]>,
-    /// From the first slash.
+    /// The text from the first slash.
     pub path: Option<&'a [u8]>,
-    /// Behind the first question mark.
+    /// The text after the first question mark.
     pub query: Option<&'a [u8]>,
 }
 
 impl<'a> Request<'a> {
-    /// Whether a field says that there is no request: `- - - `.
+    /// Returns whether a field says that there is no request: `- - - `.
     pub fn is_absent(field: &[u8]) -> bool {
         // Nearly every request begins with its method.
         !field.first().is_some_and(u8::is_ascii_alphabetic) && Request::split(field).is_none()
@@ -76,12 +77,12 @@ impl<'a> Url<'a> {
     }
 }
 
-/// Where a byte is that is likely to be near the start of the text. A search of many bytes at once costs more to begin.
+/// Finds a byte that is likely to be near the start of the text. A vectorised search takes longer to start.
 fn first(byte: u8, text: &[u8]) -> Option<usize> {
     text.iter().position(|&other| other == byte)
 }
 
-/// The same for one that is likely to be near the end.
+/// Finds a byte that is likely to be near the end of the text.
 pub(super) fn last(byte: u8, text: &[u8]) -> Option<usize> {
     (0..text.len()).rev().find(|&at| text[at] == byte)
 }
@@ -95,7 +96,7 @@ fn present(text: &[u8]) -> Option<&[u8]> {
     (!text.is_empty() && text != b"-").then_some(text)
 }
 
-/// `rest` begins with the space behind the method.
+/// Splits the protocol off. `rest` begins with the space after the method.
 fn split_protocol(rest: &[u8]) -> (&[u8], Option<&[u8]>) {
     let last_space = last(b' ', rest).unwrap_or(0);
     let last_word = &rest[last_space + 1..];
@@ -114,8 +115,8 @@ fn split_scheme(url: &[u8]) -> Option<(&[u8], &[u8])> {
     valid.then_some((scheme, rest))
 }
 
-/// Host and port. Unsplittable (none) where what follows the last colon is no port.
-#[expect(clippy::type_complexity, reason = "a pair that is taken apart at once")]
+/// Splits host and port; none where the text after the last colon is not a port.
+#[expect(clippy::type_complexity, reason = "the only caller destructures the pair")]
 fn split_authority(authority: &[u8]) -> Option<(Option<&[u8]>, Option<&[u8]>)> {
     let authority = memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..]);
     let colon = last(b':', authority).filter(|&colon| memchr(b']', &authority[colon..]).is_none());
@@ -125,7 +126,7 @@ fn split_authority(authority: &[u8]) -> Option<(Option<&[u8]>, Option<&[u8]>)> {
     is_port(port).then(|| (non_empty(unbracketed(&authority[..colon])), Some(port)))
 }
 
-/// Whether `text` is digits of a number up to 65535.
+/// Returns whether `text` is the digits of a number up to 65535.
 pub(super) fn is_port(text: &[u8]) -> bool {
     let significant = text.iter().position(|&byte| byte != b'0').map_or(&text[text.len()..], |at| &text[at..]);
     !text.is_empty()
@@ -136,7 +137,7 @@ pub(super) fn is_port(text: &[u8]) -> bool {
             .is_some_and(|port| port <= 65535)
 }
 
-/// An IPv6 address without its brackets; anything else as it is.
+/// Returns an IPv6 address without its brackets, and any other text as it is.
 pub(super) fn unbracketed(host: &[u8]) -> &[u8] {
     host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host)
 }
@@ -156,7 +157,7 @@ fn non_empty(text: &[u8]) -> Option<&[u8]> {
 mod tests {
     use super::*;
 
-    /// The parts as `name=value` words, in the order of the event.
+    /// Shows the parts as `name=value` words, in the order of the event.
     fn show(field: &str) -> String {
         let request = Request::split(field.as_bytes());
         assert_eq!(Request::is_absent(field.as_bytes()), request.is_none(), "{field:?}");

@@ -1,22 +1,22 @@
-//! Where the bytes of a line are that split it, found for the whole line at once.
+//! Finds the bytes that split a line, for the whole line at once.
 //!
-//! A line has some 35 fields, so it would be searched through some 50 times, each time for a few bytes; starting a search costs
-//! more than such a search itself. Instead every byte is looked at once, sixteen at a time, and leaves one bit.
+//! A line has dozens of fields, so a parser would search it some 50 times, each time for a few bytes, and starting a search takes
+//! longer than so short a search. Instead the scan reads every byte once, sixteen at a time, and keeps one bit for it.
 
 use wide::{i8x16, u8x16};
 
-/// Bytes that one word of bits stands for.
+/// Number of bytes that one word of bits stands for.
 const WORD_BYTES: usize = 64;
 
-/// What was found in a line. One scan serves many lines, one after the other.
+/// The positions of spaces and quotes in a line. One scan serves many lines, one after the other.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scan {
     words: Vec<Word>,
-    /// Whether there are only ASCII characters, no control character but DEL, and no backslash.
+    /// Whether the line has only ASCII characters, no control character except DEL, and no backslash.
     simple: bool,
 }
 
-/// What was found in [`WORD_BYTES`] bytes.
+/// The positions of spaces and quotes in [`WORD_BYTES`] bytes.
 #[derive(Clone, Copy, Debug)]
 struct Word {
     /// A bit for each space.
@@ -32,27 +32,27 @@ impl Scan {
         let mut odd = u8x16::ZERO;
         self.words.clear();
         self.words.extend(whole.iter().map(|bytes| Word::read(bytes, &mut odd)));
-        // Behind the line there is always a space, as behind each of its fields.
+        // A space follows the line, as one follows each of its fields.
         let mut last = [b' '; WORD_BYTES];
         last[..rest.len()].copy_from_slice(rest);
         self.words.push(Word::read(&last, &mut odd));
         self.simple = !odd.any();
     }
 
-    /// Calls `take` with the start and the end of each field, quotes included, if the line is plain: it has only ASCII
-    /// characters, no control character but DEL, no backslash, and every quote stands at the start or the end of a field. Says
-    /// whether it is; if it is not, what was taken is of no use.
+    /// Calls `found` with the start and the end of each field, quotes included, and returns whether the line is plain: it has only
+    /// ASCII characters, no control character except DEL, no backslash, and every quote is at the start or the end of a field. If
+    /// it is not plain, the fields found are meaningless.
     ///
-    /// In a plain line, a space separates fields if and only if an even number of quotes stands before it.
+    /// In a plain line, a space separates fields if and only if an even number of quotes comes before it.
     #[inline(always)]
-    pub(super) fn split_plain(&self, mut take: impl FnMut(usize, usize)) -> bool {
+    pub(super) fn split_plain(&self, mut found: impl FnMut(usize, usize)) -> bool {
         if !self.simple {
             return false;
         }
         let (mut start, mut inside, mut space_before) = (0, 0, 1);
         for (index, word) in self.words.iter().enumerate() {
             let Word { spaces, quotes } = *word;
-            // From each opening quote up to before the closing one.
+            // The bits from each opening quote to just before its closing quote.
             let quoted = parity(quotes) ^ inside;
             inside = if quoted >> 63 == 1 { u64::MAX } else { 0 };
             let following = self.words.get(index + 1).map_or(1, |next| next.spaces & 1);
@@ -66,20 +66,20 @@ impl Scan {
             while separators != 0 {
                 let end = index * WORD_BYTES + separators.trailing_zeros() as usize;
                 separators &= separators - 1;
-                take(start, end);
+                found(start, end);
                 start = end + 1;
             }
         }
         inside == 0
     }
 
-    /// The first space at or behind `at`.
+    /// Returns the position of the first space at or after `at`.
     #[inline(always)]
     pub(super) fn next_space(&self, at: usize) -> Option<usize> {
         self.next(at, |word| word.spaces)
     }
 
-    /// The first quote or backslash at or behind `at`.
+    /// Returns the position of the first quote or backslash at or after `at`.
     #[inline(always)]
     pub(super) fn next_quote(&self, at: usize) -> Option<usize> {
         self.next(at, |word| word.quotes)
@@ -98,7 +98,7 @@ impl Scan {
 }
 
 impl Word {
-    /// Adds to `odd` what is not simple.
+    /// Reads the bytes, and adds those that are not simple to `odd`.
     #[inline(always)]
     fn read(bytes: &[u8; WORD_BYTES], odd: &mut u8x16) -> Self {
         let mut word = Word { spaces: 0, quotes: 0 };
@@ -108,14 +108,14 @@ impl Word {
             let quote = chunk.simd_eq(u8x16::splat(b'"')) | backslash;
             word.spaces |= bits(chunk.simd_eq(u8x16::splat(b' ')), index);
             word.quotes |= bits(quote, index);
-            // Bytes from 128 on are negative numbers, so they are below the first printable character, too.
+            // As signed numbers, bytes from 128 on are negative, so they are below the first printable character, too.
             *odd |= backslash | low(chunk);
         }
         word
     }
 }
 
-/// A bit for each position at or before which an odd number of bits is set.
+/// Returns a bit for each position at or before which an odd number of bits is set.
 #[inline(always)]
 fn parity(mut bits: u64) -> u64 {
     for distance in [1, 2, 4, 8, 16, 32] {

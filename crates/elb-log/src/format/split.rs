@@ -8,28 +8,30 @@ use super::scan::Scan;
 pub struct Token<'a> {
     /// The bytes between the quotes, or between the spaces.
     pub raw: &'a [u8],
-    /// Whether quotes stood around it.
+    /// Whether it was in quotes.
     pub quoted: bool,
     /// The byte of the line at which the field begins, its quote included.
     pub at: usize,
 }
 
 impl Token<'_> {
-    /// Whether the field says that there is nothing: `-`, `"-"` or an empty quoted string.
+    /// Returns whether the field says that there is no value: `-`, `"-"` or an empty quoted string.
     pub fn is_absent(&self) -> bool {
         matches!(self.raw, b"" | b"-" | b"\"-\"" | b"\"\"")
     }
 }
 
-/// The byte of a quote that never closes.
+/// A quote that opens a field and never closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UnclosedQuote {
     pub at: usize,
 }
 
-/// Splits a line, of which `scan` is the scan, and appends its fields to the empty `tokens`. One or more spaces separate fields.
-/// Says whether the line is plain: each field can be copied as it is, because it has only ASCII characters, no control character
-/// but DEL, no backslash, and no quotes but those around fields.
+/// Splits a line and appends its fields to `tokens`, which are empty. `scan` is the scan of the line. One or more spaces separate
+/// fields.
+///
+/// Returns whether the line is plain: each field can be copied as it is, because the line has only ASCII characters, no control
+/// character except DEL, no backslash, and no quotes except those around fields.
 pub(super) fn split<'a>(
     line: &'a [u8],
     scan: &Scan,
@@ -44,17 +46,17 @@ pub(super) fn split<'a>(
     Ok(plain)
 }
 
-/// The quick way, for nearly every line. False, and of no use, for a line that is not plain.
+/// Splits a plain line, which nearly every line is. Returns false for any other line; `tokens` are then meaningless.
 fn split_plain<'a>(line: &'a [u8], scan: &Scan, tokens: &mut Vec<Token<'a>>) -> bool {
     scan.split_plain(|start, end| match line.get(start..end) {
         Some([b'"', raw @ .., b'"']) => tokens.push(Token { raw, at: start, quoted: true }),
         Some(raw @ [_, ..]) => tokens.push(Token { raw, at: start, quoted: false }),
-        // Two spaces next to each other, or what the scan has behind the line.
+        // Nothing is between two spaces next to each other, or after the end of the line.
         Some([]) | None => {}
     })
 }
 
-/// The way that goes from quote to quote, for any line.
+/// Splits any line, from quote to quote.
 fn split_any<'a>(line: &'a [u8], scan: &Scan, quoting: Quoting, tokens: &mut Vec<Token<'a>>) -> Result<(), UnclosedQuote> {
     let mut at = 0;
     while let Some(&first) = line.get(at) {
@@ -73,7 +75,8 @@ fn split_any<'a>(line: &'a [u8], scan: &Scan, quoting: Quoting, tokens: &mut Vec
     Ok(())
 }
 
-/// A quote inside a field is either escaped by a backslash, or not followed by what follows a closing quote.
+/// Finds the quote that closes a field. A quote inside a field is either escaped by a backslash, or not followed by what follows
+/// a closing quote.
 #[inline]
 fn closing_quote(line: &[u8], scan: &Scan, quoting: Quoting, opening: usize) -> Result<usize, UnclosedQuote> {
     let mut at = opening + 1;
@@ -123,7 +126,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_ways_split_a_plain_line_alike(
+        fn splits_plain_lines_like_any_line(
             line in prop::collection::vec(prop_oneof![
                 6 => "[ -~]{0,3}",
                 4 => r#" ?"[a-z ]{0,70}"[ 1]?"#,
@@ -167,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usual_line_is_plain() {
+    fn recognises_plain_lines() {
         for (line, quoting, plain) in [
             (
                 r#"h2 1.2.3.4:80 "GET / HTTP/1.1" "an agent (of 65 bytes, more than are looked at at once)" - """#,
@@ -188,12 +191,12 @@ mod tests {
     }
 
     #[test]
-    fn quotes_mean_nothing_in_nlb_lines() {
+    fn ignores_quotes_in_nlb_lines() {
         check(r#"a "h2","http/1.1" "b"#, Quoting::None, &["a", r#""h2","http/1.1""#, "\"b"]);
     }
 
     #[test]
-    fn a_digit_closes_a_quote_in_alb_lines_only() {
+    fn a_digit_closes_a_quote_only_in_alb_lines() {
         check(r#""-"1 2" x"#, Quoting::Spaced, &[r#"-"1 2"#, "x"]);
     }
 }

@@ -2,19 +2,19 @@
 
 use super::digits::are_digits;
 
-/// Whether `text` is such a time, with every part in range. A second of 60 is none: AWS smears leap seconds.
+/// Returns whether `text` has this form, with every part in range. A second of 60 is out of range: AWS smears leap seconds.
 pub fn is_time(text: &[u8]) -> bool {
     let Some((head, tail)) = text.split_first_chunk::<19>() else { return false };
     let tail = tail.strip_suffix(b"Z").unwrap_or(tail);
     has_form(head) && is_in_range(head) && is_fraction(tail)
 }
 
-/// Whether a time names its zone, which AWS leaves out in NLB logs.
+/// Returns whether a time names its zone, which AWS leaves out in NLB logs.
 pub fn is_zoned(time: &[u8]) -> bool {
     time.last() == Some(&b'Z')
 }
 
-/// Nanoseconds from 1970 to a time, as far as its digits go; none if it is no time.
+/// Returns the nanoseconds from 1970 to a time, as far as its digits go; none for a text that is not a time.
 pub fn nanoseconds(time: &[u8]) -> Option<i128> {
     let head = time.first_chunk().filter(|_| is_time(time))?;
     let days = days_since_1970(two(head, 0) * 100 + two(head, 2), two(head, 5), two(head, 8));
@@ -25,7 +25,7 @@ pub fn nanoseconds(time: &[u8]) -> Option<i128> {
     Some(i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds))
 }
 
-/// Counts in years that begin in March, so that a leap day is the last day of its year.
+/// Counts the days in years that begin in March, so that a leap day is the last day of its year.
 fn days_since_1970(year: u32, month: u32, day: u32) -> i64 {
     let (year, month) =
         if month > 2 { (i64::from(year), i64::from(month) - 3) } else { (i64::from(year) - 1, i64::from(month) + 9) };
@@ -41,9 +41,9 @@ fn is_fraction(tail: &[u8]) -> bool {
     }
 }
 
-/// Whether there are signs where signs belong and digits everywhere else.
+/// Returns whether there are signs where signs belong and digits everywhere else.
 fn has_form(head: &[u8; 19]) -> bool {
-    // Eight bytes in one step: what is left of a digit without its high half is at most 9. Signs are taken off, whichever they are.
+    // Checks eight bytes in one step: a digit without its high half is at most 9. The positions of signs are masked out.
     let digits = |at: usize, signs: u64| {
         let bytes = head[at..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         let values = (bytes ^ 0x3030_3030_3030_3030) & !signs;
@@ -65,7 +65,7 @@ fn is_in_range(head: &[u8; 19]) -> bool {
         && two(head, 17) < 60
 }
 
-/// The number of the two digits at `at`.
+/// Returns the number that the two digits at `at` make.
 fn two(head: &[u8; 19], at: usize) -> u32 {
     10 * u32::from(head[at] & 15) + u32::from(head[at + 1] & 15)
 }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_in_every_place_is_judged_as_one_by_one() {
+    fn judges_every_byte_in_every_position_like_a_simple_check() {
         let good = *b"2026-03-02T10:15:04.1Z";
         for at in 0..19 {
             for byte in 0..=255 {

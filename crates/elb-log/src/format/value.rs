@@ -1,4 +1,4 @@
-//! What the text of a field says, by the type of the field.
+//! Reads the text of a field by the field's type.
 
 use std::net::Ipv6Addr;
 use std::str;
@@ -10,14 +10,14 @@ use super::request::{Request, is_port, last, unbracketed};
 use super::time::is_time;
 use super::{Token, Type, decode_escapes};
 
-/// Numbers with more digits are refused: JSON readers cap a number's length (Jackson's default is 1,000), and an event that
-/// the receiver cannot read takes its whole batch with it.
+/// Maximum number of digits of a decimal. JSON readers limit a number's length (Jackson's default is 1,000), and an event that
+/// the receiver cannot read makes it reject the whole batch.
 const LONGEST_DECIMAL: usize = 300;
 
-/// What was found in a field.
+/// The result of reading a field.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reading<'a> {
-    /// AWS says that there is no value.
+    /// AWS wrote that there is no value: `-`.
     Absent,
     /// A value of the field's type.
     Value(Value<'a>),
@@ -25,44 +25,44 @@ pub enum Reading<'a> {
     Invalid,
 }
 
-/// A field's value. Texts still carry AWS's escapes.
+/// A field's value. AWS's escapes in texts are not decoded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
     /// Text of any kind.
     Text(&'a [u8]),
-    /// Digits as logged, with an optional `-` and fraction; may have leading zeros.
+    /// Digits as logged, with an optional `-` and fraction. There may be leading zeros.
     Number(&'a [u8]),
     /// An instant in UTC, as logged.
     Time(&'a [u8]),
     /// An address with its port.
     HostPort(HostPort<'a>),
-    /// A request line, for [`Request::split`]. Values are copied from here to there, so they stay small.
+    /// A request line, for [`Request::split`]. Values are copied often, so they stay small.
     Request(&'a [u8]),
     /// Texts separated by this byte.
     List(&'a [u8], u8),
     /// Integers and `-`, separated by spaces.
     IntegerList(&'a [u8]),
-    /// See [`alpn_items`].
+    /// Texts in quotes, separated by commas, perhaps escaped. See [`alpn_items`].
     AlpnList(&'a [u8]),
-    /// From when and until when a certificate is valid.
+    /// The first and the last time at which a certificate is valid.
     Validity(&'a [u8], &'a [u8]),
 }
 
 /// `ip:port` and its variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostPort<'a> {
-    /// What stands before the last colon.
+    /// The text before the last colon.
     pub host: Host<'a>,
-    /// What stands behind it.
+    /// The text after the last colon.
     pub port: Port<'a>,
 }
 
-/// The address part of an endpoint.
+/// The host part of a [`HostPort`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Host<'a> {
-    /// Nothing stands before the colon.
+    /// Empty or `-`.
     None,
-    /// An address, IPv6 without brackets.
+    /// An IP address, IPv6 without brackets.
     Ip(&'a [u8]),
     /// Anything else, such as a host name.
     Address(&'a [u8]),
@@ -70,10 +70,10 @@ pub enum Host<'a> {
     Arn(&'a [u8]),
 }
 
-/// The port part of an endpoint.
+/// The port part of a [`HostPort`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port<'a> {
-    /// `-`, or nothing.
+    /// Empty or `-`.
     None,
     /// Digits of a number up to 65535.
     Number(&'a [u8]),
@@ -81,10 +81,10 @@ pub enum Port<'a> {
     Invalid(&'a [u8]),
 }
 
-/// What is done with a reading. It is a trait and no closure because a method can be made a part of every arm of
-/// [`Type::read_to`], where it is known which reading it is: so values stay in registers, which is a third of an event's time.
+/// Receives a reading. It is a trait instead of a closure because the compiler inlines a method into every arm of
+/// [`Type::read_to`], where the reading's variant is known. Values then stay in registers, which saves a third of an event's time.
 pub(crate) trait ReadingVisitor<'a> {
-    /// Called once, with what was read.
+    /// Receives the reading. Called once.
     fn visit(self, reading: Reading<'a>);
 }
 
@@ -96,7 +96,7 @@ impl Type {
         reading
     }
 
-    /// Reads a field of this type.
+    /// Reads a field of this type and hands the reading to a visitor.
     #[inline(always)]
     pub(crate) fn read_to<'a>(self, token: &Token<'a>, to: impl ReadingVisitor<'a>) {
         if token.is_absent() {
@@ -178,12 +178,13 @@ impl<'a> HostPort<'a> {
     }
 }
 
-/// The items of a list, without the empty ones that repeated separators make.
+/// Returns the items of a list, without the empty ones between repeated separators.
 pub(crate) fn items(list: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     list.split(move |&byte| byte == separator).filter(|item| !item.is_empty())
 }
 
-/// The items of an ALPN list, its escapes decoded. AWS cuts the list off at 256 bytes, so the last item may lack its quote.
+/// Returns the items of an ALPN list, its escapes decoded. AWS cuts the list off at 256 bytes, so the last item may lack its
+/// closing quote.
 pub(crate) fn alpn_items(list: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let decoded = decode_escapes(list).into_owned();
     let items: Vec<Vec<u8>> = decoded.split(|&byte| byte == b',').map(|item| unquoted(item).to_vec()).collect();
@@ -202,7 +203,7 @@ fn split_validity(text: &[u8]) -> Option<(&[u8], &[u8])> {
     (is_time(not_before) && is_time(not_after)).then_some((not_before, not_after))
 }
 
-/// Whether `text` is what [`IpAddr`] reads.
+/// Returns whether the standard library reads `text` as an IP address.
 pub(super) fn is_ip(text: &[u8]) -> bool {
     is_ipv4(text)
         || text.len() >= 2
@@ -210,7 +211,8 @@ pub(super) fn is_ip(text: &[u8]) -> bool {
             && str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }
 
-/// Four numbers up to 255, without leading zeros. Nearly every address is one, and the library's parser makes the address, too.
+/// Returns whether the text is four numbers up to 255 without leading zeros. Nearly every address is one. The library's parser
+/// is slower, because it also makes the address.
 fn is_ipv4(text: &[u8]) -> bool {
     let (mut points, mut digits, mut number) = (0, 0, 0_u32);
     for &byte in text {
@@ -349,13 +351,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn addresses_are_those_that_the_library_reads(text in "[0-9]{0,4}(\\.[0-9]{0,4}){0,4}|[0-9a-f:.]{0,20}|\\PC{0,5}") {
+        fn accepts_the_addresses_that_the_library_reads(text in "[0-9]{0,4}(\\.[0-9]{0,4}){0,4}|[0-9a-f:.]{0,20}|\\PC{0,5}") {
             prop_assert_eq!(is_ip(text.as_bytes()), text.parse::<IpAddr>().is_ok(), "{:?}", text);
         }
     }
 
     #[test]
-    fn a_decimal_longer_than_json_readers_take_is_invalid() {
+    fn rejects_decimals_longer_than_json_readers_accept() {
         check(Type::ProcessingTime, &format!("0.{}", "1".repeat(LONGEST_DECIMAL)), "invalid");
     }
 }

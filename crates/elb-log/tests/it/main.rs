@@ -3,6 +3,7 @@
 mod conformance;
 mod corpus;
 mod events;
+mod examples;
 mod golden;
 mod regressions;
 mod roundtrip;

@@ -1,7 +1,7 @@
-//! The `ecs` schema: the same facts under the names of the Elastic Common Schema.
+//! The `ecs` schema: the same values under the names of the Elastic Common Schema.
 //!
-//! Its names are paths in a tree, and fields that stand far apart in a line stand together in it. So each kind has a plan, made
-//! once from the same field table: all leaves, ordered so that those of one group follow each other.
+//! Its names are paths in a tree, and fields that are far apart in a line can belong to one group of the tree. So each format has a
+//! plan, made once from its field table: all leaves, ordered so that those of one group follow each other.
 
 mod plan;
 
@@ -17,7 +17,7 @@ use super::native::{write_extras, write_invalid, write_list};
 use crate::buffer::Buffer;
 use crate::format::{EcsForm, Host, HostPort, Port, Reading, Request, Value, nanoseconds, show_invalid};
 
-/// The version of the Elastic Common Schema that the names are of.
+/// The version of the Elastic Common Schema that the names come from.
 const ECS_VERSION: &str = "8.11.0";
 
 /// Appends the event of a parsed line.
@@ -50,7 +50,7 @@ fn close(out: &mut Buffer, groups: usize) {
     }
 }
 
-/// Appends the members that one field becomes, flat: dotted name, colon, value, each with a comma before it.
+/// Appends the members that one field becomes, flat: a comma, the dotted name, a colon and the value of each.
 pub(super) fn write_field(out: &mut Buffer, plan: &Plan, index: usize, envelope: &Envelope, parsed: &Parsed<'_, '_, '_>) {
     let facts = Facts::of(plan, envelope, parsed, false);
     for leaf in plan.leaves.iter().filter(|leaf| leaf.source.field() == Some(index)) {
@@ -64,7 +64,7 @@ pub(super) fn write_field(out: &mut Buffer, plan: &Plan, index: usize, envelope:
     }
 }
 
-/// What is known of a line beyond its single fields.
+/// The values of a line that come from several fields or from none.
 struct Facts<'p, 'e, 't, 'a> {
     envelope: &'p Envelope,
     parsed: &'p Parsed<'e, 't, 'a>,
@@ -89,7 +89,7 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
         Facts { envelope, parsed, include_original, offset, tcp, start, end: own_time(parsed.record), request }
     }
 
-    /// What there is of what leaves need. Most fields of most lines are absent.
+    /// Returns the bits of the values that the line has. Most fields of most lines are absent.
     fn has(&self) -> u64 {
         let Fields { values, invalid, .. } = self.parsed.fields;
         let mut has = *values;
@@ -99,10 +99,10 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
         has
     }
 
-    /// Appends a value; false, and nothing appended, if there is none.
+    /// Appends a value. Returns false and appends nothing if there is none.
     #[inline(always)]
     fn write(&self, out: &mut Buffer, source: Source) -> bool {
-        // Most names are of a field as it is.
+        // Most values are a whole field.
         match source {
             Source::Field(index, EcsForm::Whole) => match self.parsed.fields.readings.get(index) {
                 Some(Reading::Value(value)) => {
@@ -203,7 +203,7 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
 
     fn write_duration(&self, out: &mut Buffer) -> bool {
         let duration = self.start.and_then(nanoseconds).zip(self.end.and_then(nanoseconds));
-        // An index holds it as a signed 64-bit number, and would refuse the event for one that is larger.
+        // An index holds a duration as a signed 64-bit number, and would reject an event with a larger one.
         let duration = duration.and_then(|(start, end)| i64::try_from(end - start).ok());
         let duration = duration.and_then(|nanoseconds| u64::try_from(nanoseconds).ok());
         if let Some(duration) = duration {
@@ -220,7 +220,7 @@ fn write_whole(out: &mut Buffer, value: Value<'_>, clean: bool) {
         Value::Number(digits) => json::number(out, digits),
         Value::Time(time) => json::time(out, time),
         Value::List(..) | Value::IntegerList(_) | Value::AlpnList(_) => write_list(out, value, clean),
-        // These have parts, never a whole.
+        // These types have parts and never a whole value.
         Value::HostPort(_) | Value::Request(_) | Value::Validity(..) => out.put(b"null"),
     }
 }
@@ -260,7 +260,7 @@ fn write_request_part(out: &mut Buffer, request: &Request<'_>, part: RequestPart
     text(out, found, clean)
 }
 
-/// `TLSv1.2`, `tlsv12` and `SSLv3` as protocol and version.
+/// Splits `TLSv1.2`, `tlsv12` and `SSLv3` into protocol and version.
 fn tls_version(logged: &[u8]) -> Option<(&'static str, Cow<'static, str>)> {
     match logged {
         b"TLSv1.3" => return Some(("tls", Cow::Borrowed("1.3"))),
@@ -283,7 +283,7 @@ fn tls_version(logged: &[u8]) -> Option<(&'static str, Cow<'static, str>)> {
     }
 }
 
-/// The value of `Root=` in a trace header, which may hold more: `Self=…;Root=…;CalledFrom=…`.
+/// Returns the value of `Root=` in a trace header, which may hold more: `Self=…;Root=…;CalledFrom=…`.
 fn trace_root(header: &[u8]) -> Option<&[u8]> {
     header.split(|&byte| byte == b';').find_map(|part| part.strip_prefix(b"Root="))
 }
@@ -293,7 +293,7 @@ fn raw(out: &mut Buffer, json: Option<&[u8]>) -> bool {
     json.is_some()
 }
 
-/// Text that needs no escapes.
+/// Appends a text that needs no escapes.
 fn constant(out: &mut Buffer, text: Option<&str>) -> bool {
     text.is_some_and(|text| {
         out.push(b'"');
@@ -336,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tls_versions_are_read_in_every_spelling() {
+    fn reads_tls_versions_in_every_spelling() {
         let read = |logged: &str| tls_version(logged.as_bytes()).map(|(protocol, version)| format!("{protocol} {version}"));
         assert_eq!(read("TLSv1.3").as_deref(), Some("tls 1.3"));
         assert_eq!(read("tlsv12").as_deref(), Some("tls 1.2"));

@@ -162,7 +162,7 @@ fn with_starts(leaves: Vec<(Vec<String>, Source)>) -> Vec<Leaf> {
     leaves.collect()
 }
 
-/// A tree of names that keeps the order in which they were put in.
+/// A tree of names that keeps the order in which they were inserted.
 #[derive(Default)]
 struct Tree {
     source: Option<Source>,
@@ -259,7 +259,7 @@ fn outcome_form(format: &Format) -> Option<EcsForm> {
 }
 
 impl Leaf {
-    /// How many objects are around it.
+    /// Returns the number of objects around the leaf.
     pub(super) fn groups(&self) -> usize {
         self.starts.len() - 1
     }
@@ -279,7 +279,7 @@ impl Source {
         }
     }
 
-    /// See [`Leaf::needs`].
+    /// Returns the bits for [`Leaf::needs`].
     fn needs(self) -> u64 {
         match self {
             Source::Field(index, _)
@@ -295,7 +295,7 @@ impl Source {
         }
     }
 
-    /// Whether the envelope of both schemas has it.
+    /// Returns whether the value belongs to the envelope of both schemas.
     fn is_envelope(self) -> bool {
         matches!(self, Source::S3 | Source::Log | Source::Cloud | Source::Labels | Source::Original | Source::Tags)
     }
@@ -342,12 +342,12 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_either_a_value_or_a_group() {
+    fn every_name_is_either_a_value_or_a_group() {
         for kind in Kind::ALL {
             let paths: Vec<String> = paths(kind.format()).into_iter().map(|(path, _)| path).collect();
             for (index, path) in paths.iter().enumerate() {
                 let same = paths[..index].iter().find(|other| *other == path || other.starts_with(&format!("{path}.")));
-                assert_eq!(same, None, "{kind}: {path} stands twice, or holds a value and a group");
+                assert_eq!(same, None, "{kind}: {path} occurs twice, or holds a value and a group");
             }
         }
     }
