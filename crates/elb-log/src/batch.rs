@@ -1,4 +1,26 @@
-//! Events to batches: bodies of requests, compressed while they are filled.
+//! Batches of events: request bodies that are compressed while events are written.
+//!
+//! A [`BatchBuilder`] takes one event at a time and returns a [`Batch`] when the next one would exceed the limits:
+//!
+//! ```
+//! use elb_log::batch::{BatchBuilder, BatchSettings, Compression, Framing};
+//!
+//! let settings = BatchSettings {
+//!     max_events: 2,
+//!     max_bytes: 4 << 20,
+//!     framing: Framing::JsonArray,
+//!     compression: Compression::None,
+//!     bodies: true,
+//! };
+//! let mut builder = BatchBuilder::new(settings);
+//! let mut bodies = Vec::new();
+//! for event in ["1", "2", "3"] {
+//!     let ((), full) = builder.add(|out| out.put(event.as_bytes()));
+//!     bodies.extend(full.map(|batch| batch.body.bytes));
+//! }
+//! bodies.extend(builder.finish().map(|batch| batch.body.bytes));
+//! assert_eq!(bodies, ["[1,2]", "[3]"]);
+//! ```
 
 use std::io::Read as _;
 use std::ops::Range;
@@ -9,65 +31,68 @@ use flate2::read::GzDecoder;
 use crate::buffer::Buffer;
 use crate::deflate::Deflate;
 
-/// How much is collected before it is compressed. It fits a processor's cache, so a batch that is compressed never has to exist
-/// uncompressed.
-const PIECE_BYTES: usize = 64 * 1024;
+/// Number of bytes collected before they are compressed.
+///
+/// This many bytes fit into a processor's cache, and a batch is never held uncompressed as a whole.
+const COMPRESS_STEP_BYTES: usize = 64 * 1024;
 
-/// Few events are longer.
+/// Only few events are longer than this.
 const LONG_EVENT_BYTES: usize = 16 * 1024;
 
-/// How events stand in a body.
+/// How events are separated in a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// One JSON array, of which Logstash's json codec makes one event an element.
+    /// One JSON array. Logstash's json codec makes one event from each element.
     JsonArray,
-    /// One event a line.
+    /// One event per line.
     Lines,
 }
 
 /// How a body is compressed; `COMPRESSION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     None,
-    /// gzip of a level from 1 to 9.
+    /// gzip with a level from 1 to 9.
     Gzip(u32),
 }
 
-/// What batches are like.
+/// Limits and form of batches.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchSettings {
-    /// A batch ends with this many events; `BATCH_EVENTS`.
+    /// Maximum number of events in a batch; `BATCH_EVENTS`.
     pub max_events: usize,
-    /// A batch ends before it has more bytes than this, uncompressed; `BATCH_BYTES`. A single larger event is a batch of its own.
+    /// Maximum size of a batch in bytes, before compression; `BATCH_BYTES`. A single event that is larger becomes a batch of its
+    /// own.
     pub max_bytes: usize,
-    /// How events stand in it.
+    /// How events are separated.
     pub framing: Framing,
-    /// How it is compressed.
+    /// How the body is compressed.
     pub compression: Compression,
-    /// Whether there are bodies at all. A dry run has no use for them.
+    /// Whether bodies are made. A dry run only counts events.
     pub bodies: bool,
 }
 
 /// The body of a request. Clones share its bytes.
 #[derive(Clone, Debug)]
 pub struct Body {
-    /// Compressed if `compression` says so.
+    /// The bytes, compressed as `compression` says.
     pub bytes: Bytes,
-    /// How it is compressed.
+    /// How the bytes are compressed.
     pub compression: Compression,
 }
 
-/// Events ready to be sent together.
+/// Events that are ready to be sent in one request.
 #[derive(Debug)]
 pub struct Batch {
-    /// All of them.
+    /// The body with all events.
     pub body: Body,
-    /// Where each event ends in the uncompressed body.
+    /// The offset at which each event ends in the uncompressed body.
     ends: Vec<u32>,
 }
 
-/// A batch that was refused, inflated, so that it can be taken apart. It is a JSON array.
+/// A decompressed batch whose events can be sent separately, after a receiver has rejected the whole. The framing must be
+/// [`Framing::JsonArray`].
 #[derive(Debug)]
 pub struct Unpacked {
     text: Bytes,
@@ -75,91 +100,95 @@ pub struct Unpacked {
     compression: Compression,
 }
 
-/// Fills batches, one after the other.
+/// Writes events into batches, one batch after the other.
 #[derive(Debug)]
 pub struct BatchBuilder {
     settings: BatchSettings,
-    /// What is not compressed yet; without compression, the whole body.
-    piece: Buffer,
+    /// The bytes that are not compressed yet; without compression, the whole body.
+    pending: Buffer,
     encoder: Encoder,
+    /// The offset at which each event ends in the uncompressed body.
     ends: Vec<u32>,
-    /// Uncompressed bytes of the batch, `piece` included.
+    /// Size of the uncompressed body so far, `pending` included.
     bytes: usize,
 }
 
 #[derive(Debug)]
 enum Encoder {
-    Nothing,
+    /// Drops the bytes of a dry run.
+    Discard,
     Plain,
     Gzip(Deflate),
 }
 
 impl BatchBuilder {
-    /// Starts an empty batch.
+    /// Makes a builder whose first batch is empty.
     pub fn new(settings: BatchSettings) -> Self {
         BatchBuilder {
             settings,
-            piece: Buffer::with_capacity(PIECE_BYTES + LONG_EVENT_BYTES),
-            encoder: if settings.bodies { Encoder::new(settings.compression) } else { Encoder::Nothing },
+            pending: Buffer::with_capacity(COMPRESS_STEP_BYTES + LONG_EVENT_BYTES),
+            encoder: if settings.bodies { Encoder::new(settings.compression) } else { Encoder::Discard },
             ends: Vec::new(),
             bytes: 0,
         }
     }
 
-    /// Adds the one event that `write` appends to the buffer given to it. Also returns a batch, if this event ended it or did
-    /// not fit in any more.
+    /// Adds one event, which `write` appends to the given buffer.
+    ///
+    /// Returns the result of `write`. Also returns a batch, if the event completed one or no longer fitted into it.
     pub fn add<T>(&mut self, write: impl FnOnce(&mut Buffer) -> T) -> (T, Option<Batch>) {
-        let start = self.piece.len();
+        let start = self.pending.len();
         self.open_event();
-        let event = self.piece.len();
-        let written = write(&mut self.piece);
+        let event = self.pending.len();
+        let written = write(&mut self.pending);
         self.close_event();
         let mut batch = None;
-        if !self.ends.is_empty() && self.bytes + (self.piece.len() - start) + self.tail() > self.settings.max_bytes {
-            let late = self.piece[event..].to_vec();
-            self.piece.truncate(start);
+        let added = self.pending.len() - start;
+        if !self.ends.is_empty() && self.bytes + added + self.closing_bytes() > self.settings.max_bytes {
+            let overflow = self.pending[event..].to_vec();
+            self.pending.truncate(start);
             batch = self.finish();
             self.open_event();
-            self.piece.put(&late);
-            self.bytes = self.piece.len();
+            self.pending.put(&overflow);
+            self.bytes = self.pending.len();
         } else {
-            self.bytes += self.piece.len() - start;
+            self.bytes += added;
         }
-        // Lines are cut off at 16 MiB, so a body never comes near the limit of the type.
+        // Lines are cut off at 16 MiB, so a body stays far below 4 GiB.
         self.ends.push(u32::try_from(self.bytes).unwrap_or(u32::MAX));
         if self.ends.len() == self.settings.max_events {
             batch = self.finish();
-        } else if self.piece.len() >= PIECE_BYTES {
-            self.encoder.take(&mut self.piece);
+        } else if self.pending.len() >= COMPRESS_STEP_BYTES {
+            self.encoder.compress(&mut self.pending);
         }
         (written, batch)
     }
 
-    /// Ends the batch; none if it is empty.
+    /// Ends the current batch and returns it; none if the batch is empty.
     pub fn finish(&mut self) -> Option<Batch> {
         if self.ends.is_empty() {
             return None;
         }
         if self.settings.framing == Framing::JsonArray {
-            self.piece.push(b']');
+            self.pending.push(b']');
         }
         let compression = self.settings.compression;
-        let bytes = self.encoder.finish(&mut self.piece);
+        let bytes = self.encoder.finish(&mut self.pending);
         self.bytes = 0;
         Some(Batch { body: Body { bytes, compression }, ends: std::mem::take(&mut self.ends) })
     }
 
-    /// Fills the memory of a batch again that is done with. To be called while no batch is begun.
+    /// Uses the memory of a batch that has been sent for the next batch. Must be called while the current batch is empty.
     pub fn reuse(&mut self, batch: Batch) {
         let Batch { body, mut ends } = batch;
         ends.clear();
         self.ends = ends;
-        self.encoder.reuse(Buffer::reuse(body.bytes), &mut self.piece);
+        self.encoder.reuse(Buffer::reuse(body.bytes), &mut self.pending);
     }
 
     fn open_event(&mut self) {
         match self.settings.framing {
-            Framing::JsonArray => self.piece.push(if self.ends.is_empty() { b'[' } else { b',' }),
+            Framing::JsonArray => self.pending.push(if self.ends.is_empty() { b'[' } else { b',' }),
             Framing::Lines => {}
         }
     }
@@ -167,12 +196,12 @@ impl BatchBuilder {
     fn close_event(&mut self) {
         match self.settings.framing {
             Framing::JsonArray => {}
-            Framing::Lines => self.piece.push(b'\n'),
+            Framing::Lines => self.pending.push(b'\n'),
         }
     }
 
-    /// The bytes that end the body.
-    fn tail(&self) -> usize {
+    /// Returns the number of bytes that close the body.
+    fn closing_bytes(&self) -> usize {
         match self.settings.framing {
             Framing::JsonArray => 1,
             Framing::Lines => 0,
@@ -181,12 +210,12 @@ impl BatchBuilder {
 }
 
 impl Batch {
-    /// How many events it holds, at least one.
+    /// Returns the number of events, which is at least one.
     pub fn event_count(&self) -> usize {
         self.ends.len()
     }
 
-    /// Inflates it.
+    /// Decompresses the batch.
     pub fn unpack(&self) -> Unpacked {
         let Body { bytes, compression } = self.body.clone();
         let text = match compression {
@@ -194,7 +223,7 @@ impl Batch {
             Compression::Gzip(_) => {
                 let mut text = Vec::new();
                 let read = GzDecoder::new(&bytes[..]).read_to_end(&mut text);
-                debug_assert!(read.is_ok(), "inflating what was deflated here failed");
+                debug_assert!(read.is_ok(), "cannot inflate a body that was deflated here");
                 text.into()
             }
         };
@@ -203,24 +232,24 @@ impl Batch {
 }
 
 impl Unpacked {
-    /// The whole batch, uncompressed.
+    /// Returns the body with all events, uncompressed.
     pub fn whole(&self) -> Body {
         Body { bytes: self.text.clone(), compression: Compression::None }
     }
 
-    /// Some of its events, compressed as the batch was.
+    /// Returns a body with the events of a range, compressed like the batch.
     pub fn part(&self, events: Range<usize>) -> Body {
         let (start, end) = (self.span(events.start).start, self.span(events.end - 1).end);
         let mut text = Buffer::from([b"[", &self.text[start..end], b"]"].concat().as_slice());
         Body { bytes: Encoder::new(self.compression).finish(&mut text), compression: self.compression }
     }
 
-    /// The JSON of one event.
+    /// Returns the JSON of one event.
     pub fn event(&self, index: usize) -> Bytes {
         self.text.slice(self.span(index))
     }
 
-    /// Between two events stands a comma, and before the first one the bracket.
+    /// Returns the bytes of an event. Before the first event is the bracket, and before each other event a comma.
     fn span(&self, index: usize) -> Range<usize> {
         let before = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
         before + 1..self.ends[index] as usize
@@ -235,34 +264,34 @@ impl Encoder {
         }
     }
 
-    /// Compresses the piece and empties it. What is not compressed stays where it is.
-    fn take(&mut self, piece: &mut Buffer) {
+    /// Compresses the pending bytes and empties the buffer. Without compression the bytes stay in it.
+    fn compress(&mut self, pending: &mut Buffer) {
         match self {
-            Encoder::Nothing => piece.clear(),
+            Encoder::Discard => pending.clear(),
             Encoder::Plain => {}
             Encoder::Gzip(deflate) => {
-                deflate.take(piece);
-                piece.clear();
+                deflate.compress(pending);
+                pending.clear();
             }
         }
     }
 
-    /// The body, with the last piece, which it empties.
-    fn finish(&mut self, piece: &mut Buffer) -> Bytes {
-        self.take(piece);
+    /// Returns the body, the pending bytes included, and empties the buffer.
+    fn finish(&mut self, pending: &mut Buffer) -> Bytes {
+        self.compress(pending);
         match self {
-            Encoder::Nothing => Bytes::new(),
-            Encoder::Plain => std::mem::take(piece).into_bytes(),
+            Encoder::Discard => Bytes::new(),
+            Encoder::Plain => std::mem::take(pending).into_bytes(),
             Encoder::Gzip(deflate) => deflate.finish().into_bytes(),
         }
     }
 
-    /// Takes memory for the next body.
-    fn reuse(&mut self, memory: Buffer, piece: &mut Buffer) {
+    /// Writes the next body to this memory.
+    fn reuse(&mut self, memory: Buffer, pending: &mut Buffer) {
         match self {
-            Encoder::Nothing => {}
-            Encoder::Plain => *piece = memory,
-            Encoder::Gzip(deflate) => deflate.write_to(memory),
+            Encoder::Discard => {}
+            Encoder::Plain => *pending = memory,
+            Encoder::Gzip(deflate) => deflate.reuse(memory),
         }
     }
 }
@@ -297,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_ends_with_its_last_event() {
+    fn ends_a_batch_at_the_maximum_number_of_events() {
         let events = ["1", "2", "3"].map(str::to_owned);
         let array = settings(2, 1_000, Framing::JsonArray, Compression::None);
         assert_eq!(batches(array, &events), [(2, "[1,2]".to_owned()), (1, "[3]".to_owned())]);
@@ -306,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_ends_before_it_is_too_large() {
+    fn ends_a_batch_before_the_maximum_size() {
         let events = ["11", "22", "33333333", "4"].map(str::to_owned);
         let limited = settings(100, 7, Framing::JsonArray, Compression::None);
         let expected = [(2, "[11,22]"), (1, "[33333333]"), (1, "[4]")].map(|(events, text)| (events, text.to_owned()));
@@ -314,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn without_bodies_events_are_counted_in_the_same_batches() {
+    fn counts_events_in_the_same_batches_without_bodies() {
         let mut builder =
             BatchBuilder::new(BatchSettings { bodies: false, ..settings(10, 7, Framing::JsonArray, Compression::None) });
         let counts: Vec<usize> = ["11", "22", "33333333", "4"]
@@ -326,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_in_the_memory_of_another_holds_its_own_events_alone() {
+    fn a_batch_in_reused_memory_holds_only_its_own_events() {
         for compression in [Compression::None, Compression::Gzip(6)] {
             let mut builder = BatchBuilder::new(settings(10, 1 << 20, Framing::JsonArray, compression));
             for (event, repeats) in [("a long event, ", 20_000), ("short", 1), ("a longer one, ", 30_000)] {
@@ -340,15 +369,15 @@ mod tests {
     }
 
     #[test]
-    fn no_events_make_no_batch() {
+    fn returns_no_batch_without_events() {
         assert_eq!(batches(settings(2, 100, Framing::JsonArray, Compression::Gzip(1)), &[]), []);
     }
 
     #[test]
-    fn a_batch_comes_apart_into_its_events() {
+    fn unpacks_a_batch_into_its_events() {
         for compression in [Compression::None, Compression::Gzip(6)] {
-            // One of them does not fit into a piece.
-            let events = ["{}".to_owned(), format!("\"{}\"", "x".repeat(2 * PIECE_BYTES)), "3".to_owned()];
+            // The second event is longer than one compression step.
+            let events = ["{}".to_owned(), format!("\"{}\"", "x".repeat(2 * COMPRESS_STEP_BYTES)), "3".to_owned()];
             let mut builder = BatchBuilder::new(settings(10, 1 << 20, Framing::JsonArray, compression));
             for event in &events {
                 assert!(builder.add(|out| out.put(event.as_bytes())).1.is_none());
@@ -366,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_did_not_fit_any_more_begins_the_next_batch() {
+    fn an_event_that_does_not_fit_starts_the_next_batch() {
         let mut builder = BatchBuilder::new(settings(10, 7, Framing::JsonArray, Compression::None));
         assert!(builder.add(|out| out.put(b"1111")).1.is_none());
         assert_eq!(builder.add(|out| out.put(b"222")).1.unwrap().unpack().event(0), "1111");
@@ -377,7 +406,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rejoined_batches_are_the_events_and_keep_the_limits(
+        fn joined_batches_equal_the_events_and_keep_the_limits(
             sizes in prop::collection::vec(1_usize..50_000, 0..40),
             events in 1_usize..10,
             bytes in 1_usize..200_000,
@@ -386,15 +415,15 @@ mod tests {
             let texts: Vec<String> = sizes.iter().enumerate().map(|(index, size)| format!("{:01$}", index, size)).collect();
             let compression = if level == 0 { Compression::None } else { Compression::Gzip(level) };
             let batches = batches(settings(events, bytes, Framing::JsonArray, compression), &texts);
-            let mut rejoined = Vec::new();
+            let mut joined = Vec::new();
             for (count, text) in &batches {
                 let inside: Vec<&str> = text.strip_prefix('[').unwrap().strip_suffix(']').unwrap().split(',').collect();
                 prop_assert_eq!(*count, inside.len());
                 prop_assert!(inside.len() <= events);
                 prop_assert!(text.len() <= bytes || inside.len() == 1, "{} bytes in a batch of {}", text.len(), inside.len());
-                rejoined.extend(inside.into_iter().map(str::to_owned));
+                joined.extend(inside.into_iter().map(str::to_owned));
             }
-            prop_assert_eq!(rejoined, texts);
+            prop_assert_eq!(joined, texts);
         }
     }
 }

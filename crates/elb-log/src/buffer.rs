@@ -1,28 +1,37 @@
-//! A buffer for what is written in many small pieces.
+//! A byte buffer that is optimised for many short writes.
 //!
-//! An event is some hundred and fifty pieces, most of them shorter than 32 bytes. A `Vec` hands each of them to the C library's
-//! copy, and that was a third of the time that an event took. Here a short piece is copied by two moves of a fixed size that may
-//! overlap, or by one move of a fixed size that may write beyond the piece, which the compiler makes into a few instructions.
+//! An event consists of about 150 pieces, most of them shorter than 32 bytes. `Vec<u8>` calls the C library's `memcpy` for each
+//! piece, which took a third of the time to write an event. [`Buffer`] copies a short piece with two moves of a fixed size that
+//! may overlap, or with one move of a fixed size that may write beyond the piece. The compiler turns such moves into a few
+//! instructions.
 
 use std::ops::Deref;
 
 use bytes::Bytes;
 
-/// The longest [`Literal`].
+/// Maximum length of a [`Literal`].
 const LITERAL_BYTES: usize = 48;
 
-/// Bytes that grow at the end.
+/// A growable byte buffer. It dereferences to the bytes written so far.
 ///
-/// Its memory is initialised when it is allocated and never again, so a buffer that is used again and again costs neither that
-/// nor the page faults of new memory.
+/// The memory is zeroed once, when it is allocated. A buffer that is reused therefore costs neither zeroing nor page faults.
+///
+/// ```
+/// use elb_log::buffer::Buffer;
+///
+/// let mut out = Buffer::default();
+/// out.put(b"key=");
+/// out.push(b'7');
+/// assert_eq!(&out[..], b"key=7");
+/// ```
 #[derive(Clone, Default)]
 pub struct Buffer {
-    /// What is behind `len` is room, of no meaning.
+    /// The bytes from `len` on are spare capacity, and their values have no meaning.
     bytes: Vec<u8>,
     len: usize,
 }
 
-/// A text that is known when the program is compiled, ready to be copied in one move.
+/// A short text that is known at compile time and is appended with a single move of a fixed size.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Literal {
     bytes: [u8; LITERAL_BYTES],
@@ -30,9 +39,12 @@ pub struct Literal {
 }
 
 impl Literal {
-    /// A piece of this text, of at most 48 bytes; a longer one does not compile in a constant.
+    /// Makes a literal of a text of at most 48 bytes.
+    ///
+    /// # Panics
+    /// Panics if the text is longer, which in a constant is a compile error.
     pub const fn new(text: &str) -> Self {
-        assert!(text.len() <= LITERAL_BYTES, "longer than a piece can be");
+        assert!(text.len() <= LITERAL_BYTES, "a literal is longer than 48 bytes");
         let mut bytes = [0; LITERAL_BYTES];
         let mut at = 0;
         while at < text.len() {
@@ -42,7 +54,7 @@ impl Literal {
         Literal { bytes, len: text.len() as u8 }
     }
 
-    /// Its text.
+    /// Returns the bytes of the text.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
@@ -55,9 +67,10 @@ impl std::fmt::Debug for Literal {
 }
 
 impl Buffer {
-    /// An empty buffer that need not grow before it holds so many bytes. What is never written to costs no memory: the system gives
-    /// pages when they are touched.
-    pub fn with_capacity(bytes: usize) -> Self {
+    /// Makes an empty buffer that holds at least `bytes` bytes without growing.
+    ///
+    /// Capacity that is never written to costs no physical memory, because the operating system allocates a page on first use.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
         Buffer { bytes: vec![0; bytes + LITERAL_BYTES], len: 0 }
     }
 
@@ -66,82 +79,83 @@ impl Buffer {
     pub fn put(&mut self, bytes: &[u8]) {
         let end = self.len + bytes.len();
         match self.bytes.get_mut(self.len..end) {
-            Some(room) => copy(room, bytes),
+            Some(spare) => copy(spare, bytes),
             None => self.put_slowly(bytes),
         }
         self.len = end;
     }
 
-    /// Appends a byte.
+    /// Appends one byte.
     #[inline(always)]
     pub fn push(&mut self, byte: u8) {
         match self.bytes.get_mut(self.len) {
-            Some(room) => *room = byte,
+            Some(spare) => *spare = byte,
             None => self.put_slowly(&[byte]),
         }
         self.len += 1;
     }
 
-    /// Appends a piece.
+    /// Appends a literal.
     #[inline(always)]
-    pub fn put_literal(&mut self, piece: &Literal) {
-        match self.bytes.get_mut(self.len..).and_then(|room| room.first_chunk_mut()) {
-            Some(room) => *room = piece.bytes,
-            None => self.put_slowly(piece.as_bytes()),
+    pub(crate) fn put_literal(&mut self, literal: &Literal) {
+        match self.bytes.get_mut(self.len..).and_then(|spare| spare.first_chunk_mut()) {
+            Some(spare) => *spare = literal.bytes,
+            None => self.put_slowly(literal.as_bytes()),
         }
-        self.len += usize::from(piece.len);
+        self.len += usize::from(literal.len);
     }
 
-    /// Appends a piece, bytes, and a few more bytes whose number is known. Writing the end of a buffer once costs less than writing
-    /// it three times, because each time has to wait for the one before.
+    /// Appends a literal, bytes, and a suffix of known length.
+    ///
+    /// One update of the length is faster than three, because each update waits for the one before.
     #[inline(always)]
-    pub fn put_parts<const N: usize>(&mut self, piece: &Literal, bytes: &[u8], last: &[u8; N]) {
-        let start = usize::from(piece.len);
+    pub(crate) fn put_parts<const N: usize>(&mut self, literal: &Literal, bytes: &[u8], suffix: &[u8; N]) {
+        let start = usize::from(literal.len);
         let end = start + bytes.len();
         match self.bytes.get_mut(self.len..self.len + end + N + LITERAL_BYTES) {
-            Some(room) => {
-                room[..LITERAL_BYTES].copy_from_slice(&piece.bytes);
-                copy(&mut room[start..end], bytes);
-                room[end..end + N].copy_from_slice(last);
+            Some(spare) => {
+                spare[..LITERAL_BYTES].copy_from_slice(&literal.bytes);
+                copy(&mut spare[start..end], bytes);
+                spare[end..end + N].copy_from_slice(suffix);
                 self.len += end + N;
             }
             None => {
-                self.put_literal(piece);
+                self.put_literal(literal);
                 self.put(bytes);
-                self.put(last);
+                self.put(suffix);
             }
         }
     }
 
-    /// Puts bytes before those that stand at `at`.
-    pub fn insert(&mut self, at: usize, bytes: &[u8]) {
+    /// Inserts bytes at `at` and moves the bytes behind them to the right.
+    pub(crate) fn insert(&mut self, at: usize, bytes: &[u8]) {
         self.put(bytes);
         self.bytes[at..self.len].rotate_right(bytes.len());
     }
 
-    /// Changes the byte at `at`.
-    pub fn set(&mut self, at: usize, byte: u8) {
+    /// Replaces the byte at `at`.
+    pub(crate) fn set(&mut self, at: usize, byte: u8) {
         self.bytes[..self.len][at] = byte;
     }
 
-    /// Forgets all but the first `len` bytes.
-    pub fn truncate(&mut self, len: usize) {
+    /// Keeps the first `len` bytes and drops the rest.
+    pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
-    /// Forgets everything.
+    /// Drops all bytes and keeps the memory.
     pub fn clear(&mut self) {
         self.len = 0;
     }
 
-    /// Forgets the first `length` bytes, and moves the rest to the front.
-    pub fn drop_front(&mut self, length: usize) {
+    /// Drops the first `length` bytes and moves the rest to the front.
+    pub(crate) fn drop_front(&mut self, length: usize) {
         self.bytes.copy_within(length..self.len, 0);
         self.len -= length;
     }
 
-    /// `length` bytes of room, to be written to and then taken by [`Buffer::fill`].
-    pub fn room(&mut self, length: usize) -> &mut [u8] {
+    /// Returns `length` bytes of spare capacity to write to. [`Buffer::advance`] appends the bytes that were written.
+    pub(crate) fn spare_mut(&mut self, length: usize) -> &mut [u8] {
         let end = self.len + length;
         if end > self.bytes.len() {
             self.grow(end);
@@ -149,38 +163,38 @@ impl Buffer {
         &mut self.bytes[self.len..end]
     }
 
-    /// Appends the first `length` bytes of the room.
-    pub fn fill(&mut self, length: usize) {
+    /// Appends the first `length` bytes of the spare capacity.
+    pub(crate) fn advance(&mut self, length: usize) {
         self.len = self.bytes.len().min(self.len + length);
     }
 
-    /// How much memory it holds.
+    /// Returns the size of the allocated memory in bytes.
     pub fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// Its bytes for good, without a copy.
-    pub fn into_bytes(mut self) -> Bytes {
+    /// Converts the buffer into immutable bytes without a copy.
+    pub(crate) fn into_bytes(mut self) -> Bytes {
         self.bytes.truncate(self.len);
         self.bytes.into()
     }
 
-    /// An empty buffer in the memory of bytes that nobody else holds any more; a new one where somebody does.
-    pub fn reuse(bytes: Bytes) -> Self {
+    /// Makes an empty buffer in the memory of `bytes`. If the memory is shared, the buffer starts without memory.
+    pub(crate) fn reuse(bytes: Bytes) -> Self {
         let Ok(bytes) = bytes.try_into_mut() else { return Buffer::default() };
         let mut bytes = Vec::from(bytes);
         bytes.resize(bytes.capacity(), 0);
         Buffer { bytes, len: 0 }
     }
 
-    /// Writes bytes for which there was no room to where the buffer ends.
+    /// Writes bytes behind the end after growing. The caller adds their length.
     #[cold]
     #[inline(never)]
     fn put_slowly(&mut self, bytes: &[u8]) {
-        self.room(bytes.len()).copy_from_slice(bytes);
+        self.spare_mut(bytes.len()).copy_from_slice(bytes);
     }
 
-    /// In steps that leave at most a fifth unused, since memory is what bounds the function.
+    /// Grows in steps that leave at most a fifth of the memory unused, because the function may have only 128 MB.
     #[cold]
     fn grow(&mut self, needed: usize) {
         let target = needed + needed / 4 + LITERAL_BYTES;
@@ -209,7 +223,7 @@ impl From<&[u8]> for Buffer {
     }
 }
 
-/// Copies to a place of the same length.
+/// Copies `from` to `to`, which has the same length.
 #[inline(always)]
 fn copy(to: &mut [u8], from: &[u8]) {
     let length = from.len();
@@ -224,14 +238,14 @@ fn copy(to: &mut [u8], from: &[u8]) {
     } else if length >= 4 {
         copy_ends::<4>(to, from);
     } else if length > 0 {
-        // The first, the second if there are two or three, and the last.
+        // One to three bytes: the first, the middle and the last one.
         to[0] = from[0];
         to[length / 2] = from[length / 2];
         to[length - 1] = from[length - 1];
     }
 }
 
-/// Copies the first `N` bytes and the last ones; between them nothing is left if there are at most `2 * N`.
+/// Copies the first `N` and the last `N` bytes, which together are all bytes of a slice of at most `2 * N` bytes.
 #[inline(always)]
 fn copy_ends<const N: usize>(to: &mut [u8], from: &[u8]) {
     if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk::<N>()) {
@@ -249,26 +263,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_of_every_length_arrive_whole_and_touch_nothing_else() {
+    fn copies_every_length_and_nothing_else() {
         let text: Vec<u8> = (0..=255).collect();
         for length in 0..=200 {
             let mut buffer = Buffer::default();
             buffer.put(b"before");
             buffer.put(&text[..length]);
             buffer.put(b"behind");
-            assert_eq!(&buffer[..], [b"before", &text[..length], b"behind"].concat(), "a piece of {length} bytes");
+            assert_eq!(&buffer[..], [b"before", &text[..length], b"behind"].concat(), "{length} bytes");
         }
     }
 
     #[test]
-    fn what_is_taken_back_is_used_again() {
+    fn reuses_memory_unless_it_is_shared() {
         let mut buffer = Buffer::default();
         buffer.put(&[1; 1_000]);
         let capacity = buffer.capacity();
         let bytes = buffer.into_bytes();
-        let held = bytes.clone();
-        assert_eq!(Buffer::reuse(bytes).capacity(), 0, "somebody holds the bytes, so their memory is not free");
-        let reused = Buffer::reuse(held);
+        let clone = bytes.clone();
+        assert_eq!(Buffer::reuse(bytes).capacity(), 0, "a clone shares the memory");
+        let reused = Buffer::reuse(clone);
         assert_eq!((reused.len(), reused.capacity()), (0, capacity));
     }
 
@@ -277,12 +291,12 @@ mod tests {
         Put(Vec<u8>),
         Push(u8),
         Literal(String),
-        All(String, Vec<u8>, u8),
+        Parts(String, Vec<u8>, u8),
         Insert(usize, Vec<u8>),
         Set(usize, u8),
         Truncate(usize),
         DropFront(usize),
-        Room(Vec<u8>, usize),
+        Spare(Vec<u8>, usize),
         Reuse,
     }
 
@@ -292,70 +306,83 @@ mod tests {
             8 => bytes().prop_map(Change::Put),
             4 => any::<u8>().prop_map(Change::Push),
             4 => "[a-z]{0,48}".prop_map(Change::Literal),
-            8 => ("[a-z]{0,48}", bytes(), any::<u8>()).prop_map(|(piece, bytes, last)| Change::All(piece, bytes, last)),
+            8 => ("[a-z]{0,48}", bytes(), any::<u8>()).prop_map(|(literal, bytes, last)| Change::Parts(literal, bytes, last)),
             1 => (any::<usize>(), bytes()).prop_map(|(at, bytes)| Change::Insert(at, bytes)),
             1 => (any::<usize>(), any::<u8>()).prop_map(|(at, byte)| Change::Set(at, byte)),
             1 => any::<usize>().prop_map(Change::Truncate),
             1 => any::<usize>().prop_map(Change::DropFront),
-            1 => (bytes(), 0_usize..100).prop_map(|(bytes, more)| Change::Room(bytes, more)),
+            1 => (bytes(), 0_usize..100).prop_map(|(bytes, more)| Change::Spare(bytes, more)),
             1 => Just(Change::Reuse),
         ]
     }
 
+    /// Makes the same change to a buffer and to a vector.
+    fn apply(change: Change, buffer: &mut Buffer, vec: &mut Vec<u8>) {
+        match change {
+            Change::Insert(at, bytes) => {
+                let at = at % (vec.len() + 1);
+                buffer.insert(at, &bytes);
+                vec.splice(at..at, bytes);
+            }
+            Change::Set(at, byte) if !vec.is_empty() => {
+                let at = at % vec.len();
+                buffer.set(at, byte);
+                vec[at] = byte;
+            }
+            Change::Set(..) => {}
+            Change::Truncate(length) => {
+                let length = length % (vec.len() + 1);
+                buffer.truncate(length);
+                vec.truncate(length);
+            }
+            Change::DropFront(length) => {
+                let length = length % (vec.len() + 1);
+                buffer.drop_front(length);
+                vec.drain(..length);
+            }
+            Change::Reuse => {
+                *buffer = Buffer::reuse(std::mem::take(buffer).into_bytes());
+                vec.clear();
+            }
+            appended => vec.extend(append(appended, buffer)),
+        }
+    }
+
+    /// Makes a change that appends bytes, and returns these bytes.
+    fn append(change: Change, buffer: &mut Buffer) -> Vec<u8> {
+        match change {
+            Change::Put(bytes) => {
+                buffer.put(&bytes);
+                bytes
+            }
+            Change::Push(byte) => {
+                buffer.push(byte);
+                vec![byte]
+            }
+            Change::Literal(text) => {
+                buffer.put_literal(&Literal::new(&text));
+                text.into_bytes()
+            }
+            Change::Parts(literal, bytes, last) => {
+                buffer.put_parts(&Literal::new(&literal), &bytes, &[last]);
+                buffer.put_parts(&Literal::new(&literal), &bytes, b"");
+                [literal.as_bytes(), &bytes, &[last], literal.as_bytes(), &bytes].concat()
+            }
+            Change::Spare(bytes, more) => {
+                buffer.spare_mut(bytes.len() + more)[..bytes.len()].copy_from_slice(&bytes);
+                buffer.advance(bytes.len());
+                bytes
+            }
+            other => panic!("{other:?} does not append"),
+        }
+    }
+
     proptest! {
         #[test]
-        fn it_holds_what_a_vector_would(changes in prop::collection::vec(changes(), 0..40)) {
+        fn holds_the_bytes_that_a_vector_would_hold(changes in prop::collection::vec(changes(), 0..40)) {
             let (mut buffer, mut vec) = (Buffer::default(), Vec::new());
             for change in changes {
-                match change {
-                    Change::Put(bytes) => {
-                        buffer.put(&bytes);
-                        vec.extend_from_slice(&bytes);
-                    }
-                    Change::Push(byte) => {
-                        buffer.push(byte);
-                        vec.push(byte);
-                    }
-                    Change::Literal(text) => {
-                        buffer.put_literal(&Literal::new(&text));
-                        vec.extend_from_slice(text.as_bytes());
-                    }
-                    Change::All(piece, bytes, last) => {
-                        buffer.put_parts(&Literal::new(&piece), &bytes, &[last]);
-                        buffer.put_parts(&Literal::new(&piece), &bytes, b"");
-                        vec.extend([piece.as_bytes(), &bytes, &[last], piece.as_bytes(), &bytes].concat());
-                    }
-                    Change::Insert(at, bytes) => {
-                        let at = at % (vec.len() + 1);
-                        buffer.insert(at, &bytes);
-                        vec.splice(at..at, bytes);
-                    }
-                    Change::Set(at, byte) if !vec.is_empty() => {
-                        let at = at % vec.len();
-                        buffer.set(at, byte);
-                        vec[at] = byte;
-                    }
-                    Change::Set(..) => {}
-                    Change::Truncate(length) => {
-                        let length = length % (vec.len() + 1);
-                        buffer.truncate(length);
-                        vec.truncate(length);
-                    }
-                    Change::DropFront(length) => {
-                        let length = length % (vec.len() + 1);
-                        buffer.drop_front(length);
-                        vec.drain(..length);
-                    }
-                    Change::Room(bytes, more) => {
-                        buffer.room(bytes.len() + more)[..bytes.len()].copy_from_slice(&bytes);
-                        buffer.fill(bytes.len());
-                        vec.extend_from_slice(&bytes);
-                    }
-                    Change::Reuse => {
-                        buffer = Buffer::reuse(buffer.into_bytes());
-                        vec.clear();
-                    }
-                }
+                apply(change, &mut buffer, &mut vec);
                 prop_assert_eq!(&buffer[..], &vec[..]);
             }
         }

@@ -155,9 +155,9 @@ impl Inflate {
         let InflateState::Gzip(member) = &mut self.state else { return Ok(None) };
         let (consumed, written) = (member.total_in(), member.total_out());
         let room = full - out.len();
-        let status = member.decompress(input, out.room(room), FlushDecompress::None);
+        let status = member.decompress(input, out.spare_mut(room), FlushDecompress::None);
         let (used, made) = (member.total_in() - consumed, member.total_out() - written);
-        out.fill(usize::try_from(made).unwrap_or(room));
+        out.advance(usize::try_from(made).unwrap_or(room));
         self.consumed += used;
         self.written += made;
         *input = usize::try_from(used).ok().and_then(|used| input.get(used..)).unwrap_or_default();
