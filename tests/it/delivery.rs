@@ -201,7 +201,7 @@ async fn a_broken_object_fails_and_what_came_before_arrives_once() {
     for (body, message) in [
         (&whole[..end / 2], "truncated gzip: ends at compressed byte"),
         (&corrupt, "corrupt gzip at compressed byte"),
-        (&garbage, "garbage behind the gzip data at compressed byte"),
+        (&garbage, "trailing garbage after the gzip data at compressed byte"),
     ] {
         let receiver = Receiver::start().await;
         let (exit, report, _) = Object::of(body).ship(&receiver.url, &[]).await;

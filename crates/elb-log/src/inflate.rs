@@ -1,4 +1,24 @@
-//! Compressed bytes to plain ones, in bounded steps and without I/O.
+//! Decompresses an object in bounded steps and without I/O.
+//!
+//! Compressed bytes come in as they arrive, and text goes out. [`Inflate`] never holds the object or its text:
+//!
+//! ```
+//! use elb_log::buffer::Buffer;
+//! use elb_log::inflate::{Inflate, InflateProgress};
+//!
+//! let mut inflate = Inflate::default();
+//! let mut text = Buffer::default();
+//! for mut chunk in [b"2026-03-02T10:15:04Z a line".as_slice(), b" in two chunks\n"] {
+//!     // One step appends at most 64 KiB.
+//!     while inflate.step(&mut chunk, &mut text, 64 * 1024)? == InflateProgress::OutputFull {
+//!         // Process the text here, then clear the buffer.
+//!         text.clear();
+//!     }
+//! }
+//! inflate.finish(&mut text)?;
+//! assert_eq!(&text[..], b"2026-03-02T10:15:04Z a line in two chunks\n");
+//! # Ok::<(), elb_log::inflate::InflateError>(())
+//! ```
 
 use flate2::{Decompress, FlushDecompress, Status};
 
@@ -9,61 +29,63 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// zlib's window bits for the largest window, which any gzip stream may use.
 const WINDOW_BITS: u8 = 15;
 
-/// Inflates an object. Whether it is gzip is seen from its first two bytes; anything else passes unchanged, since classic load
-/// balancers write plain text and the S3 console hands out objects already inflated.
+/// Decompresses one object: a gzip stream of any number of members, or plain text.
+///
+/// The first two bytes decide whether the object is gzip. Anything else passes unchanged, because Classic Load Balancers write
+/// plain text and the S3 console downloads objects already decompressed.
 #[derive(Debug)]
 pub struct Inflate {
     state: InflateState,
-    /// Compressed bytes consumed.
+    /// Number of compressed bytes read.
     consumed: u64,
-    /// Bytes written.
+    /// Number of bytes of text written.
     written: u64,
 }
 
 #[derive(Debug)]
 enum InflateState {
-    /// Too few bytes have come to tell. Holds the first one once it is there.
+    /// The first two bytes have not arrived yet. Holds the first byte once it has arrived.
     Sniffing(Option<u8>),
     Plain,
     Gzip(Box<Decompress>),
-    /// A gzip member ended. Another may follow.
+    /// A gzip member has ended, and another one may follow.
     BetweenMembers,
 }
 
-/// Why an inflating step ended.
+/// Why [`Inflate::step`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InflateProgress {
-    /// All input was consumed and everything it yields is written.
+    /// The whole input is consumed, and all text that it yields is written.
     NeedInput,
-    /// The room is used up; there may be more.
+    /// The maximum number of bytes is written. The input may yield more.
     OutputFull,
 }
 
-/// What is wrong with the compressed data, and where.
+/// Why compressed data cannot be read, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InflateError {
-    /// The data or its checksum contradicts itself.
+    /// The data is invalid, or its checksum does not match.
     #[error("corrupt gzip at compressed byte {at}, after {written} bytes of text")]
     Corrupt {
-        /// Compressed bytes consumed.
+        /// Number of compressed bytes read.
         at: u64,
-        /// Bytes of text before.
+        /// Number of bytes of text written before.
         written: u64,
     },
     /// The data ends inside a gzip member.
     #[error("truncated gzip: ends at compressed byte {at} inside a member, after {written} bytes of text")]
     Truncated {
-        /// Compressed bytes consumed.
+        /// Number of compressed bytes read.
         at: u64,
-        /// Bytes of text before.
+        /// Number of bytes of text written before.
         written: u64,
     },
-    /// Something that is no gzip member follows one.
-    #[error("garbage behind the gzip data at compressed byte {at}, after {written} bytes of text")]
+    /// Other bytes follow the last gzip member.
+    #[error("trailing garbage after the gzip data at compressed byte {at}, after {written} bytes of text")]
     Garbage {
-        /// Compressed bytes consumed.
+        /// Number of compressed bytes read.
         at: u64,
-        /// Bytes of text before.
+        /// Number of bytes of text written before.
         written: u64,
     },
 }
@@ -75,12 +97,12 @@ impl Default for Inflate {
 }
 
 impl Inflate {
-    /// Consumes from the front of `input` and appends what it yields to `out`, at most `room` bytes, which must not be zero.
+    /// Consumes bytes from the front of `input` and appends their text to `out`, at most `max_bytes`, which must not be zero.
     ///
     /// # Errors
-    /// Data that is corrupt or followed by garbage. What was appended before is good.
-    pub fn step(&mut self, input: &mut &[u8], out: &mut Buffer, room: usize) -> Result<InflateProgress, InflateError> {
-        let full = out.len() + room;
+    /// [`InflateError::Corrupt`] and [`InflateError::Garbage`]. The text that was appended before is valid.
+    pub fn step(&mut self, input: &mut &[u8], out: &mut Buffer, max_bytes: usize) -> Result<InflateProgress, InflateError> {
+        let full = out.len() + max_bytes;
         loop {
             match &mut self.state {
                 InflateState::Sniffing(first) => match (*first, *input) {
@@ -93,20 +115,9 @@ impl Inflate {
                         self.state = InflateState::Gzip(Box::new(Decompress::new_gzip(WINDOW_BITS)));
                         self.inflate(&mut [first].as_slice(), out, full)?;
                     }
-                    (Some(first), _) => {
-                        out.push(first);
-                        (self.consumed, self.written) = (1, 1);
-                        self.state = InflateState::Plain;
-                    }
+                    (Some(first), _) => self.pass_first(first, out),
                 },
-                InflateState::Plain => {
-                    let length = input.len().min(full - out.len());
-                    out.put(&input[..length]);
-                    *input = &input[length..];
-                    self.consumed += length as u64;
-                    self.written += length as u64;
-                    return Ok(if input.is_empty() { InflateProgress::NeedInput } else { InflateProgress::OutputFull });
-                }
+                InflateState::Plain => return Ok(self.pass(input, out, full)),
                 InflateState::Gzip(_) => {
                     if let Some(progress) = self.inflate(input, out, full)? {
                         return Ok(progress);
@@ -123,41 +134,53 @@ impl Inflate {
         }
     }
 
-    /// To be called when all input has been consumed.
+    /// Ends the object. Must be called after all input is consumed.
+    ///
+    /// An object of a single byte is plain text even if gzip begins with that byte. The byte is appended to `out`.
     ///
     /// # Errors
-    /// Data that ends inside a gzip member. A single byte that could have begun one is plain text; it is appended to `out`.
+    /// [`InflateError::Truncated`].
     pub fn finish(&mut self, out: &mut Buffer) -> Result<(), InflateError> {
         match self.state {
             InflateState::Gzip(_) => Err(InflateError::Truncated { at: self.consumed, written: self.written }),
             InflateState::Sniffing(Some(only)) => {
-                out.push(only);
-                (self.consumed, self.written) = (1, 1);
-                self.state = InflateState::Plain;
+                self.pass_first(only, out);
                 Ok(())
             }
             InflateState::Sniffing(None) | InflateState::Plain | InflateState::BetweenMembers => Ok(()),
         }
     }
 
-    /// Compressed bytes consumed so far.
-    pub fn consumed(&self) -> u64 {
-        self.consumed
-    }
-
-    /// Bytes of text written so far.
+    /// Returns the number of bytes of text written so far.
     pub fn written(&self) -> u64 {
         self.written
     }
 
-    /// One call of zlib. None when a member ended and the loop should look at what follows.
+    /// Writes the first byte of plain text.
+    fn pass_first(&mut self, first: u8, out: &mut Buffer) {
+        out.push(first);
+        (self.consumed, self.written) = (1, 1);
+        self.state = InflateState::Plain;
+    }
+
+    /// Copies plain text until `out` has `full` bytes.
+    fn pass(&mut self, input: &mut &[u8], out: &mut Buffer, full: usize) -> InflateProgress {
+        let length = input.len().min(full - out.len());
+        out.put(&input[..length]);
+        *input = &input[length..];
+        self.consumed += length as u64;
+        self.written += length as u64;
+        if input.is_empty() { InflateProgress::NeedInput } else { InflateProgress::OutputFull }
+    }
+
+    /// Calls zlib once. Returns none if the caller should continue, because a member ended or zlib made progress.
     fn inflate(&mut self, input: &mut &[u8], out: &mut Buffer, full: usize) -> Result<Option<InflateProgress>, InflateError> {
         let InflateState::Gzip(member) = &mut self.state else { return Ok(None) };
         let (consumed, written) = (member.total_in(), member.total_out());
-        let room = full - out.len();
-        let status = member.decompress(input, out.spare_mut(room), FlushDecompress::None);
+        let max_bytes = full - out.len();
+        let status = member.decompress(input, out.spare_mut(max_bytes), FlushDecompress::None);
         let (used, made) = (member.total_in() - consumed, member.total_out() - written);
-        out.advance(usize::try_from(made).unwrap_or(room));
+        out.advance(usize::try_from(made).unwrap_or(max_bytes));
         self.consumed += used;
         self.written += made;
         *input = usize::try_from(used).ok().and_then(|used| input.get(used..)).unwrap_or_default();
@@ -191,13 +214,13 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// Inflates in pieces of `chunk` bytes into rooms of `room` bytes.
-    fn inflate(data: &[u8], chunk: usize, room: usize) -> (Vec<u8>, Result<(), InflateError>) {
+    /// Inflates chunks of `chunk` bytes in steps of at most `max_bytes`.
+    fn inflate(data: &[u8], chunk: usize, max_bytes: usize) -> (Vec<u8>, Result<(), InflateError>) {
         let (mut inflate, mut all, mut out) = (Inflate::default(), Vec::new(), Buffer::default());
         for mut input in data.chunks(chunk) {
             loop {
-                let progress = inflate.step(&mut input, &mut out, room);
-                assert!(out.len() <= room, "{} bytes for which there was no room", out.len() - room);
+                let progress = inflate.step(&mut input, &mut out, max_bytes);
+                assert!(out.len() <= max_bytes, "a step wrote {} bytes too many", out.len() - max_bytes);
                 all.extend_from_slice(&out);
                 out.clear();
                 match progress {
@@ -214,23 +237,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_chunking_of_any_members_gives_the_same_text(
+        fn inflates_any_members_in_any_chunks(
             members in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..4),
             chunk in 1_usize..80,
-            room in 1_usize..80,
+            max_bytes in 1_usize..80,
         ) {
             let data: Vec<u8> = members.iter().flat_map(|member| gzip(member)).collect();
-            prop_assert_eq!(inflate(&data, chunk, room), (members.concat(), Ok(())));
+            prop_assert_eq!(inflate(&data, chunk, max_bytes), (members.concat(), Ok(())));
         }
 
         #[test]
-        fn plain_text_passes(text in prop::collection::vec(any::<u8>(), 0..300), chunk in 1_usize..80, room in 1_usize..80) {
+        fn passes_plain_text(text in prop::collection::vec(any::<u8>(), 0..300), chunk in 1_usize..80, max_bytes in 1_usize..80) {
             prop_assume!(!text.starts_with(&GZIP_MAGIC));
-            prop_assert_eq!(inflate(&text, chunk, room), (text, Ok(())));
+            prop_assert_eq!(inflate(&text, chunk, max_bytes), (text, Ok(())));
         }
 
         #[test]
-        fn a_truncated_object_is_never_a_shorter_success(
+        fn rejects_a_truncated_object(
             text in prop::collection::vec(any::<u8>(), 0..300),
             cut in 2_usize..1000,
             chunk in 1_usize..80,
@@ -243,7 +266,7 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_byte_is_never_a_success_with_other_text(
+        fn never_returns_other_text_for_a_corrupt_object(
             text in prop::collection::vec(any::<u8>(), 1..300),
             at in 0_usize..1000,
             flip in 1_u8..=255,
@@ -266,7 +289,10 @@ mod tests {
         let second_truncated = [good.as_slice(), &good[..15]].concat();
         let message = |data: &[u8]| inflate(data, 64, 64).1.unwrap_err().to_string();
         let end = good.len();
-        assert_eq!(message(&garbage), format!("garbage behind the gzip data at compressed byte {end}, after 9 bytes of text"));
+        assert_eq!(
+            message(&garbage),
+            format!("trailing garbage after the gzip data at compressed byte {end}, after 9 bytes of text")
+        );
         assert_eq!(
             message(&second_truncated),
             format!(

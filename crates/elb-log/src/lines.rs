@@ -1,44 +1,60 @@
-//! Text to lines, in bounded memory and without I/O.
+//! Splits an object's text into lines, in bounded memory and without I/O.
 //!
-//! LineSplitter come in blocks of many, because everything behind this point (parsing, event writing, compression) is done a block at
-//! a time, by whichever thread is free.
+//! Lines are returned in blocks, because the following stages (parsing, event writing, compression) process a block at a time,
+//! and several blocks in parallel:
+//!
+//! ```
+//! use elb_log::lines::{LineLimits, LineSplitter};
+//!
+//! let mut lines = LineSplitter::new(LineLimits { line_bytes: 1 << 20, block_lines: 2_000, block_bytes: 1 << 20 });
+//! let mut found = Vec::new();
+//! for chunk in ["one\ntw", "o\r\n", "three"] {
+//!     lines.buffer().put(chunk.as_bytes());
+//!     while let Some(block) = lines.next_block() {
+//!         found.extend(block.lines().map(|line| (line.offset, line.text.to_vec())));
+//!     }
+//! }
+//! let last = lines.finish().unwrap_or_default();
+//! found.extend(last.lines().map(|line| (line.offset, line.text.to_vec())));
+//! assert_eq!(found, [(0, b"one".to_vec()), (4, b"two".to_vec()), (9, b"three".to_vec())]);
+//! ```
 
 use memchr::memchr;
 
 use crate::buffer::Buffer;
 
-/// Bounds of a block of lines.
+/// Limits of lines and of blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct LineLimits {
-    /// A longer line is cut off here; `MAX_LINE_BYTES`.
+    /// Maximum length of a line in bytes; `MAX_LINE_BYTES`. A longer line is cut off.
     pub line_bytes: usize,
-    /// A block is full with this many lines.
+    /// Maximum number of lines in a block.
     pub block_lines: usize,
-    /// A block is full once it covers this many bytes of the object's text.
+    /// Number of bytes of the object's text after which a block is full.
     pub block_bytes: usize,
 }
 
-/// How much more than a block is in the buffer when it is found to be full: what is inflated at once, and a line.
-const BEYOND_BLOCK: usize = 80 * 1024;
+/// Number of bytes that the buffer holds beyond a full block: one inflate step, and one line.
+const BEYOND_BLOCK_BYTES: usize = 80 * 1024;
 
-/// Blocks that may be larger grow as they are filled.
-const MOST_AT_ONCE: usize = 16 << 20;
+/// Maximum number of bytes reserved for a block. Larger blocks grow while they are filled.
+const MAX_RESERVED_BYTES: usize = 16 << 20;
 
-/// A run of whole lines of one object.
+/// Consecutive lines of one object.
 #[derive(Debug, Default)]
 pub struct Block {
     text: Buffer,
     spans: Vec<Span>,
 }
 
-/// One line, without the line feed that ends it and one carriage return before that.
+/// One line, without its line feed and without a carriage return directly before the line feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
-    /// The line's bytes.
+    /// The bytes of the line.
     pub text: &'a [u8],
-    /// The byte of the object's text at which the line begins.
+    /// The offset of the line in the object's decompressed text.
     pub offset: u64,
-    /// Whether it was longer than the limit and is cut off.
+    /// Whether the line was longer than the limit and is cut off.
     pub truncated: bool,
 }
 
@@ -51,17 +67,17 @@ struct Span {
 }
 
 impl Block {
-    /// The lines, in order.
+    /// Returns the lines in their order.
     pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
         self.spans.iter().map(|&Span { start, end, offset, truncated }| Line { text: &self.text[start..end], offset, truncated })
     }
 
-    /// How many lines there are.
+    /// Returns the number of lines.
     pub fn len(&self) -> usize {
         self.spans.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether the block has no lines.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
@@ -72,39 +88,41 @@ impl Block {
     }
 }
 
-/// Finds the lines in text that comes in pieces.
+/// Splits text that arrives in chunks into blocks of lines. Blank lines are skipped.
 ///
-/// Text is appended to [`LineSplitter::buffer`], then [`LineSplitter::next_block`] is called until it gives none. Blocks depend on the text
-/// alone, not on how it was cut into pieces.
+/// Append text to [`LineSplitter::buffer`], then call [`LineSplitter::next_block`] until it returns none. At the end of the object
+/// call [`LineSplitter::finish`]. Blocks depend only on the text, not on its chunks.
 #[derive(Debug)]
 pub struct LineSplitter {
     limits: LineLimits,
     block: Block,
-    /// Up to here the text has been looked through for line feeds.
+    /// End of the text that has been searched for line feeds.
     scanned: usize,
-    /// Where the current line begins in the text.
+    /// Start of the current line in the buffer.
     start: usize,
-    /// Where it begins in the object.
+    /// Offset of the current line in the object.
     offset: u64,
-    /// How much of the current line was dropped because it is too long.
+    /// Number of bytes of the current line that were dropped because the line is too long.
     dropped: u64,
 }
 
 impl LineSplitter {
-    /// Starts at the beginning of an object.
+    /// Makes a splitter for one object.
     pub fn new(limits: LineLimits) -> Self {
         LineSplitter { limits, block: Block::default(), scanned: 0, start: 0, offset: 0, dropped: 0 }
     }
 
-    /// Makes room for a whole block, if there is none, in the memory of one that is done with. To be called before text is appended
-    /// rather than when a block is handed out: until then it may be long.
-    pub fn reserve_block(&mut self, memory: impl FnOnce() -> Option<Block>) {
-        let room = self.limits.block_bytes.min(MOST_AT_ONCE) + BEYOND_BLOCK;
-        if self.block.text.capacity() < room {
-            let mut larger = memory().unwrap_or_default();
+    /// Makes sure that the buffer has capacity for a whole block, and takes the memory from the block that `recycle` returns.
+    ///
+    /// Call it directly before text is appended, not when a block is returned: a long time may pass in between, and the memory is
+    /// not needed during that time.
+    pub fn reserve_block(&mut self, recycle: impl FnOnce() -> Option<Block>) {
+        let capacity = self.limits.block_bytes.min(MAX_RESERVED_BYTES) + BEYOND_BLOCK_BYTES;
+        if self.block.text.capacity() < capacity {
+            let mut larger = recycle().unwrap_or_default();
             larger.clear();
-            if larger.text.capacity() < room {
-                larger.text = Buffer::with_capacity(room);
+            if larger.text.capacity() < capacity {
+                larger.text = Buffer::with_capacity(capacity);
             }
             larger.text.put(&self.block.text);
             larger.spans.extend_from_slice(&self.block.spans);
@@ -112,23 +130,23 @@ impl LineSplitter {
         }
     }
 
-    /// Cuts lines off only at this length.
+    /// Changes the maximum length of a line.
     pub fn set_max_line_bytes(&mut self, bytes: usize) {
         self.limits.line_bytes = bytes;
     }
 
-    /// The buffer to append text to.
+    /// Returns the buffer to append text to.
     pub fn buffer(&mut self) -> &mut Buffer {
         &mut self.block.text
     }
 
-    /// A full block, if the text appended so far makes one.
+    /// Returns a full block; none if the text so far does not fill one.
     pub fn next_block(&mut self) -> Option<Block> {
         while let Some(found) = memchr(b'\n', &self.block.text[self.scanned..]) {
             let line_feed = self.scanned + found;
             self.end_line(line_feed);
             if self.is_full() {
-                return Some(self.cut());
+                return Some(self.take_block());
             }
         }
         self.scanned = self.block.text.len();
@@ -136,7 +154,7 @@ impl LineSplitter {
         None
     }
 
-    /// The last block of a whole object. Its last line may lack its line feed.
+    /// Returns the last block of a complete object. Its last line may lack the line feed.
     pub fn finish(mut self) -> Option<Block> {
         if self.start < self.block.text.len() {
             self.push_span(self.block.text.len() - self.start);
@@ -144,7 +162,8 @@ impl LineSplitter {
         self.finish_broken()
     }
 
-    /// The last block of an object that broke off. What stands behind the last line feed is no line.
+    /// Returns the last block of an object that could not be read to its end. The bytes after the last line feed are dropped,
+    /// because they are only a part of a line.
     pub fn finish_broken(self) -> Option<Block> {
         (!self.block.is_empty()).then_some(self.block)
     }
@@ -160,18 +179,18 @@ impl LineSplitter {
         self.scanned = self.start;
     }
 
-    /// Notes the current line, of which `length` bytes are there, unless it is blank.
+    /// Adds the current line, of which the buffer holds `length` bytes, unless the line is blank.
     fn push_span(&mut self, length: usize) {
         let kept = length.min(self.limits.line_bytes);
         if kept > 0 || self.dropped > 0 {
-            self.drop_blank_start();
+            self.drop_leading_blank_lines();
             let truncated = self.dropped > 0 || length > self.limits.line_bytes;
             self.block.spans.push(Span { start: self.start, end: self.start + kept, offset: self.offset, truncated });
         }
     }
 
-    /// Forgets the blank lines at the start of a block. They leave no span, so any number of them could pile up there.
-    fn drop_blank_start(&mut self) {
+    /// Drops the blank lines at the start of a block. They have no span and would otherwise use memory without limit.
+    fn drop_leading_blank_lines(&mut self) {
         if self.block.is_empty() && self.start > 0 {
             self.block.text.drop_front(self.start);
             self.scanned = self.scanned.saturating_sub(self.start);
@@ -180,13 +199,13 @@ impl LineSplitter {
     }
 
     fn is_full(&self) -> bool {
-        // Measured in the object, because the buffer also depends on how the text was cut into pieces.
+        // Measured in the object, because the size of the buffer also depends on the chunks.
         let covered = self.block.spans.first().map_or(0, |first| self.offset - first.offset);
         self.block.len() >= self.limits.block_lines || covered >= self.limits.block_bytes as u64
     }
 
-    /// Takes the block up to the current line, whose beginning moves to a new one.
-    fn cut(&mut self) -> Block {
+    /// Returns the block up to the current line, and moves the start of that line to a new block.
+    fn take_block(&mut self) -> Block {
         let next = Block { text: Buffer::from(&self.block.text[self.start..]), spans: Vec::new() };
         let mut block = std::mem::replace(&mut self.block, next);
         block.text.truncate(self.start);
@@ -194,8 +213,8 @@ impl LineSplitter {
         block
     }
 
-    /// Keeps memory bounded inside a line that is too long. Its limit and one byte more are kept, because that byte may be the
-    /// carriage return of a line that is just short enough.
+    /// Bounds the memory of a line that is too long. One byte more than the limit is kept, because this byte may be the carriage
+    /// return of a line that is just short enough.
     fn drop_excess(&mut self) {
         let keep = self.start + self.limits.line_bytes + 1;
         if self.block.text.len() > keep {
@@ -203,7 +222,7 @@ impl LineSplitter {
             self.block.text.truncate(keep);
             self.scanned = keep;
         }
-        self.drop_blank_start();
+        self.drop_leading_blank_lines();
     }
 }
 
@@ -215,8 +234,8 @@ mod tests {
 
     const LIMITS: LineLimits = LineLimits { line_bytes: 8, block_lines: 3, block_bytes: 16 };
 
-    /// The lines as `offset:text`, `!` for a truncated one, and `|` where a block ends.
-    fn show(text: &[u8], piece: usize, whole: bool) -> String {
+    /// Shows the lines as `offset:text`, with `!` after a truncated line and `|` at the end of a block.
+    fn show(text: &[u8], chunk: usize, complete: bool) -> String {
         let mut lines = LineSplitter::new(LIMITS);
         let mut shown = Vec::new();
         let mut show = |block: Block| {
@@ -225,13 +244,13 @@ mod tests {
             }));
             shown.push("|".to_owned());
         };
-        for piece in text.chunks(piece) {
-            lines.buffer().put(piece);
+        for chunk in text.chunks(chunk) {
+            lines.buffer().put(chunk);
             while let Some(block) = lines.next_block() {
                 show(block);
             }
         }
-        let last = if whole { lines.finish() } else { lines.finish_broken() };
+        let last = if complete { lines.finish() } else { lines.finish_broken() };
         last.map(&mut show);
         shown.join(" ")
     }
@@ -243,46 +262,46 @@ mod tests {
     }
 
     lines! {
-        nothing: b"" => "",
-        one: b"a\n" => "0:a |",
+        empty_text: b"" => "",
+        one_line: b"a\n" => "0:a |",
         last_line_without_line_feed: b"a\nb" => "0:a 2:b |",
-        carriage_return_belongs_to_the_end: b"a\r\nb\r\n" => "0:a 3:b |",
-        one_carriage_return_only: b"a\r\r\n" => "0:a\\r |",
-        carriage_return_without_line_feed_is_text: b"a\r" => "0:a\\r |",
-        blank_lines_are_no_lines_but_count: b"\n\r\na\n\n" => "3:a |",
+        removes_the_carriage_return_before_a_line_feed: b"a\r\nb\r\n" => "0:a 3:b |",
+        removes_only_one_carriage_return: b"a\r\r\n" => "0:a\\r |",
+        keeps_a_carriage_return_without_line_feed: b"a\r" => "0:a\\r |",
+        skips_blank_lines_but_counts_their_bytes: b"\n\r\na\n\n" => "3:a |",
         only_blank_lines: b"\n\n\r\n" => "",
-        spaces_are_a_line: b"  \n" => "0:   |",
-        longest_line: b"12345678\n" => "0:12345678 |",
-        longest_line_with_carriage_return: b"12345678\r\n" => "0:12345678 |",
-        too_long: b"123456789\nb\n" => "0:12345678! 10:b |",
-        much_too_long: b"123456789012345678901234567890\nb\n" => "0:12345678! | 31:b |",
-        too_long_by_its_carriage_return: b"12345678\r\r\nb\n" => "0:12345678! 11:b |",
-        too_long_at_the_end: b"b\n1234567890" => "0:b 2:12345678! |",
-        carriage_return_at_the_limit_without_line_feed: b"12345678\r" => "0:12345678! |",
-        block_of_three: b"a\nb\nc\nd\n" => "0:a 2:b 4:c | 6:d |",
-        block_of_sixteen_bytes: b"1234567\n1234567\nd\n" => "0:1234567 8:1234567 | 16:d |",
+        keeps_a_line_of_spaces: b"  \n" => "0:   |",
+        line_of_maximum_length: b"12345678\n" => "0:12345678 |",
+        line_of_maximum_length_with_carriage_return: b"12345678\r\n" => "0:12345678 |",
+        line_one_byte_too_long: b"123456789\nb\n" => "0:12345678! 10:b |",
+        line_that_covers_more_than_a_block: b"123456789012345678901234567890\nb\n" => "0:12345678! | 31:b |",
+        line_too_long_by_a_carriage_return: b"12345678\r\r\nb\n" => "0:12345678! 11:b |",
+        last_line_too_long_without_line_feed: b"b\n1234567890" => "0:b 2:12345678! |",
+        last_line_too_long_by_a_carriage_return: b"12345678\r" => "0:12345678! |",
+        ends_a_block_after_three_lines: b"a\nb\nc\nd\n" => "0:a 2:b 4:c | 6:d |",
+        ends_a_block_after_sixteen_bytes: b"1234567\n1234567\nd\n" => "0:1234567 8:1234567 | 16:d |",
     }
 
     #[test]
-    fn bytes_behind_the_last_line_feed_of_a_broken_object_are_no_line() {
+    fn drops_the_last_partial_line_of_a_broken_object() {
         assert_eq!(show(b"a\nb", usize::MAX, false), "0:a |");
         assert_eq!(show(b"a", usize::MAX, false), "");
     }
 
     #[test]
-    fn memory_stays_bounded_inside_an_endless_line_and_among_blank_ones() {
+    fn memory_is_bounded_in_long_lines_and_among_blank_lines() {
         for byte in [b'x', b'\n'] {
             let mut lines = LineSplitter::new(LIMITS);
             for _ in 0..1_000 {
                 lines.buffer().put(&[byte; 100]);
                 assert!(lines.next_block().is_none());
-                assert!(lines.buffer().len() <= 9, "{} bytes of {:?} are kept", lines.buffer().len(), char::from(byte));
+                assert!(lines.buffer().len() <= 9, "the buffer holds {} bytes of {:?}", lines.buffer().len(), char::from(byte));
             }
         }
     }
 
     #[test]
-    fn memory_of_another_block_is_used_and_its_lines_are_not() {
+    fn recycles_the_memory_of_a_block_but_not_its_lines() {
         let mut other = LineSplitter::new(LIMITS);
         other.reserve_block(|| None);
         other.buffer().put(b"x\ny\n");
@@ -294,7 +313,7 @@ mod tests {
         assert!(lines.next_block().is_none());
         lines.reserve_block(|| Some(other));
         assert_eq!(lines.buffer().capacity(), capacity);
-        lines.reserve_block(|| panic!("there is room"));
+        lines.reserve_block(|| panic!("the buffer already has the capacity"));
         lines.buffer().put(b"c\n");
         assert!(lines.next_block().is_none());
         let block = lines.finish().expect("a block");
@@ -304,25 +323,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_chunking_gives_the_same_lines_and_blocks(
+        fn blocks_do_not_depend_on_the_chunks(
             text in prop::collection::vec(prop::sample::select(b"ab\r\n\n".as_slice()), 0..200),
-            piece in 1_usize..40,
+            chunk in 1_usize..40,
         ) {
-            prop_assert_eq!(show(&text, piece, true), show(&text, usize::MAX, true));
-            prop_assert_eq!(show(&text, piece, false), show(&text, usize::MAX, false));
+            prop_assert_eq!(show(&text, chunk, true), show(&text, usize::MAX, true));
+            prop_assert_eq!(show(&text, chunk, false), show(&text, usize::MAX, false));
         }
 
         #[test]
-        fn lines_are_those_of_a_naive_split(text in prop::collection::vec(prop::sample::select(b"ab\r\n\n".as_slice()), 0..200)) {
+        fn finds_the_lines_of_a_naive_split(text in prop::collection::vec(prop::sample::select(b"ab\r\n\n".as_slice()), 0..200)) {
             let mut expected = Vec::new();
             let mut offset = 0;
-            for piece in text.split_inclusive(|&byte| byte == b'\n') {
-                let line = piece.strip_suffix(b"\n").map_or(piece, |line| line.strip_suffix(b"\r").unwrap_or(line));
+            for line_with_end in text.split_inclusive(|&byte| byte == b'\n') {
+                let line = line_with_end.strip_suffix(b"\n").map_or(line_with_end, |line| line.strip_suffix(b"\r").unwrap_or(line));
                 if !line.is_empty() {
                     let cut = &line[..line.len().min(LIMITS.line_bytes)];
                     expected.push(format!("{offset}:{}{}", cut.escape_ascii(), if cut.len() < line.len() { "!" } else { "" }));
                 }
-                offset += piece.len();
+                offset += line_with_end.len();
             }
             let shown = show(&text, 7, true);
             let found: Vec<&str> = shown.split(' ').filter(|word| !word.is_empty() && *word != "|").collect();

@@ -1,27 +1,27 @@
-//! Where the lines of an object come from: its name, and what the name means.
+//! Where log lines come from: the name of their object, and whether the name is an S3 key or a local path.
 
 use std::fmt;
 
-/// The name under which an object's lines are known: event ids are made from it.
+/// The name of an object. Event ids are made from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectName {
-    /// The bucket; empty for a local file that stands for itself.
+    /// The bucket; empty for a local file without a bucket.
     pub bucket: String,
-    /// The key, decoded; for a local file its path as given.
+    /// The decoded key; for a local file without a bucket, its path as given.
     pub key: String,
 }
 
-/// What a name means.
+/// The origin of an object's lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The object is in a bucket, or a local copy stands for one that is.
+    /// An object in a bucket, or a local copy that is read under the name of such an object.
     Bucket(ObjectName),
-    /// A local file that stands for itself.
+    /// A local file without a bucket.
     LocalFile(ObjectName),
 }
 
 impl Origin {
-    /// The name, whatever it means.
+    /// Returns the name of the object or file.
     pub fn name(&self) -> &ObjectName {
         match self {
             Origin::Bucket(name) | Origin::LocalFile(name) => name,

@@ -1,4 +1,4 @@
-//! The time that a run is about, and the directories that can hold its objects.
+//! Selects objects by time, and the directories that may hold them.
 
 use jiff::Timestamp;
 use jiff::ToSpan as _;
@@ -7,36 +7,39 @@ use jiff::tz::TimeZone;
 
 use super::{AWS_LOGS, KeyFacts, SERVICE, from_aws_logs, is_account, is_region};
 
-/// `--since` and `--until`: times at which the intervals of objects end.
+/// A time range of log objects, compared with the end time in their keys; `--since` and `--until`. The default range holds every
+/// object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TimeRange {
-    /// The first instant of it.
+    /// The start of the range, inclusive.
     pub since: Option<Timestamp>,
-    /// The first instant behind it.
+    /// The end of the range, exclusive.
     pub until: Option<Timestamp>,
 }
 
-/// What to do with a directory.
+/// How a directory relates to a time range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectoryMatch {
-    /// Nothing in it is of the time, or a log of a load balancer.
+    /// The directory holds only objects outside the range, or logs of other services.
     Outside,
-    /// Anything in it may be of the time.
+    /// Any object below the directory may be inside the range.
     Inside,
-    /// Its sub-directories may differ.
+    /// Some sub-directories may be outside the range.
     Partial,
 }
 
 impl TimeRange {
-    /// Whether an object is of the time, by the end of its interval in the key. An object without one is.
+    /// Returns whether the range includes an object, by the end time in its key. An object without an end time is included.
     pub fn includes(&self, key: &str) -> bool {
         let Some(end) = KeyFacts::from_key(key).end_time.and_then(|end| end.parse::<Timestamp>().ok()) else { return true };
         self.since.is_none_or(|since| since <= end) && self.until.is_none_or(|until| end < until)
     }
 
-    /// What to do with a directory: empty, or ending in `/`. AWS writes the logs of a day below
-    /// `AWSLogs/[organisation/]account/elasticloadbalancing/region/yyyy/mm/dd/`. The interval of an object may end at midnight or
-    /// behind it, so the days before and after count too. A directory that is none of these is not left out.
+    /// Compares a directory, which must be empty or end in `/`, with the range.
+    ///
+    /// AWS writes the logs of a day to `AWSLogs/[organisation/]account/elasticloadbalancing/region/yyyy/mm/dd/`. The interval of an
+    /// object may end at midnight or later, so the range is extended by one day on both sides. A directory that does not have this
+    /// form is [`DirectoryMatch::Inside`], so that no object is missed.
     pub fn match_directory(&self, directory: &str) -> DirectoryMatch {
         if *self == TimeRange::default() {
             return DirectoryMatch::Inside;
@@ -54,7 +57,7 @@ impl TimeRange {
         }
     }
 
-    /// What follows the region.
+    /// Compares the directories below the region.
     fn match_dates<'a>(&self, mut parts: impl Iterator<Item = &'a str>) -> DirectoryMatch {
         let (year, month, day) = (parts.next(), parts.next(), parts.next());
         let Some(year) = year else { return DirectoryMatch::Partial };
@@ -67,12 +70,12 @@ impl TimeRange {
         if is_inside || day.is_some() { DirectoryMatch::Inside } else { DirectoryMatch::Partial }
     }
 
-    /// The first day whose directory counts; none without a beginning.
+    /// Returns the first day of the extended range; none if the range has no start.
     fn earliest(&self) -> Option<Date> {
         date(self.since?).checked_sub(1.day()).ok()
     }
 
-    /// The last day whose directory counts; none without an end.
+    /// Returns the last day of the extended range; none if the range has no end.
     fn latest(&self) -> Option<Date> {
         let last = self.until?.checked_sub(1.nanosecond()).ok()?;
         date(last).checked_add(1.day()).ok()
@@ -83,7 +86,7 @@ fn date(time: Timestamp) -> Date {
     time.to_zoned(TimeZone::UTC).date()
 }
 
-/// The first and the last day of a year, a month or a day.
+/// Returns the first and the last day of a year, a month or a day.
 fn days(year: &str, month: Option<&str>, day: Option<&str>) -> Option<(Date, Date)> {
     let year = number(year, 4)?;
     let month = month.map_or(Some(None), |text| i8::try_from(number(text, 2)?).ok().map(Some))?;
@@ -97,6 +100,7 @@ fn days(year: &str, month: Option<&str>, day: Option<&str>) -> Option<(Date, Dat
     Some((first, last))
 }
 
+/// Reads a number of exactly `length` digits.
 fn number(text: &str, length: usize) -> Option<i16> {
     let is_number = text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());
     if is_number { text.parse().ok() } else { None }
@@ -108,30 +112,30 @@ mod tests {
 
     const REGION: &str = "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/";
 
-    fn period(since: &str, until: &str) -> TimeRange {
+    fn range(since: &str, until: &str) -> TimeRange {
         let time = |text: &str| (text != "-").then(|| text.parse().unwrap());
         TimeRange { since: time(since), until: time(until) }
     }
 
     #[track_caller]
-    fn check(period: TimeRange, directory: &str, expected: DirectoryMatch) {
-        assert_eq!(period.match_directory(directory), expected, "{directory}");
+    fn check(range: TimeRange, directory: &str, expected: DirectoryMatch) {
+        assert_eq!(range.match_directory(directory), expected, "{directory}");
     }
 
-    /// The day itself, as `--since 2026-03-02 --until 2026-03-03`.
+    /// One day, as `--since 2026-03-02 --until 2026-03-03`.
     fn day() -> TimeRange {
-        period("2026-03-02T00:00:00Z", "2026-03-03T00:00:00Z")
+        range("2026-03-02T00:00:00Z", "2026-03-03T00:00:00Z")
     }
 
     #[test]
-    fn without_times_nothing_is_looked_at() {
+    fn matches_every_directory_without_times() {
         for directory in ["", "AWSLogs/", REGION, &format!("{REGION}2026/")] {
             check(TimeRange::default(), directory, DirectoryMatch::Inside);
         }
     }
 
     #[test]
-    fn above_the_dates_every_directory_is_looked_into() {
+    fn matches_directories_above_the_dates_partially() {
         for directory in ["", "team/", "AWSLogs/", "AWSLogs/o-a1b2/", "p/AWSLogs/123456789012/", REGION] {
             check(day(), directory, DirectoryMatch::Partial);
         }
@@ -140,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_more_on_each_side_is_listed() {
+    fn extends_the_range_by_one_day_on_each_side() {
         for (directory, expected) in [
             ("2025/", DirectoryMatch::Outside),
             ("2026/", DirectoryMatch::Partial),
@@ -159,8 +163,8 @@ mod tests {
     }
 
     #[test]
-    fn the_day_more_leads_into_other_months_and_years() {
-        let new_year = period("2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000000001Z");
+    fn the_extra_day_may_be_in_another_month_or_year() {
+        let new_year = range("2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000000001Z");
         for (directory, expected) in [
             ("2025/", DirectoryMatch::Partial),
             ("2025/12/31/", DirectoryMatch::Inside),
@@ -173,8 +177,8 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_inside_as_a_whole_is_listed_as_a_whole() {
-        let long = period("2024-06-15T12:00:00Z", "-");
+    fn matches_whole_months_and_years_inside_the_range() {
+        let long = range("2024-06-15T12:00:00Z", "-");
         for (directory, expected) in [
             ("2023/", DirectoryMatch::Outside),
             ("2024/", DirectoryMatch::Partial),
@@ -184,11 +188,11 @@ mod tests {
         ] {
             check(long, &format!("{REGION}{directory}"), expected);
         }
-        check(period("-", "2024-06-15T12:00:00Z"), &format!("{REGION}2023/"), DirectoryMatch::Inside);
+        check(range("-", "2024-06-15T12:00:00Z"), &format!("{REGION}2023/"), DirectoryMatch::Inside);
     }
 
     #[test]
-    fn what_is_no_date_is_not_left_out() {
+    fn includes_directories_that_are_not_dates() {
         for directory in ["26/", "2026/13/", "2026/3/", "2026/02/30/", "by-hand/", "2020x/"] {
             check(day(), &format!("{REGION}{directory}"), DirectoryMatch::Inside);
         }
@@ -199,19 +203,19 @@ mod tests {
     }
 
     #[test]
-    fn logs_of_other_services_are_left_out() {
+    fn excludes_logs_of_other_services() {
         check(day(), "AWSLogs/123456789012/CloudTrail/", DirectoryMatch::Outside);
         check(day(), "AWSLogs/123456789012/CloudTrail/eu-west-1/2026/03/02/", DirectoryMatch::Outside);
     }
 
     #[test]
-    fn the_ends_of_time_are_no_error() {
+    fn accepts_the_minimum_timestamp() {
         let all = TimeRange { since: Some(Timestamp::MIN), until: Some(Timestamp::MIN) };
         assert_eq!(all.match_directory(&format!("{REGION}2026/")), DirectoryMatch::Inside);
     }
 
     #[test]
-    fn keys_are_included_by_the_end_of_their_interval() {
+    fn includes_keys_by_their_end_time() {
         let key = |end: &str| {
             format!("{REGION}2026/03/02/123456789012_elasticloadbalancing_eu-west-1_app.web.1_{end}_203.0.113.7_x.log.gz")
         };

@@ -1,4 +1,20 @@
-//! What an object's key says: `[prefix/]AWSLogs/[organisation/]account/elasticloadbalancing/region/yyyy/mm/dd/file`.
+//! Reads the keys of log objects: `[prefix/]AWSLogs/[organisation/]account/elasticloadbalancing/region/yyyy/mm/dd/file`.
+//!
+//! <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-access-logs.html>
+//!
+//! ```
+//! use elb_log::key::{KeyFacts, TimeRange};
+//!
+//! let key = "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/2026/03/02/\
+//!            123456789012_elasticloadbalancing_eu-west-1_app.web.1_20260302T1020Z_203.0.113.7_x.log.gz";
+//! let facts = KeyFacts::from_key(key);
+//! assert_eq!(facts.region.as_deref(), Some("eu-west-1"));
+//! assert_eq!(facts.end_time.as_deref(), Some("2026-03-02T10:20:00Z"));
+//!
+//! let since = Some("2026-03-02T10:00:00Z".parse()?);
+//! assert!(TimeRange { since, until: None }.includes(key));
+//! # Ok::<(), jiff::Error>(())
+//! ```
 
 mod date_prefixes;
 
@@ -6,44 +22,44 @@ use std::net::IpAddr;
 
 pub use self::date_prefixes::{DirectoryMatch, TimeRange};
 
-/// The directory under which AWS services deliver logs.
+/// The directory to which AWS services deliver logs.
 const AWS_LOGS: &str = "AWSLogs/";
 
-/// The directory of this service's logs.
+/// The directory of load balancer logs.
 const SERVICE: &str = "elasticloadbalancing";
 
-/// Objects that AWS writes once, to try its permissions, when a log is switched on.
+/// Names of the objects that AWS writes to test its permissions when logging is enabled.
 const TEST_OBJECTS: [&str; 3] = ["ELBAccessLogTestFile", "ELBConnectionLogTestFile", "ELBHealthCheckLogTestFile"];
 
-/// Facts that stand in a key; none where the key is not of the documented form.
+/// The parts of a key that describe the load balancer and the time. A part is none if the key does not have the documented form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyFacts {
-    /// The account of the load balancer.
+    /// The load balancer's AWS account.
     pub account: Option<String>,
     /// The load balancer's region.
     pub region: Option<String>,
-    /// The address of the load balancer's node that wrote the object; Network Load Balancers do not name it.
+    /// The IP address of the load balancer node that wrote the object. Keys of Network Load Balancers do not have it.
     pub node_ip: Option<IpAddr>,
-    /// The end of the interval that the object covers, as RFC 3339.
+    /// The end of the time interval that the object covers, in RFC 3339 format.
     pub end_time: Option<String>,
 }
 
-/// Why a key names no object with log lines of a load balancer.
+/// Why a key does not name a load balancer log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotALogObject {
-    /// A key ending in `/`, as consoles make for folders.
+    /// A key that ends in `/`, which S3 consoles create for folders.
     #[error("a folder marker")]
     Folder,
-    /// One of AWS's test objects.
+    /// A test object of AWS.
     #[error("the test object that AWS writes when logging is switched on")]
     TestObject,
-    /// Another service's logs under `AWSLogs/`.
+    /// A log of another AWS service. Holds the name of its directory.
     #[error("logs of another service: {0}")]
     OtherService(String),
 }
 
 impl KeyFacts {
-    /// Reads a key, or the path of a file that was copied with its directories or its name.
+    /// Reads a key, or the path of a downloaded file that kept its directories or its name.
     pub fn from_key(key: &str) -> KeyFacts {
         let directories = Directories::of(key);
         let file = FileName::of(key);
@@ -56,7 +72,7 @@ impl KeyFacts {
     }
 }
 
-/// Whether a key names an object that holds no log lines of a load balancer.
+/// Returns why an object does not hold load balancer logs; none if it may hold them.
 pub fn skip_reason(key: &str) -> Option<NotALogObject> {
     let name = key.rsplit('/').next().unwrap_or(key);
     if name.is_empty() {
@@ -71,12 +87,13 @@ pub fn skip_reason(key: &str) -> Option<NotALogObject> {
     }
 }
 
-/// The part of `path` from `AWSLogs/` on.
+/// Returns the part of `path` that starts with `AWSLogs/`.
 pub fn from_aws_logs(path: &str) -> Option<&str> {
     let at = path.match_indices(AWS_LOGS).map(|(at, _)| at).find(|&at| at == 0 || path.as_bytes()[at - 1] == b'/')?;
     Some(&path[at..])
 }
 
+/// The directories of a key.
 struct Directories<'a> {
     account: &'a str,
     service: &'a str,
@@ -89,12 +106,13 @@ impl<'a> Directories<'a> {
         parts.next_if(|part| part.starts_with("o-"));
         let account = parts.next().filter(|part| is_account(part))?;
         let service = parts.next()?;
-        // The last part is the file's name, so a service is a directory only if something follows.
+        // The last part is the file name, so the service must be followed by another part.
         parts.peek()?;
         Some(Directories { account, service, region: parts.next().filter(|part| is_region(part)) })
     }
 }
 
+/// The parts of a file name.
 #[derive(Default)]
 struct FileName<'a> {
     account: Option<&'a str>,
@@ -104,14 +122,14 @@ struct FileName<'a> {
 }
 
 impl<'a> FileName<'a> {
-    /// `[conn_log_|health_check_log_]account_elasticloadbalancing_region_name_end[_ip]_random.log[.gz]`
+    /// Reads `[conn_log_|health_check_log_]account_elasticloadbalancing_region_name_end[_ip]_random.log[.gz]`
     fn of(key: &'a str) -> Self {
         let name = key.rsplit('/').next().unwrap_or(key);
         let parts: Vec<&str> = name.split('_').collect();
         let Some(service) = parts.iter().position(|part| *part == SERVICE).filter(|&at| at > 0) else {
             return FileName::default();
         };
-        // `conn_log.` has been seen for `conn_log_`, so the account may have a dot before it.
+        // Some names have `conn_log.` instead of `conn_log_`, so a dot may precede the account.
         let account = parts[service - 1].rsplit('.').next().filter(|part| is_account(part));
         let region = parts.get(service + 1).copied().filter(|part| is_region(part));
         let end = parts.iter().position(|part| end_time(part).is_some());
@@ -132,7 +150,7 @@ fn is_region(part: &str) -> bool {
     part.contains('-') && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
-/// `20140215T2340Z` as `2014-02-15T23:40:00Z`.
+/// Converts `20140215T2340Z` to `2014-02-15T23:40:00Z`.
 fn end_time(part: &str) -> Option<String> {
     let digits = part.strip_suffix('Z')?;
     let (date, time) = digits.split_once('T')?;
@@ -144,7 +162,7 @@ fn end_time(part: &str) -> Option<String> {
     crate::format::is_time(text.as_bytes()).then_some(text)
 }
 
-/// The documentation pads the numbers of the address with zeros, which no address reader takes.
+/// Reads the address of a node. AWS documents zero-padded numbers, which `IpAddr::from_str` rejects.
 fn node_ip(part: &str) -> Option<IpAddr> {
     if part.contains(':') {
         return part.parse().ok();
@@ -165,7 +183,7 @@ mod tests {
 
     const ALB: &str = "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/2026/03/02/123456789012_elasticloadbalancing_eu-west-1_app.web.50dc6c495c0c9188_20260302T1020Z_203.0.113.7_3x8q0pzt.log.gz";
 
-    /// `account region node end`, `-` for what is not there.
+    /// Compares the facts as `account region node end`, with `-` for a missing part.
     #[track_caller]
     fn check(key: &str, expected: &str) {
         let KeyFacts { account, region, node_ip, end_time } = KeyFacts::from_key(key);
@@ -174,30 +192,30 @@ mod tests {
     }
 
     #[test]
-    fn application_load_balancer() {
+    fn reads_an_application_load_balancer_key() {
         check(ALB, "123456789012 eu-west-1 203.0.113.7 2026-03-02T10:20:00Z");
     }
 
     #[test]
-    fn a_prefix_and_an_organisation_come_before() {
+    fn reads_a_key_with_prefix_and_organisation() {
         check(&format!("a/b/{ALB}"), "123456789012 eu-west-1 203.0.113.7 2026-03-02T10:20:00Z");
         let organisation = ALB.replace("AWSLogs/", "AWSLogs/o-a1b2c3d4e5/");
         check(&organisation, "123456789012 eu-west-1 203.0.113.7 2026-03-02T10:20:00Z");
     }
 
     #[test]
-    fn the_name_of_a_downloaded_file_is_enough() {
+    fn reads_a_file_name_without_directories() {
         let name = ALB.rsplit('/').next().unwrap();
         check(name, "123456789012 eu-west-1 203.0.113.7 2026-03-02T10:20:00Z");
     }
 
     #[test]
-    fn zero_padding_of_the_address_is_dropped() {
+    fn removes_zero_padding_from_the_node_address() {
         check(&ALB.replace("203.0.113.7", "172.160.001.000"), "123456789012 eu-west-1 172.160.1.0 2026-03-02T10:20:00Z");
     }
 
     #[test]
-    fn connection_and_health_check_logs_have_a_prefix_in_the_name() {
+    fn reads_connection_and_health_check_log_names() {
         for prefix in ["conn_log_", "conn_log.", "health_check_log_", "health_check_log."] {
             let name = format!("{prefix}{}", ALB.rsplit('/').next().unwrap());
             check(&name, "123456789012 eu-west-1 203.0.113.7 2026-03-02T10:20:00Z");
@@ -205,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn network_load_balancers_name_no_node() {
+    fn reads_a_network_load_balancer_key_without_node() {
         check(
             "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/2026/03/02/123456789012_elasticloadbalancing_eu-west-1_net.edge.0123456789abcdef_20260302T1020Z_1a2b3c4d.log.gz",
             "123456789012 eu-west-1 - 2026-03-02T10:20:00Z",
@@ -213,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_say_nothing() {
+    fn returns_no_facts_for_other_names() {
         check("", "- - - -");
         check("access.log", "- - - -");
         check("xAWSLogs/123456789012/elasticloadbalancing/eu-west-1/x.log", "- - - -");
@@ -221,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_test_objects_and_other_services_are_skipped() {
+    fn skips_folders_test_objects_and_other_services() {
         let reason = |key: &str| skip_reason(key).map(|skip| skip.to_string()).unwrap_or_default();
         assert_eq!(reason("AWSLogs/"), "a folder marker");
         assert_eq!(reason(""), "a folder marker");
