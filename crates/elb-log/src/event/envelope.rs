@@ -1,4 +1,5 @@
-//! What an event says about where its line stands: the same in both schemas and, but for a few bytes, for all lines of an object.
+//! The envelope of an event: time, id, location in S3, cloud account and labels. It is the same in both schemas and, except for
+//! time and offset, for all lines of an object.
 
 use super::id::Offset;
 use super::{EventSettings, IdPrefix, json};
@@ -7,12 +8,12 @@ use crate::format::is_zoned;
 use crate::key::KeyFacts;
 use crate::origin::Origin;
 
-/// The parts of the envelope that all events of an object share, as JSON.
+/// The parts of the envelope that all events of an object share, as JSON that is written once per object.
 #[derive(Debug)]
 pub(super) struct Envelope {
-    /// `@timestamp` of lines that have none of their own.
+    /// The `@timestamp` of lines without a time of their own.
     pub fallback_time: String,
-    /// The node's address from the key.
+    /// The node's address from the key, as a JSON string.
     pub node_ip: Option<Vec<u8>>,
     /// The value of `aws.s3`.
     pub s3: Option<Buffer>,
@@ -20,18 +21,18 @@ pub(super) struct Envelope {
     pub cloud: Buffer,
     /// The value of `labels`.
     pub labels: Option<Buffer>,
-    /// From behind the time up to the offset in the first id, and from there up to that in the second.
+    /// The JSON between the time and the offset in the first id, and between the offsets of the first and the second id.
     before_id: [Buffer; 2],
-    /// `aws`, and `log` up to the offset, as members of an event in which `aws` holds nothing else.
+    /// The members `aws` and `log` up to the offset, for events in which `aws` has no other members.
     before_offset: Buffer,
-    /// From behind the offset to the labels, as members.
+    /// The rest of `log` after the offset, and the members `cloud` and `labels`.
     after_offset: Buffer,
-    /// From behind the offset to the end of `log`.
+    /// The rest of `log` after the offset.
     log_end: Buffer,
 }
 
 impl Envelope {
-    /// `modified` stands in for the time of lines that have none where the key names none.
+    /// Makes the envelope of an object. Lines without a time get the end time in the key, or `modified` if the key has none.
     pub(super) fn new(settings: &EventSettings, origin: &Origin, modified: jiff::Timestamp) -> Self {
         let facts = KeyFacts::from_key(&origin.name().key);
         let (s3, log_end, cloud, labels) = (s3(origin), log_end(origin), cloud(&facts), labels(&settings.labels));
@@ -65,7 +66,10 @@ impl Envelope {
         }
     }
 
-    /// Begins an event: the brace, the time, and the id for both of its readers.
+    /// Writes the start of an event: the opening brace, the time, and the id.
+    ///
+    /// The id is written twice: `@metadata._id` for pipelines that set `document_id`, and `@metadata._ingest_document.id`, which
+    /// the Elasticsearch output of Logstash uses if a pipeline does not set `document_id`.
     pub(super) fn write_head(&self, out: &mut Buffer, offset: &Offset, time: &[u8]) {
         out.put(br#"{"@timestamp":""#);
         out.put(time);
@@ -79,14 +83,14 @@ impl Envelope {
         out.put(br#""}}"#);
     }
 
-    /// Goes on with `aws`, `log`, `cloud` and `labels`.
+    /// Writes the members `aws`, `log`, `cloud` and `labels`.
     pub(super) fn write_location(&self, out: &mut Buffer, offset: &Offset) {
         out.put(&self.before_offset);
         offset.write_number(out);
         out.put(&self.after_offset);
     }
 
-    /// The value of `log`.
+    /// Writes the value of `log`.
     pub(super) fn write_log(&self, out: &mut Buffer, offset: &Offset) {
         out.put(br#"{"offset":"#);
         offset.write_number(out);

@@ -1,4 +1,15 @@
-//! How a line is read, for a person who wonders: the same parser and the same writers, a field at a time.
+//! Explains how a line is read, field by field, for a person. Uses the same parser and writers as [`EventWriter`].
+//!
+//! ```
+//! use elb_log::event::explain::explain;
+//!
+//! let explanation = explain(b"https 2026-03-02T10:15:04Z app/web/1 192.0.2.1:80");
+//! assert_eq!(explanation.kind, Some("alb"));
+//! assert_eq!(explanation.fields[3].native["elb.client_ip"].get(), r#""192.0.2.1""#);
+//! assert!(explanation.short);
+//! ```
+//!
+//! [`EventWriter`]: super::EventWriter
 
 use std::collections::BTreeMap;
 
@@ -13,61 +24,61 @@ use crate::format::{LineError, Reading, Record, TokenBuffer, decode, parse, show
 use crate::lines::Line;
 use crate::origin::{ObjectName, Origin};
 
-/// Names and values as they stand in an event, digits included.
+/// Dotted names and the values that they have in an event. Numbers keep their digits.
 pub type Members = BTreeMap<String, Box<RawValue>>;
 
-/// What a line was read as.
+/// How a line was read.
 #[derive(Debug, Serialize)]
 pub struct Explanation {
-    /// The line, bytes that are no UTF-8 written as `\xHH`.
+    /// The line. Bytes that are not valid UTF-8 are shown as `\xHH`.
     pub line: String,
-    /// Its kind; none if it was not parsed.
+    /// The log type; none if the line was not parsed.
     pub kind: Option<&'static str>,
-    /// Why it was taken for that.
+    /// Why the line was recognised as this type, or why it was not parsed.
     pub reason: String,
-    /// How many fields the kind has today.
+    /// Number of fields that the format has today.
     pub known_fields: usize,
-    /// Whether it has fewer fields than its kind ever had.
+    /// Whether the line has fewer fields than AWS ever wrote for its type.
     pub short: bool,
-    /// Its known fields, in order.
+    /// The known fields of the line, in their order.
     pub fields: Vec<ExplainedField>,
-    /// The fields beyond them.
+    /// The text of the fields after the known ones.
     pub extra: Vec<String>,
-    /// Why it was not parsed.
+    /// Why the line was not parsed, and where.
     pub error: Option<ExplainedError>,
 }
 
-/// One field.
+/// One field of a line.
 #[derive(Debug, Serialize)]
 pub struct ExplainedField {
-    /// Its place in the line, from 1.
+    /// The position in the line, from 1.
     pub number: usize,
-    /// AWS's name.
+    /// The field's name in AWS's documentation.
     pub aws: &'static str,
-    /// Its text as it stands in the line, without quotes around it.
+    /// The text of the field in the line, without the quotes around it.
     pub raw: String,
-    /// Whether the text says that there is no value.
+    /// Whether the field has no value.
     pub absent: bool,
-    /// Whether it is not of its type.
+    /// Whether the text is not valid for the field's type.
     pub invalid: bool,
-    /// What it becomes in the `native` schema, dotted names.
+    /// The members of an event in the `native` schema.
     pub native: Members,
-    /// What it becomes in the `ecs` schema, dotted names.
+    /// The members of an event in the `ecs` schema.
     pub ecs: Members,
 }
 
-/// Where parsing stopped.
+/// Why and where parsing stopped.
 #[derive(Debug, Serialize)]
 pub struct ExplainedError {
-    /// What was wrong.
+    /// The reason.
     pub message: String,
-    /// The byte of the line.
+    /// The position in the line, in bytes.
     pub at: usize,
-    /// The character of the line as it is shown.
+    /// The position in [`Explanation::line`], in characters.
     pub at_character: usize,
 }
 
-/// Explains one line, given without its line feed.
+/// Explains one line, which is passed without its line feed.
 pub fn explain(line: &[u8]) -> Explanation {
     let mut tokens = TokenBuffer::default();
     match parse(line, &mut tokens) {
@@ -78,7 +89,7 @@ pub fn explain(line: &[u8]) -> Explanation {
                 let record = vended.record(&tokens);
                 let reason = "JSON with members of this kind".to_owned();
                 let mut explanation = explain_record(line, &record, ecs::plan(record.kind), reason);
-                // Members that are not there are none, not absent ones.
+                // A missing member of a JSON line is not shown as an absent field.
                 explanation.fields.retain(|field| !field.absent);
                 explanation
             }
@@ -88,6 +99,7 @@ pub fn explain(line: &[u8]) -> Explanation {
     }
 }
 
+/// Explains a line that was not parsed.
 fn unparsed(line: &[u8], message: String, at: usize) -> Explanation {
     let at_character = show_invalid(&line[..at.min(line.len())]).chars().count();
     Explanation {
@@ -102,13 +114,14 @@ fn unparsed(line: &[u8], message: String, at: usize) -> Explanation {
     }
 }
 
+/// Explains a parsed line.
 pub(super) fn explain_record(line: &[u8], record: &Record<'_, '_>, plan: &ecs::Plan, reason: String) -> Explanation {
     let mut fields = Fields::default();
     fields.read(record);
     let line = Line { text: line, offset: 0, truncated: false };
     let parsed = Parsed { line: &line, record, fields: &fields };
-    let nowhere = Origin::LocalFile(ObjectName { bucket: String::new(), key: String::new() });
-    let envelope = Envelope::new(&EventSettings::default(), &nowhere, jiff::Timestamp::UNIX_EPOCH);
+    let no_origin = Origin::LocalFile(ObjectName { bucket: String::new(), key: String::new() });
+    let envelope = Envelope::new(&EventSettings::default(), &no_origin, jiff::Timestamp::UNIX_EPOCH);
     Explanation {
         line: show_invalid(line.text).into_owned(),
         kind: Some(record.format.name),
@@ -152,13 +165,13 @@ fn explain_field(index: usize, plan: &ecs::Plan, envelope: &Envelope, parsed: &P
     }
 }
 
-/// Whether `part` lies within `whole`, in memory: two fields can hold the same text.
+/// Returns whether `part` is a slice of `whole`. Memory addresses are compared, because two fields can have the same text.
 fn is_part_of(part: &[u8], whole: &[u8]) -> bool {
     let (part, whole) = (part.as_ptr_range(), whole.as_ptr_range());
     whole.start <= part.start && part.end <= whole.end
 }
 
-/// Members that each begin with a comma, as one object with dotted names.
+/// Reads members that each start with a comma, and returns them with dotted names.
 fn flattened(prefix: &str, members: &[u8]) -> Members {
     let object = [b"{", members.get(1..).unwrap_or_default(), b"}"].concat();
     let mut flat = Members::new();

@@ -1,4 +1,4 @@
-//! The event's id: the same for the same line, whatever way it came.
+//! Event ids. A line always gets the same id: live, from a queue, in a replay, and from a copy under the original name.
 
 use std::fmt::Write as _;
 
@@ -9,13 +9,21 @@ use crate::origin::ObjectName;
 
 /// The part of an id that all lines of an object share: the first 32 hex digits of the SHA-256 of bucket and key.
 ///
-/// Load balancers never rewrite a key, since it ends in a random part. The ETag is no part of the id: it changes when an object
-/// is encrypted anew.
+/// Load balancers never write to the same key again, because keys end in a random part. The ETag is not part of the id, because
+/// it changes when an object is encrypted with another key.
+///
+/// ```
+/// use elb_log::event::IdPrefix;
+/// use elb_log::origin::ObjectName;
+///
+/// let name = ObjectName { bucket: "logs".to_owned(), key: "key".to_owned() };
+/// assert_eq!(IdPrefix::of(&name).as_str(), "303024456c5ba67324277814fb68c45c");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdPrefix(String);
 
 impl IdPrefix {
-    /// The prefix for an object.
+    /// Computes the prefix of an object.
     pub fn of(object: &ObjectName) -> Self {
         let digest = Sha256::new()
             .chain_update(object.bucket.as_bytes())
@@ -31,12 +39,12 @@ impl IdPrefix {
         IdPrefix(prefix)
     }
 
-    /// The 32 hex digits.
+    /// Returns the 32 hex digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Appends the id of the line at `offset`: prefix, `-`, and the offset.
+    /// Appends the id of the line at `offset`: prefix, `-`, and the offset with at least 12 digits.
     pub fn write(&self, out: &mut Buffer, offset: u64) {
         out.put(self.0.as_bytes());
         out.push(b'-');
@@ -44,10 +52,10 @@ impl IdPrefix {
     }
 }
 
-/// In ids, offsets have at least 12 digits of the 20 that there can be, so that ids sort as lines do.
-const MOST_ZEROS: usize = 8;
+/// Number of leading zeros that ids may omit: ids have at least 12 of 20 digits, so that they sort in the order of lines.
+const OMITTED_ZEROS: usize = 8;
 
-/// An offset in digits.
+/// The decimal digits of an offset, formatted once for the id and for `log.offset`.
 pub(super) struct Offset {
     digits: [u8; 20],
     start: usize,
@@ -63,12 +71,12 @@ impl Offset {
         Offset { digits, start }
     }
 
-    /// Appends it as it stands in ids.
+    /// Appends the offset in the form of ids, with leading zeros.
     pub(super) fn write(&self, out: &mut Buffer) {
-        out.put(&self.digits[self.start.min(MOST_ZEROS)..]);
+        out.put(&self.digits[self.start.min(OMITTED_ZEROS)..]);
     }
 
-    /// Appends it as a number.
+    /// Appends the offset as a JSON number.
     pub(super) fn write_number(&self, out: &mut Buffer) {
         out.put(&self.digits[self.start..]);
     }
@@ -85,9 +93,9 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&id), expected);
     }
 
-    // The digests are those of `printf 'logs\nkey\n' | sha256sum`.
+    // The expected digests come from `printf 'logs\nkey\n' | sha256sum`.
     #[test]
-    fn id_is_the_digest_of_bucket_and_key_and_the_offset() {
+    fn an_id_is_a_digest_of_bucket_and_key_and_the_offset() {
         check("logs", "key", 0, "303024456c5ba67324277814fb68c45c-000000000000");
         check("logs", "key", 1834, "303024456c5ba67324277814fb68c45c-000000001834");
         check("logs", "key", 999_999_999_999, "303024456c5ba67324277814fb68c45c-999999999999");

@@ -1,4 +1,4 @@
-//! Writes JSON straight into a buffer.
+//! Writes JSON values directly into a buffer.
 
 use crate::buffer::Buffer;
 use crate::format::{decode, is_zoned};
@@ -10,11 +10,12 @@ pub(super) fn string(out: &mut Buffer, text: &str) {
     out.push(b'"');
 }
 
-/// Appends a log line's text as a JSON string, AWS's escapes decoded. `clean` says that no byte of it needs care: no escape,
-/// no quote, no control character, all ASCII.
+/// Appends the text of a log line as a JSON string, with AWS's escapes decoded.
+///
+/// `clean` skips the check whether the text can be copied. It requires ASCII text without escapes, quotes and control characters.
 pub(super) fn text(out: &mut Buffer, raw: &[u8], clean: bool) {
     out.push(b'"');
-    if clean || is_ordinary(raw) {
+    if clean || can_be_copied(raw) {
         out.put(raw);
     } else {
         escaped(out, &decode(raw));
@@ -22,19 +23,19 @@ pub(super) fn text(out: &mut Buffer, raw: &[u8], clean: bool) {
     out.push(b'"');
 }
 
-/// Whether text can be written as it is. In a line that cannot be, most fields can.
-fn is_ordinary(raw: &[u8]) -> bool {
-    // Without an end in the middle, so that many bytes are looked at in one step.
-    !raw.iter().fold(false, |odd, &byte| odd | !matches!(byte, 0x20..0x80) | (byte == b'"') | (byte == b'\\'))
+/// Returns whether text can be copied unchanged. Most fields can, even in a line that as a whole cannot.
+fn can_be_copied(raw: &[u8]) -> bool {
+    // The fold does not stop early, so that the compiler checks many bytes per step.
+    !raw.iter().fold(false, |special, &byte| special | !matches!(byte, 0x20..0x80) | (byte == b'"') | (byte == b'\\'))
 }
 
-/// Whether such a number (see [`number`]) is one in JSON as it is. This is quick rather than complete: it may say no.
+/// Returns whether a logged number (see [`number`]) is surely also a valid JSON number. The check is fast and incomplete.
 #[inline(always)]
 pub(super) fn is_number(logged: &[u8]) -> bool {
     matches!(logged, [b'1'..=b'9', ..] | [b'0'] | [b'0', b'.', ..])
 }
 
-/// Appends a number that is logged as an optional `-`, digits and an optional fraction. JSON knows no leading zeros.
+/// Appends a number that is logged as an optional `-`, digits and an optional fraction. JSON does not allow leading zeros.
 pub(super) fn number(out: &mut Buffer, logged: &[u8]) {
     match logged {
         _ if is_number(logged) => out.put(logged),
@@ -46,7 +47,7 @@ pub(super) fn number(out: &mut Buffer, logged: &[u8]) {
     }
 }
 
-/// Appends a logged time, in UTC whether it says so or not.
+/// Appends a logged time. Times without a zone are in UTC and get a `Z`.
 pub(super) fn time(out: &mut Buffer, logged: &[u8]) {
     out.push(b'"');
     out.put(logged);
@@ -58,7 +59,7 @@ pub(super) fn integer(out: &mut Buffer, number: u64) {
     out.put(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// Digits without the zeros before the last one of the whole part.
+/// Removes leading zeros, but keeps one digit before a fraction or the end.
 fn without_zeros(digits: &[u8]) -> &[u8] {
     let zeros = digits.iter().take_while(|&&digit| digit == b'0').count();
     let starts_with_digit = digits.get(zeros).is_some_and(u8::is_ascii_digit);
@@ -105,19 +106,19 @@ mod tests {
     }
 
     numbers! {
-        as_logged: "0.000" => "0.000",
+        decimal_zero: "0.000" => "0.000",
         zero: "0" => "0",
-        zeros: "000" => "0",
-        leading_zero: "0200" => "200",
+        several_zeros: "000" => "0",
+        leading_zero_of_an_integer: "0200" => "200",
         leading_zeros_of_a_decimal: "00.50" => "0.50",
         negative: "-1" => "-1",
         negative_with_leading_zeros: "-007" => "-7",
         negative_zero: "-0" => "-0",
-        usual: "15342" => "15342",
+        integer: "15342" => "15342",
     }
 
     #[test]
-    fn every_control_character_is_escaped_as_serde_json_reads_it() {
+    fn serde_json_reads_every_escaped_control_character() {
         let text: String = (0_u8..0x80).map(char::from).collect();
         let mut out = Buffer::default();
         string(&mut out, &text);

@@ -1,8 +1,8 @@
-//! JSON lines, as the deliveries of CloudWatch Logs write them to S3.
+//! Reads JSON lines, which CloudWatch Logs deliveries write to S3.
 //!
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/AWS-logs-and-resource-policy.html>
 //!
-//! No genuine sample was at hand: this follows the field names that AWS publishes for these deliveries.
+//! The member names are those that AWS documents for these deliveries; no real sample was available for comparison.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,45 +13,45 @@ use serde_json::value::RawValue;
 
 use crate::format::{Format, Kind, Record, Token, VendedMark};
 
-/// A JSON line whose members are in the order of its kind's fields.
+/// A JSON line with its members in the order of its format's fields.
 #[derive(Debug)]
 pub(super) struct Vended<'a> {
     kind: Kind,
     format: &'static Format,
-    /// One for each field of the format.
+    /// The value of each field of the format.
     values: Vec<Option<Cow<'a, str>>>,
-    /// Members that are no field, as `key=value`.
+    /// Members that are not fields of the format, as `key=value`.
     extras: Vec<String>,
 }
 
-/// Why a JSON line is none of a load balancer's.
+/// Why a JSON line cannot be read as a load balancer log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct VendedError {
-    /// What was wrong.
+    /// The reason, for the event's `error.message`.
     pub message: String,
-    /// The byte of the line.
+    /// The position in the line, in bytes.
     pub at: usize,
 }
 
 /// Reads a JSON line.
 ///
 /// # Errors
-/// A text that is no JSON object or none of a load balancer's.
+/// The line is not a JSON object, or it has no member that identifies a load balancer log.
 pub(super) fn read(line: &[u8]) -> Result<Vended<'_>, VendedError> {
     let members = members_of(line)?;
     let Some(kind) = kind_of(&members) else {
-        let message = format!("JSON that is no log line: it has none of the members {} (byte 0)", marks());
+        let message = format!("JSON that is no log line: it has none of the members {} (byte 0)", identifying_members());
         return Err(VendedError { message, at: 0 });
     };
     Ok(Vended::of(kind, kind.format(), members))
 }
 
 impl<'a> Vended<'a> {
-    /// Orders the members by the fields of a format.
+    /// Puts the members into the order of a format's fields.
     pub(super) fn of(kind: Kind, format: &'static Format, members: Vec<(Key<'a>, Cow<'a, str>)>) -> Self {
         let fields = format.fields;
         let mut vended = Vended { kind, format, values: vec![None; fields.len()], extras: Vec::new() };
-        // Members mostly come in the order of fields.
+        // Most lines have their members in the order of the fields.
         let mut next = 0;
         for (Key(key), value) in members {
             let is_next = fields.get(next).is_some_and(|field| field.is_called(&key));
@@ -60,7 +60,7 @@ impl<'a> Vended<'a> {
             match found {
                 Some(index) if vended.values[index].is_none() => vended.values[index] = Some(value),
                 _ if matches!(&*value, "" | "-") => {}
-                // A second value for a field has no place of its own either.
+                // An unknown member, or the second value of a field.
                 _ => vended.extras.push(format!("{key}={value}")),
             }
         }
@@ -69,14 +69,14 @@ impl<'a> Vended<'a> {
 }
 
 impl Vended<'_> {
-    /// The fields as tokens of a line that lacks none of them.
+    /// Returns the fields as the tokens of a complete line. A missing member becomes `-`.
     pub(super) fn tokens(&self) -> Vec<Token<'_>> {
         let known = self.values.iter().map(|value| value.as_deref().unwrap_or("-"));
         let extras = self.extras.iter().map(String::as_str);
         known.chain(extras).map(|text| Token { raw: text.as_bytes(), quoted: false, at: 0 }).collect()
     }
 
-    /// The record of [`Vended::tokens`].
+    /// Returns the record of the tokens that [`Vended::tokens`] returned.
     pub(super) fn record<'t, 'v>(&self, tokens: &'t [Token<'v>]) -> Record<'t, 'v> {
         Record { kind: self.kind, format: self.format, tokens, plain: false }
     }
@@ -92,6 +92,7 @@ pub(super) fn members_of(line: &[u8]) -> Result<Vec<(Key<'_>, Cow<'_, str>)>, Ve
     })
 }
 
+/// Returns the kind of log that the members identify.
 fn kind_of(members: &[(Key<'_>, Cow<'_, str>)]) -> Option<Kind> {
     let has = |name: &str, value: Option<&str>| {
         members.iter().any(|(key, found)| key.0 == name && value.is_none_or(|value| found == value))
@@ -102,12 +103,12 @@ fn kind_of(members: &[(Key<'_>, Cow<'_, str>)]) -> Option<Kind> {
             VendedMark::Is(name, value) => has(name, Some(value)),
         })
     };
-    // A line may have the marks of several kinds, of which the later one in the list is the more special one.
+    // A line may match several kinds. A later kind in the list has the more specific marks.
     Kind::ALL.into_iter().rev().find(is_marked)
 }
 
-/// Returns the names of the members that tell the kinds apart, as a list for an error.
-fn marks() -> String {
+/// Returns the names of the members that identify a kind, as a list for an error message.
+fn identifying_members() -> String {
     let mut names: Vec<&str> = Vec::new();
     for kind in Kind::ALL {
         let name = kind.format().vended.first().map(|mark| match *mark {
@@ -118,12 +119,12 @@ fn marks() -> String {
     names.join(", ")
 }
 
-/// A member's name, which is copied only if there is an escape in it.
+/// A member's name. It is copied only if it contains an escape.
 #[derive(Deserialize)]
 #[serde(transparent)]
 pub(super) struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Reads an object's members in order, every value as text. null says that there is none, so such members are left out.
+/// Reads the members of an object in their order, with every value as text. Members that are null are skipped.
 struct Members;
 
 impl<'de> Visitor<'de> for Members {
@@ -139,7 +140,7 @@ impl<'de> Visitor<'de> for Members {
             match value.get() {
                 "null" => {}
                 json if json.starts_with('"') => members.push((key, string(json).map_err(A::Error::custom)?)),
-                // Numbers keep the digits that they are written with.
+                // The JSON text of a number keeps all digits.
                 json => members.push((key, Cow::Borrowed(json))),
             }
         }
@@ -147,7 +148,7 @@ impl<'de> Visitor<'de> for Members {
     }
 }
 
-/// A string's text. Half of a surrogate pair is valid JSON and no text.
+/// Returns the text of a JSON string. Fails for half of a surrogate pair, which is valid JSON but not valid text.
 fn string(json: &str) -> Result<Cow<'_, str>, serde_json::Error> {
     match json.get(1..json.len() - 1) {
         Some(plain) if !plain.contains('\\') => Ok(Cow::Borrowed(plain)),
@@ -159,7 +160,7 @@ fn string(json: &str) -> Result<Cow<'_, str>, serde_json::Error> {
 mod tests {
     use super::*;
 
-    /// Kind, values, and extras; or the error.
+    /// Shows kind, values and extras, or the error.
     fn show(line: &str) -> String {
         match read(line.as_bytes()) {
             Err(error) => format!("at {}: {}", error.at, error.message),
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn members_find_their_fields_and_none_is_lost() {
+    fn assigns_members_to_fields_and_keeps_the_others() {
         assert_eq!(show(r#"{"type":"h2","elb":"a","elb":"b"}"#), "alb: type=h2 elb=a +elb=b");
         assert_eq!(show(r#"{"type":"h2","request_line":"x","request":"y"}"#), "alb: type=h2 request=x +request=y");
         assert_eq!(show(r#"{"type":"tls","type":"http"}"#), "nlb: type=tls +type=http");
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_cannot_be_read_makes_the_line_unparsed() {
+    fn rejects_half_of_a_surrogate_pair() {
         let shown = show(r#"{"type":"h2","elb":"\ud83d"}"#);
         assert!(
             shown.contains("JSON that is no log line: ") && shown.contains("surrogate")
