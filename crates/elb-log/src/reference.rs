@@ -1,4 +1,4 @@
-//! The field reference and the index templates, made from the field tables.
+//! Generates the field reference and the index templates from the field tables.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 use crate::event::{MemberName, Schema, Shape, names};
 use crate::format::{Format, Kind, Type};
 
-/// The longest text that is indexed: Lucene's limit of 32,766 bytes at up to four bytes a character.
+/// Maximum number of characters of an indexed text: Lucene's limit of 32,766 bytes, divided by up to four bytes per character.
 const INDEXED_CHARACTERS: u32 = 8_191;
 
-/// Every field of every kind: `docs/fields.md`.
+/// Returns the page `docs/fields.md`, which lists every field of every log type.
 pub fn fields_markdown() -> String {
     markdown_of(&Kind::ALL.map(Kind::format))
 }
@@ -23,7 +23,7 @@ pub(crate) fn markdown_of(formats: &[&Format]) -> String {
         // Writing to a string cannot fail.
         let _ = write!(
             page,
-            "\n## `{}`\n\nRecognised by: {}. {} fields; a line with fewer than {} is tagged `_elbshortline`.\n\n\
+            "\n## `{}`\n\nRecognised by: {}. {} fields; a line with fewer than {} fields has the tag `_elbshortline`.\n\n\
              | # | AWS | type | `native` | `ecs` |\n| --- | --- | --- | --- | --- |\n",
             format.name,
             format.recognised_by,
@@ -47,7 +47,7 @@ pub(crate) fn markdown_of(formats: &[&Format]) -> String {
     page
 }
 
-/// The index template of a schema, for Elasticsearch and OpenSearch: `samples/elasticsearch/*.json`.
+/// Returns the index template of a schema for Elasticsearch and OpenSearch, as in `samples/elasticsearch/*.json`.
 pub fn index_template(schema: Schema) -> Value {
     template_of(schema, &Kind::ALL.map(Kind::format))
 }
@@ -73,7 +73,7 @@ pub(crate) fn template_of(schema: Schema, formats: &[&Format]) -> Value {
     }
     insert(&mut properties, "event.original", json!({"type": "keyword", "index": false, "doc_values": false}));
     insert(&mut properties, "error.message", json!({"type": "text"}));
-    // The patterns do not overlap, so that both templates can be installed beside each other.
+    // The patterns do not overlap, so that both templates can be installed at the same time.
     let index_patterns = match schema {
         Schema::Native => json!(["elb-events-*", "elb-unparsed-*"]),
         Schema::Ecs => json!(["elb-ecs-*"]),
@@ -87,29 +87,30 @@ pub(crate) fn template_of(schema: Schema, formats: &[&Format]) -> Value {
             "dynamic_templates": [{"texts": {"match_mapping_type": "string", "mapping": mapping(Shape::Text)}}],
             "properties": properties,
         }},
-        "_meta": {"description": "Events of elb-log-shipper, made from its field tables"},
+        "_meta": {"description": "Events of elb-log-shipper, generated from its field tables"},
     })
 }
 
 const FIELDS_INTRODUCTION: &str = "\
 # Fields
 
-Every field of every kind of log, in the order in which AWS writes them, and what it is called in each schema (`EVENT_SCHEMA`).
-This page is made from the field tables in `src/format/`; a test fails if it is stale.
+This page lists every field of every log type, in the order in which AWS writes the fields, with its names in both schemas (`EVENT_SCHEMA`).
+It is generated from the field tables in `crates/elb-log/src/format/`; a test fails if it is out of date.
 
-* A field of type `ip:port` becomes several members: the address as `…_ip`, or as `…_address` if it is no IP address, or the whole as `…_arn`.
-* A processing time of -1 is left out, like everything that AWS writes as `-`.
-* A field that is not of its type is in `elb.invalid` (`aws.elb.invalid`) as text, and the event is tagged `_elbfieldfailure`.
-* Fields beyond the known ones are in `elb.extra` (`aws.elb.extra`), in order, with null for `-`.
-* The names in the last row of a table come from several fields, from the object's key, or from none.
+* A field of type `ip:port` becomes several members: the port as `…_port`, and the host as `…_ip`, or as `…_address` if it is not an IP address. An ARN becomes `…_arn`.
+* A processing time of -1 is omitted, like every value that AWS writes as `-`.
+* If a value does not match the type of its field, its text is in `elb.invalid` (`aws.elb.invalid`), and the event has the tag `_elbfieldfailure`.
+* Fields after the known ones are in `elb.extra` (`aws.elb.extra`), in their order, with null for `-`.
+* The last row of each table has the names that do not come from a single field.
 
 ## When AWS adds a field
 
-Nothing breaks: the field's text is in `elb.extra` from the first day, and `extra_fields` in the report grows.
-It gets its name by one more line at the end of its format's table: AWS's name, its type, its name in `native`, its names in `ecs`. This page, the index templates and the tests follow from it (`UPDATE_GOLDEN=1 cargo test` writes them anew).
-Documents indexed before keep the value in `elb.extra`. Replaying their objects writes them again under the same ids with the field in its place; otherwise a search over both has to ask for both.
+Nothing breaks. The text of the new field is in `elb.extra` from the first day, and `extra_fields` in the report increases.
+To name the field, add one row at the end of its format's table: AWS's name, the type, the name in `native`, and the names in `ecs`. Then run `UPDATE_GOLDEN=1 cargo test -p elb-log --test it golden` to update this page and the index templates.
+Documents that were indexed before keep the value in `elb.extra`. Replay their objects to replace these documents: the ids stay the same, and the field gets its name. Without a replay, searches must query both names.
 ";
 
+/// Returns the name of a type for the field reference.
 fn type_name(ty: Type) -> &'static str {
     match ty {
         Type::Text => "text",
@@ -122,22 +123,24 @@ fn type_name(ty: Type) -> &'static str {
         Type::Timestamp => "time of the event",
         Type::Time => "time",
         Type::Request => "request",
-        Type::CommaList => "texts, by commas",
-        Type::SpaceList => "texts, by spaces",
-        Type::IntegerList => "integers, by spaces",
-        Type::AlpnList => "quoted texts, by commas",
+        Type::CommaList => "texts, separated by commas",
+        Type::SpaceList => "texts, separated by spaces",
+        Type::IntegerList => "integers, separated by spaces",
+        Type::AlpnList => "quoted texts, separated by commas",
         Type::Validity => "two times",
     }
 }
 
+/// Returns the names of one field; without a field, the names that come from no single field.
 fn name_list(names: &[MemberName], field: Option<usize>, timestamp: bool) -> String {
     let own = names.iter().filter(|name| name.field == field).map(|name| name.name.as_str());
-    // Both schemas have the event's time in the envelope.
+    // In both schemas the envelope has the time of the event.
     let envelope = (timestamp && !names.iter().any(|name| name.name == "@timestamp")).then_some("@timestamp");
     let cells: Vec<String> = envelope.into_iter().chain(own).map(|name| format!("`{name}`")).collect();
     if cells.is_empty() { "—".to_owned() } else { cells.join(" ") }
 }
 
+/// Returns the mapping of a value in Elasticsearch.
 fn mapping(shape: Shape) -> Value {
     match shape {
         Shape::Text => json!({"type": "keyword", "ignore_above": INDEXED_CHARACTERS}),
@@ -149,7 +152,7 @@ fn mapping(shape: Shape) -> Value {
     }
 }
 
-/// Puts a dotted name into a tree of `properties`.
+/// Inserts a dotted name into a tree of `properties`.
 fn insert(properties: &mut Map<String, Value>, name: &str, mapping: Value) {
     match name.split_once('.') {
         None => {
