@@ -1,7 +1,7 @@
-//! Every rule for reading load balancer lines, and every pitfall that other readers fall into: one named case, one line each.
+//! Every rule for reading load balancer lines, and every known mistake of other parsers, as one named case each.
 //!
-//! A case gives a line and what must stand in its event's `elb` (other members may stand there too), or the error. The lines are
-//! invented, in AWS's form.
+//! A case has a line and members of its event's `elb` (other members may exist too), or the error message. The lines are made up
+//! and have AWS's format.
 
 use elb_log::buffer::Buffer;
 use elb_log::event::{EventSettings, EventWriter, Schema, Scratch};
@@ -19,7 +19,7 @@ fn event(schema: Schema, line: &str) -> Value {
     serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error} in {}", out.escape_ascii()))
 }
 
-/// Whether everything in `expected` is in `found`; a null says that the member is missing.
+/// Asserts that `found` has every member of `expected`. A null in `expected` means that the member is missing.
 #[track_caller]
 fn assert_holds(path: &str, found: &Value, expected: &Value) {
     match expected {
@@ -32,7 +32,7 @@ fn assert_holds(path: &str, found: &Value, expected: &Value) {
     }
 }
 
-/// An ALB line in which the request, the user agent and everything behind the certificate's ARN can be given.
+/// Returns an ALB line with the given request, user agent, and fields after the certificate's ARN.
 fn alb(request: &str, user_agent: &str, rest: &str) -> String {
     format!(
         "https 2026-03-02T10:15:04.318467Z app/web/50dc6c495c0c9188 192.0.2.61:33870 10.0.4.9:9000 0.002 0.187 0.000 201 201 1893 624 \
@@ -42,11 +42,11 @@ fn alb(request: &str, user_agent: &str, rest: &str) -> String {
     )
 }
 
-/// What follows on a line of today.
+/// The fields after the certificate's ARN in today's format.
 const REST: &str = " 10 2026-03-02T10:15:04.131000Z \"forward\" \"-\" \"-\" \"10.0.4.9:9000\" \"201\" \"-\" \"-\" \
     TID_404949171d49ad4b4d1357fbcff0262c \"-\" \"-\" \"-\" 203.0.113.7";
 
-/// The line of [`alb`] with some of its first twelve fields replaced, counted from 1.
+/// Returns an ALB line with some of its first twelve fields replaced. Fields are counted from 1.
 fn alb_head(fields: &[(usize, &str)]) -> String {
     let line = alb("GET https://shop.example:443/ HTTP/1.1", "-", REST);
     let mut words: Vec<&str> = line.split(' ').collect();
@@ -77,13 +77,13 @@ macro_rules! reads {
     ($($name:ident: $line:expr => $elb:tt;)*) => {
         $(#[test] fn $name() {
             let event = event(Schema::Native, &$line);
-            assert_eq!(event.get("error"), None, "the line is not understood");
+            assert_eq!(event.get("error"), None, "the line was not parsed");
             assert_holds("elb", &event["elb"], &json!($elb));
         })*
     };
 }
 
-macro_rules! refuses {
+macro_rules! rejects {
     ($($name:ident: $line:expr => $message:literal;)*) => {
         $(#[test] fn $name() {
             let event = event(Schema::Native, &$line);
@@ -105,36 +105,36 @@ mod kinds {
     reads! {
         http_alb: alb_head(&[(1, "http")]) => {"kind": "alb", "type": "http"};
         grpcs_alb: alb_head(&[(1, "grpcs")]) => {"kind": "alb", "type": "grpcs"};
-        a_type_that_does_not_exist_yet: alb_head(&[(1, "h3")]) => {"kind": "alb", "type": "h3"};
-        alb_of_a_name_without_slashes: alb_head(&[(3, "my-loadbalancer")]) => {"kind": "alb", "id": "my-loadbalancer"};
+        alb_with_an_unknown_type: alb_head(&[(1, "h3")]) => {"kind": "alb", "type": "h3"};
+        alb_with_a_name_without_slashes: alb_head(&[(3, "my-loadbalancer")]) => {"kind": "alb", "id": "my-loadbalancer"};
         alb_without_a_client: alb_head(&[(4, "-")]) => {"kind": "alb", "client_ip": null};
         classic_http: classic("GET http://h:80/ HTTP/1.1", " \"curl\" - -") => {"kind": "classic", "id": "shop"};
-        classic_of_digits_for_a_name: classic("- - - ", "").replace("shop", "12345") => {"kind": "classic", "id": "12345"};
+        classic_with_a_name_of_digits: classic("- - - ", "").replace("shop", "12345") => {"kind": "classic", "id": "12345"};
         classic_without_a_client: classic("- - - ", "").replace("198.51.100.54:40412", "-") => {"kind": "classic"};
         classic_without_fraction_and_zone: classic("- - - ", "").replace("08.441207Z", "08") => {"kind": "classic"};
-        connection_of_an_ipv4_client: connection("- - - - TID_1") => {"kind": "alb_connection", "client_ip": "192.0.2.61", "client_port": 33870};
-        connection_of_an_ipv6_client: connection("- - - - TID_1").replace("192.0.2.61", "2001:db8::1") => {"kind": "alb_connection", "client_ip": "2001:db8::1"};
+        connection_from_an_ipv4_client: connection("- - - - TID_1") => {"kind": "alb_connection", "client_ip": "192.0.2.61", "client_port": 33870};
+        connection_from_an_ipv6_client: connection("- - - - TID_1").replace("192.0.2.61", "2001:db8::1") => {"kind": "alb_connection", "client_ip": "2001:db8::1"};
         connection_without_ports: connection("- - - - TID_1").replace("33870 443", "- -") => {"kind": "alb_connection", "client_port": null};
         health_check: "https 2026-03-02T10:15:07.560481Z 5.000214930 10.0.4.12:9000 api FAIL - TimedOut" =>
             {"kind": "alb_health_check", "status": "FAIL", "status_code": null, "reason_code": "TimedOut"};
         health_check_without_latency: "h2 2026-03-02T10:15:07.560481Z - 10.0.4.12:9000 api FAIL - TimedOut" => {"kind": "alb_health_check", "latency": null};
-        health_check_of_a_function: "lambda 2026-03-02T10:15:07.560481Z 0.1 arn:aws:lambda:eu-west-1:123456789012:function:f:7 f PASS 200 -" =>
+        health_check_of_a_lambda_target: "lambda 2026-03-02T10:15:07.560481Z 0.1 arn:aws:lambda:eu-west-1:123456789012:function:f:7 f PASS 200 -" =>
             {"kind": "alb_health_check", "target_arn": "arn:aws:lambda:eu-west-1:123456789012:function:f:7", "target_ip": null};
-        nlb_of_version_2: nlb("") => {"kind": "nlb", "version": "2.0"};
-        nlb_of_a_version_to_come: nlb("").replace("tls 2.0", "tls 10.12") => {"kind": "nlb", "version": "10.12"};
+        nlb_version_2: nlb("") => {"kind": "nlb", "version": "2.0"};
+        nlb_future_version: nlb("").replace("tls 2.0", "tls 10.12") => {"kind": "nlb", "version": "10.12"};
     }
 
-    refuses! {
-        no_log: "hello world" => "no known kind of log line: expected a time at byte 6";
+    rejects! {
+        text_that_is_not_a_log_line: "hello world" => "no known kind of log line: expected a time at byte 6";
         only_spaces: "  " => "no known kind of log line: expected a time, or a type such as https at byte 2";
-        upper_case_type: "HTTPS 2026-03-02T10:15:04Z x 1.2.3.4:5" => "no known kind of log line: expected a time, or a type such as https at byte 0";
+        type_in_upper_case: "HTTPS 2026-03-02T10:15:04Z x 1.2.3.4:5" => "no known kind of log line: expected a time, or a type such as https at byte 0";
         month_out_of_range: "https 2026-13-02T10:15:04Z x 1.2.3.4:5" => "no known kind of log line: expected a time at byte 6";
-        cut_off_behind_the_name: "https 2026-03-02T10:15:04Z app/x/1" => "no known kind of log line: expected the client's ip:port at byte 34";
+        truncated_after_the_name: "https 2026-03-02T10:15:04Z app/x/1" => "no known kind of log line: expected the client's ip:port at byte 34";
         control_line: "Enable AccessLog for ELB: app/x/1 at 2026-03-02T10:15:04Z" =>
             "control line, written by AWS when logging is switched on; no request (byte 0)";
         connection_control_line: "Enable ConnectionLog for ELB: app/x/1 at 2026-03-02T10:15:04Z" =>
             "control line, written by AWS when logging is switched on; no request (byte 0)";
-        header_line: "#Fields: time elb" => "W3C header line in an object that does not begin with one (byte 0)";
+        w3c_header_line: "#Fields: time elb" => "W3C header line in an object that does not begin with one (byte 0)";
         unclosed_quote: "https 2026-03-02T10:15:04Z app/x/1 192.0.2.1:80 \"GET" => "alb: the quote at byte 48 never closes";
         dead_letter: "{\"elbship\":\"dead-letter/1\",\"id\":\"x\"}" =>
             "JSON that is no log line: it has none of the members type, listener_port, target_group_id (byte 0)";
@@ -146,22 +146,22 @@ mod splitting {
     use super::*;
 
     reads! {
-        several_spaces_and_spaces_at_the_ends: format!("  {}  ", alb_head(&[]).replacen(' ', "    ", 3)) => {"type": "https", "ip_address": "203.0.113.7"};
-        a_digit_may_follow_a_quote: alb("-", "-", &REST.replacen(' ', "", 1)) => {"chosen_cert_arn": null, "matched_rule_priority": 10, "ip_address": "203.0.113.7"};
-        an_escaped_quote_ends_nothing: classic("GET http://h:80/ HTTP/1.1", r#" "Optional(\"a b\")" - -"#) => {"user_agent": "Optional(\"a b\")"};
-        an_escaped_backslash_before_the_end: classic("GET http://h:80/ HTTP/1.1", r#" "a\\" - TLSv1.2"#) => {"user_agent": r"a\", "ssl_protocol": "TLSv1.2"};
-        a_bare_quote_inside_ends_nothing: classic("GET http://h:80/\"x HTTP/1.1", " \"a\" - -") => {"request": {"path": "/\"x"}, "user_agent": "a"};
-        an_empty_quoted_field_keeps_its_place: alb("-", "", REST) => {"user_agent": null, "ssl_protocol": "TLSv1.3", "ip_address": "203.0.113.7"};
-        a_space_before_the_name: alb("-", "-", REST).replace("\"shop.example\"", "\" shop.example\"") => {"domain_name": " shop.example"};
-        a_redirect_with_spaces: alb("-", "-", &REST.replacen("\"-\"", "\"https://h/a b?c d\"", 1)) => {"redirect_url": "https://h/a b?c d", "ip_address": "203.0.113.7"};
-        unquoted_target_lists: alb("-", "-", &REST.replace("\"10.0.4.9:9000\" \"201\"", "10.0.4.9:9000 201")) =>
+        skips_repeated_leading_and_trailing_spaces: format!("  {}  ", alb_head(&[]).replacen(' ', "    ", 3)) => {"type": "https", "ip_address": "203.0.113.7"};
+        a_digit_may_follow_a_closing_quote: alb("-", "-", &REST.replacen(' ', "", 1)) => {"chosen_cert_arn": null, "matched_rule_priority": 10, "ip_address": "203.0.113.7"};
+        an_escaped_quote_does_not_end_a_field: classic("GET http://h:80/ HTTP/1.1", r#" "Optional(\"a b\")" - -"#) => {"user_agent": "Optional(\"a b\")"};
+        an_escaped_backslash_before_the_closing_quote: classic("GET http://h:80/ HTTP/1.1", r#" "a\\" - TLSv1.2"#) => {"user_agent": r"a\", "ssl_protocol": "TLSv1.2"};
+        an_unescaped_quote_inside_does_not_end_a_field: classic("GET http://h:80/\"x HTTP/1.1", " \"a\" - -") => {"request": {"path": "/\"x"}, "user_agent": "a"};
+        an_empty_quoted_field_keeps_its_position: alb("-", "", REST) => {"user_agent": null, "ssl_protocol": "TLSv1.3", "ip_address": "203.0.113.7"};
+        keeps_a_leading_space_in_a_domain_name: alb("-", "-", REST).replace("\"shop.example\"", "\" shop.example\"") => {"domain_name": " shop.example"};
+        keeps_spaces_in_a_redirect_url: alb("-", "-", &REST.replacen("\"-\"", "\"https://h/a b?c d\"", 1)) => {"redirect_url": "https://h/a b?c d", "ip_address": "203.0.113.7"};
+        reads_unquoted_target_lists: alb("-", "-", &REST.replace("\"10.0.4.9:9000\" \"201\"", "10.0.4.9:9000 201")) =>
             {"target_port_list": ["10.0.4.9:9000"], "target_status_code_list": [201]};
-        a_quoted_node_address: alb("-", "-", &REST.replace("203.0.113.7", "\"203.0.113.8\"")) => {"ip_address": "203.0.113.8"};
-        nlb_lists_are_one_field: nlb(r#" h2 h2 "h2","http/1.1" 2026-03-02T10:15:44"#) =>
+        reads_a_quoted_node_address: alb("-", "-", &REST.replace("203.0.113.7", "\"203.0.113.8\"")) => {"ip_address": "203.0.113.8"};
+        reads_a_quoted_nlb_list_as_one_field: nlb(r#" h2 h2 "h2","http/1.1" 2026-03-02T10:15:44"#) =>
             {"alpn_client_preference_list": ["h2", "http/1.1"], "tls_connection_creation_time": "2026-03-02T10:15:44Z"};
-        nlb_list_with_escaped_quotes: nlb(r#" h2 h2 \"h2\",\"http/1.1\" 2026-03-02T10:15:44"#) => {"alpn_client_preference_list": ["h2", "http/1.1"]};
-        nlb_list_cut_off: nlb(r#" h2 h2 "h2","http/1 2026-03-02T10:15:44"#) => {"alpn_client_preference_list": ["h2", "http/1"]};
-        nlb_quoted_dash: nlb(r#" - - "-" -"#) => {"alpn_client_preference_list": null, "alpn_fe_protocol": null};
+        reads_an_nlb_list_with_escaped_quotes: nlb(r#" h2 h2 \"h2\",\"http/1.1\" 2026-03-02T10:15:44"#) => {"alpn_client_preference_list": ["h2", "http/1.1"]};
+        reads_a_truncated_nlb_list: nlb(r#" h2 h2 "h2","http/1 2026-03-02T10:15:44"#) => {"alpn_client_preference_list": ["h2", "http/1"]};
+        reads_a_quoted_dash_as_absent: nlb(r#" - - "-" -"#) => {"alpn_client_preference_list": null, "alpn_fe_protocol": null};
     }
 }
 
@@ -169,17 +169,17 @@ mod escapes {
     use super::*;
 
     reads! {
-        hex_quotes: alb("-", r"\x22SweetAgent/\x22", REST) => {"user_agent": "\"SweetAgent/\""};
-        hex_backslash: alb("-", r"a\x5Cx22b", REST) => {"user_agent": r"a\x22b"};
-        eight_digits_of_old_classic_lines: classic("GET http://h:80/ HTTP/1.1", r#" "a\x00000022b" - -"#) => {"user_agent": "a\"b"};
-        two_digits_before_text_like_digits: alb("-", r"\x22deadbeef", REST) => {"user_agent": "\"deadbeef"};
-        unknown_escapes_stay: alb("-", r"a\nb", REST) => {"user_agent": r"a\nb"};
-        bytes_that_are_no_utf8: alb("-", r"caf\xE9", REST) => {"user_agent": r"caf\xE9"};
-        utf8_in_escapes: alb("-", r"caf\xC3\xA9", REST) => {"user_agent": "café"};
-        percent_encoding_stays: alb("GET https://h:443/%20%22 HTTP/1.1", "-", REST) => {"request": {"path": "/%20%22"}};
-        decoded_only_after_splitting: alb(r"GET https://h:443/a\x20b\x3Fc HTTP/1.1", "-", REST) => {"request": {"path": "/a b?c", "query": null}};
-        lookups_are_text: alb("-", "${jndi:ldap://scanner.example/x}", REST) => {"user_agent": "${jndi:ldap://scanner.example/x}"};
-        a_number_for_a_user_agent_is_text: alb("-", "1", REST) => {"user_agent": "1"};
+        decodes_hex_quotes: alb("-", r"\x22SweetAgent/\x22", REST) => {"user_agent": "\"SweetAgent/\""};
+        decodes_a_hex_backslash_once: alb("-", r"a\x5Cx22b", REST) => {"user_agent": r"a\x22b"};
+        decodes_eight_digits_in_old_classic_lines: classic("GET http://h:80/ HTTP/1.1", r#" "a\x00000022b" - -"#) => {"user_agent": "a\"b"};
+        decodes_two_digits_before_hex_like_text: alb("-", r"\x22deadbeef", REST) => {"user_agent": "\"deadbeef"};
+        keeps_unknown_escapes: alb("-", r"a\nb", REST) => {"user_agent": r"a\nb"};
+        keeps_escapes_of_invalid_utf8: alb("-", r"caf\xE9", REST) => {"user_agent": r"caf\xE9"};
+        decodes_utf8_escapes: alb("-", r"caf\xC3\xA9", REST) => {"user_agent": "café"};
+        keeps_percent_encoding: alb("GET https://h:443/%20%22 HTTP/1.1", "-", REST) => {"request": {"path": "/%20%22"}};
+        decodes_only_after_splitting: alb(r"GET https://h:443/a\x20b\x3Fc HTTP/1.1", "-", REST) => {"request": {"path": "/a b?c", "query": null}};
+        keeps_lookup_expressions_as_text: alb("-", "${jndi:ldap://scanner.example/x}", REST) => {"user_agent": "${jndi:ldap://scanner.example/x}"};
+        keeps_a_numeric_user_agent_as_text: alb("-", "1", REST) => {"user_agent": "1"};
     }
 }
 
@@ -187,14 +187,14 @@ mod addresses {
     use super::*;
 
     reads! {
-        bare_ipv6_client: alb_head(&[(4, "2001:db8:85a3:0:0:8a2e:370:7334:2817")]) => {"client_ip": "2001:db8:85a3:0:0:8a2e:370:7334", "client_port": 2817};
-        bracketed_ipv6_client: alb_head(&[(4, "[2001:db8::1]:2817")]) => {"client_ip": "2001:db8::1", "client_port": 2817};
-        upper_case_ipv6_client: alb_head(&[(4, "2001:DB8::AB:2817")]) => {"client_ip": "2001:DB8::AB"};
+        ipv6_client_without_brackets: alb_head(&[(4, "2001:db8:85a3:0:0:8a2e:370:7334:2817")]) => {"client_ip": "2001:db8:85a3:0:0:8a2e:370:7334", "client_port": 2817};
+        ipv6_client_with_brackets: alb_head(&[(4, "[2001:db8::1]:2817")]) => {"client_ip": "2001:db8::1", "client_port": 2817};
+        ipv6_client_in_upper_case: alb_head(&[(4, "2001:DB8::AB:2817")]) => {"client_ip": "2001:DB8::AB"};
         ipv6_client_of_an_nlb: nlb("").replace("198.51.100.201:44372", "2001:db8:9::4:61055") => {"client_ip": "2001:db8:9::4", "client_port": 61055};
-        no_target: alb_head(&[(5, "-")]) => {"target_ip": null, "target_port": null};
-        a_target_by_name: alb_head(&[(5, "web.internal:80")]) => {"target_address": "web.internal", "target_ip": null, "target_port": 80};
-        a_port_of_dash: alb_head(&[(5, "10.0.0.1:-")]) => {"target_ip": "10.0.0.1", "target_port": null};
-        no_colon: alb_head(&[(5, "target")]) => {"invalid": {"target": "target"}};
+        absent_target: alb_head(&[(5, "-")]) => {"target_ip": null, "target_port": null};
+        target_host_name: alb_head(&[(5, "web.internal:80")]) => {"target_address": "web.internal", "target_ip": null, "target_port": 80};
+        absent_target_port: alb_head(&[(5, "10.0.0.1:-")]) => {"target_ip": "10.0.0.1", "target_port": null};
+        target_without_colon_is_invalid: alb_head(&[(5, "target")]) => {"invalid": {"target": "target"}};
     }
 }
 
@@ -202,31 +202,31 @@ mod values {
     use super::*;
 
     reads! {
-        times_of_minus_one_are_absent: alb_head(&[(6, "0.003"), (7, "-1"), (8, "-1.000"), (9, "460"), (10, "-")]) =>
+        processing_times_of_minus_one_are_absent: alb_head(&[(6, "0.003"), (7, "-1"), (8, "-1.000"), (9, "460"), (10, "-")]) =>
             {"request_processing_time": 0.003, "target_processing_time": null, "response_processing_time": null, "elb_status_code": 460};
-        minus_one_elsewhere_is_a_value: alb("-", "-", &REST.replace(" 10 2026", " -1 2026")) => {"matched_rule_priority": -1};
+        rule_priority_of_minus_one_is_a_value: alb("-", "-", &REST.replace(" 10 2026", " -1 2026")) => {"matched_rule_priority": -1};
         sizes_of_minus_one_are_values: alb_head(&[(11, "-1"), (12, "-1")]) => {"received_bytes": -1, "sent_bytes": -1};
-        status_of_zeros: alb_head(&[(9, "000")]) => {"elb_status_code": 0};
-        no_status: alb_head(&[(9, "-"), (10, "-")]) => {"elb_status_code": null, "target_status_code": null};
-        priority_of_dash: alb("-", "-", &REST.replace(" 10 2026", " - 2026")) => {"kind": "alb", "matched_rule_priority": null, "conn_trace_id": "TID_404949171d49ad4b4d1357fbcff0262c"};
-        several_targets_and_statuses: alb("-", "-", &REST.replace("\"10.0.4.9:9000\" \"201\"", "\"10.0.4.9:9000 [2001:db8::2]:80\" \"502 -\"")) =>
+        status_000_is_zero: alb_head(&[(9, "000")]) => {"elb_status_code": 0};
+        absent_status_codes: alb_head(&[(9, "-"), (10, "-")]) => {"elb_status_code": null, "target_status_code": null};
+        absent_rule_priority: alb("-", "-", &REST.replace(" 10 2026", " - 2026")) => {"kind": "alb", "matched_rule_priority": null, "conn_trace_id": "TID_404949171d49ad4b4d1357fbcff0262c"};
+        several_targets_and_status_codes: alb("-", "-", &REST.replace("\"10.0.4.9:9000\" \"201\"", "\"10.0.4.9:9000 [2001:db8::2]:80\" \"502 -\"")) =>
             {"target_port_list": ["10.0.4.9:9000", "[2001:db8::2]:80"], "target_status_code_list": [502, null]};
         several_actions: alb("-", "-", &REST.replace("\"forward\"", "\"waf,authenticate,forward\"")) => {"actions_executed": ["waf", "authenticate", "forward"]};
         empty_actions: alb("-", "-", &REST.replace("\"forward\"", "\"\"")) => {"actions_executed": null};
         rewrite_action_and_error_reason: alb("-", "-", &REST.replace("\"forward\" \"-\" \"-\"", "\"rewrite,forward\" \"-\" \"JWTHeaderNotPresent2\"")) =>
             {"actions_executed": ["rewrite", "forward"], "error_reason": "JWTHeaderNotPresent2"};
-        a_trace_id_of_another_form: alb("-", "-", &REST.replace("TID_404949171d49ad4b4d1357fbcff0262c", "TID_dc57cebed65b444ebc8177bb698fe166ab")) =>
+        trace_id_of_another_length: alb("-", "-", &REST.replace("TID_404949171d49ad4b4d1357fbcff0262c", "TID_dc57cebed65b444ebc8177bb698fe166ab")) =>
             {"conn_trace_id": "TID_dc57cebed65b444ebc8177bb698fe166ab"};
         certificate_validity: connection("\"CN=a b,O=c\" NotBefore=2025-09-01T00:00:00Z;NotAfter=2026-09-01T23:59:59Z 5C19 Success TID_1") =>
             {"leaf_client_cert_subject": "CN=a b,O=c", "leaf_client_cert_not_before": "2025-09-01T00:00:00Z", "leaf_client_cert_not_after": "2026-09-01T23:59:59Z"};
-        certificate_validity_that_does_not_split: connection("- soon 5C19 Success TID_1") => {"invalid": {"leaf_client_cert_validity": "soon"}};
-        no_certificate_in_either_form: connection("\"-\" - - - TID_1") => {"leaf_client_cert_subject": null, "tls_verify_status": null};
-        failed_handshake_of_an_nlb: nlb("").replace(" 2041 14 ", " 31 - ") => {"tls_handshake_time": null, "connection_time": 31};
-        status_of_letters: alb_head(&[(9, "abc")]) => {"elb_status_code": null, "invalid": {"elb_status_code": "abc"}};
+        malformed_certificate_validity_is_invalid: connection("- soon 5C19 Success TID_1") => {"invalid": {"leaf_client_cert_validity": "soon"}};
+        absent_certificate_quoted_and_unquoted: connection("\"-\" - - - TID_1") => {"leaf_client_cert_subject": null, "tls_verify_status": null};
+        nlb_line_of_a_failed_handshake: nlb("").replace(" 2041 14 ", " 31 - ") => {"tls_handshake_time": null, "connection_time": 31};
+        status_of_letters_is_invalid: alb_head(&[(9, "abc")]) => {"elb_status_code": null, "invalid": {"elb_status_code": "abc"}};
     }
 
     #[test]
-    fn an_nlb_time_that_is_none_is_invalid_and_the_event_has_another() {
+    fn an_invalid_nlb_time_is_replaced_by_the_object_time() {
         let event = event(Schema::Native, &nlb("").replace("2026-03-02T10:15:46", "yesterday"));
         assert_eq!(
             (&event["@timestamp"], &event["elb"]["invalid"]),
@@ -240,14 +240,14 @@ mod requests {
 
     reads! {
         spaces_in_the_url: alb("GET https://h:443/price list/a.pdf HTTP/1.1", "-", REST) => {"request": {"path": "/price list/a.pdf", "protocol": "HTTP/1.1"}};
-        no_protocol: alb("GET https://h:443/x", "-", REST) => {"request": {"method": "GET", "path": "/x", "protocol": null}};
-        tcp_listener: classic("- - - ", " \"-\" - -") => {"request": null};
-        malformed: alb("- http://h:80- -", "-", REST) => {"request": {"method": null, "url": "http://h:80-", "host": "h", "port": 80, "path": null}};
-        malformed_with_a_slash: alb("- http://h:80-/ ", "-", REST) => {"request": {"port": 80, "path": "/"}};
-        odd_method: alb("--location https://h:443/ HTTP/1.1", "-", REST) => {"request": {"method": "--location"}};
+        missing_protocol: alb("GET https://h:443/x", "-", REST) => {"request": {"method": "GET", "path": "/x", "protocol": null}};
+        tcp_listener_has_no_request: classic("- - - ", " \"-\" - -") => {"request": null};
+        malformed_request: alb("- http://h:80- -", "-", REST) => {"request": {"method": null, "url": "http://h:80-", "host": "h", "port": 80, "path": null}};
+        malformed_request_with_a_path: alb("- http://h:80-/ ", "-", REST) => {"request": {"port": 80, "path": "/"}};
+        unusual_method: alb("--location https://h:443/ HTTP/1.1", "-", REST) => {"request": {"method": "--location"}};
         ipv6_host: alb("GET http://[2001:db8::80]:80/ HTTP/1.1", "-", REST) => {"request": {"host": "2001:db8::80", "port": 80}};
-        one_word: alb(r"\x16\x03\x01", "-", REST) => {"request": {"line": "\u{16}\u{3}\u{1}", "method": null}};
-        http_url_on_port_443: alb("GET http://h:443/ HTTP/1.1", "-", REST) => {"type": "https", "request": {"scheme": "http", "port": 443}};
+        single_word_is_kept_as_the_line: alb(r"\x16\x03\x01", "-", REST) => {"request": {"line": "\u{16}\u{3}\u{1}", "method": null}};
+        http_scheme_on_an_https_listener: alb("GET http://h:443/ HTTP/1.1", "-", REST) => {"type": "https", "request": {"scheme": "http", "port": 443}};
     }
 }
 
@@ -255,18 +255,18 @@ mod widths {
     use super::*;
 
     reads! {
-        classic_of_twelve_fields: classic("GET http://h:80/ HTTP/1.1", "") => {"sent_bytes": 5120, "user_agent": null};
-        classic_with_two_more: classic("GET http://h:80/ HTTP/1.1", " \"a\" - - one \"two three\"") => {"extra": ["one", "two three"]};
-        connection_of_eleven: connection("- - - -") => {"conn_trace_id": null, "extra": null};
-        connection_of_fifteen: connection("- - - - TID_1 x25519 app/web/1 203.0.113.7") => {"tls_keyexchange": "x25519", "id": "app/web/1", "ip_address": "203.0.113.7"};
-        nlb_of_eighteen: nlb("") => {"domain_name": "edge.example", "extra": null};
-        nlb_with_one_more: nlb(" - - - 2026-03-02T10:15:44 new") => {"extra": ["new"]};
-        a_field_in_preparation: alb("-", "-", &format!("{REST} -")) => {"extra": null};
-        two_new_fields: alb("-", "-", &format!("{REST} \"zone a\" 17")) => {"extra": ["zone a", "17"]};
+        classic_with_twelve_fields: classic("GET http://h:80/ HTTP/1.1", "") => {"sent_bytes": 5120, "user_agent": null};
+        classic_with_two_extra_fields: classic("GET http://h:80/ HTTP/1.1", " \"a\" - - one \"two three\"") => {"extra": ["one", "two three"]};
+        connection_with_eleven_fields: connection("- - - -") => {"conn_trace_id": null, "extra": null};
+        connection_with_fifteen_fields: connection("- - - - TID_1 x25519 app/web/1 203.0.113.7") => {"tls_keyexchange": "x25519", "id": "app/web/1", "ip_address": "203.0.113.7"};
+        nlb_with_eighteen_fields: nlb("") => {"domain_name": "edge.example", "extra": null};
+        nlb_with_one_extra_field: nlb(" - - - 2026-03-02T10:15:44 new") => {"extra": ["new"]};
+        an_absent_extra_field_is_ignored: alb("-", "-", &format!("{REST} -")) => {"extra": null};
+        two_extra_fields_are_kept: alb("-", "-", &format!("{REST} \"zone a\" 17")) => {"extra": ["zone a", "17"]};
     }
 
     #[test]
-    fn one_field_less_than_a_kind_ever_had_is_marked() {
+    fn tags_a_line_with_fewer_fields_than_aws_ever_wrote() {
         for (line, kind) in [
             (alb("-", "-", "").split(" \"Root").next().unwrap().to_owned(), Kind::Alb),
             (classic("x", "").replace(" \"x\"", ""), Kind::Classic),
@@ -289,12 +289,12 @@ mod ecs {
         constants: alb_head(&[]) => {"ecs": {"version": "8.11.0"}, "event": {"kind": "event", "category": ["web"]}, "cloud": {"provider": "aws"}, "elb": null};
         numbers_and_keywords: alb_head(&[]) => {"http": {"response": {"status_code": 201, "body": {"bytes": 624}}, "request": {"body": {"bytes": 1893}}},
             "aws": {"elb": {"backend": {"ip": "10.0.4.9", "port": "9000", "http": {"response": {"status_code": 201}}}, "matched_rule_priority": "10"}}};
-        good_status: alb_head(&[(9, "399")]) => {"event": {"outcome": "success"}};
-        bad_status: alb_head(&[(9, "400")]) => {"event": {"outcome": "failure"}};
-        no_status: alb_head(&[(9, "-")]) => {"event": {"outcome": null}};
+        status_below_400_is_success: alb_head(&[(9, "399")]) => {"event": {"outcome": "success"}};
+        status_400_is_failure: alb_head(&[(9, "400")]) => {"event": {"outcome": "failure"}};
+        no_outcome_without_a_status: alb_head(&[(9, "-")]) => {"event": {"outcome": null}};
         duration: alb_head(&[]) => {"event": {"start": "2026-03-02T10:15:04.131000Z", "end": "2026-03-02T10:15:04.318467Z", "duration": 187_467_000}};
-        no_start_no_duration: classic("- - - ", "") => {"event": {"start": null, "duration": null, "end": "2026-03-02T10:15:08.441207Z"}};
-        a_start_after_the_end: alb_head(&[(2, "2026-03-02T10:15:04.000000Z")]) => {"event": {"duration": null}};
+        no_duration_without_a_start: classic("- - - ", "") => {"event": {"start": null, "duration": null, "end": "2026-03-02T10:15:08.441207Z"}};
+        no_duration_if_the_start_is_after_the_end: alb_head(&[(2, "2026-03-02T10:15:04.000000Z")]) => {"event": {"duration": null}};
         request: alb("GET https://shop.example:443/a?b=c HTTP/2.0", "curl", REST) => {"http": {"version": "2.0", "request": {"method": "GET"}},
             "url": {"original": "https://shop.example:443/a?b=c", "scheme": "https", "domain": "shop.example", "port": 443, "path": "/a", "query": "b=c"},
             "user_agent": {"original": "curl"}};
@@ -314,7 +314,7 @@ mod ecs {
             "destination": {"ip": "10.0.4.12", "port": 9000},
             "aws": {"elb": {"health_check": {"latency": 5.0, "status": "FAIL", "status_code": 503, "reason_code": "ResponseCodeMismatch", "target_group_id": "api"}}}};
         invalid_and_extra: format!("{} new", alb_head(&[(9, "abc")])) => {"aws": {"elb": {"invalid": {"elb_status_code": "abc"}, "extra": ["new"]}}, "tags": ["_elbfieldfailure"]};
-        unparsed_lines_are_as_in_native: "hello" => {"event": {"original": "hello", "kind": null}, "tags": ["_elbparsefailure"], "ecs": null};
+        unparsed_lines_are_the_same_as_in_native: "hello" => {"event": {"original": "hello", "kind": null}, "tags": ["_elbparsefailure"], "ecs": null};
     }
 }
 
@@ -327,13 +327,13 @@ mod vended {
         nlb_line: r#"{"type":"tls","destination_port":"10.0.0.1:443","tls_named_group":"x25519"}"# => {"kind": "nlb", "destination_ip": "10.0.0.1", "tls_keyexchange": "x25519"};
         health_check_line: r#"{"target_group_id":"api","target_addr":"10.0.0.1:80"}"# => {"kind": "alb_health_check", "target_ip": "10.0.0.1"};
         connection_line: r#"{"listener_port":443,"client_port":5}"# => {"kind": "alb_connection", "listener_port": 443, "client_port": 5};
-        values_follow_the_same_rules: r#"{"type":"http","elb_status_code":"abc","user_agent":null,"request_processing_time":-1}"# =>
+        values_follow_the_rules_of_plain_lines: r#"{"type":"http","elb_status_code":"abc","user_agent":null,"request_processing_time":-1}"# =>
             {"invalid": {"elb_status_code": "abc"}, "user_agent": null, "request_processing_time": null};
-        unknown_keys_are_kept: r#"{"type":"http","a":1,"b":"x\"y","c":null,"d":"-"}"# => {"extra": ["a=1", "b=x\"y"]};
+        keeps_unknown_members: r#"{"type":"http","a":1,"b":"x\"y","c":null,"d":"-"}"# => {"extra": ["a=1", "b=x\"y"]};
     }
 
     #[test]
-    fn a_json_line_is_never_short_and_has_the_time_of_the_object_if_none_of_its_own() {
+    fn a_json_line_is_never_short_and_gets_the_object_time() {
         let event = event(Schema::Native, r#"{"type":"http"}"#);
         assert_eq!((event.get("tags"), &event["@timestamp"]), (None, &json!("1970-01-01T00:00:00Z")));
     }

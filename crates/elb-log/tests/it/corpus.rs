@@ -1,7 +1,7 @@
-//! Log lines that others have published, held against what is known of them.
+//! Published log lines of other projects, compared with what is known about them.
 //!
-//! The corpus is looked for beside the project, in `../shared/corpus`; where it is not, each test says so and passes. It is no part
-//! of the project: lines are named here by file and number, and none is copied.
+//! The corpus is expected next to the project, in `../shared/corpus`. If it is missing, each test prints a message and passes. The
+//! corpus is not part of the project: this file refers to lines by file and number, and does not copy them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,36 +16,41 @@ use walkdir::WalkDir;
 
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/corpus");
 
-/// A file of pairs of lines: why a line is odd, and that line.
+/// A file with pairs of lines: a comment why a line is unusual, and the line.
 const ODD_LINES: &str = "odd-lines.txt";
 
-/// File, line number, what is exceptional about the line, and why that is right.
+/// File, line number, what is unusual about the line, and why that is correct.
 type Exception = (&'static str, usize, &'static str, &'static str);
 
-/// Every tag of every line's event. A line without its tag fails the test just as a tag without its line does.
+/// Every tag of every event. Both a missing tag and an unlisted tag fail the test.
 const TAGS: &[Exception] = &[
-    ("nekrassov01+access-log-parser/classic-1.log", 3, "_elbshortline", "cut off by its author behind the 11th field"),
+    ("nekrassov01+access-log-parser/classic-1.log", 3, "_elbshortline", "truncated by its author after the 11th field"),
     ("ozantunca+elb-log-analyzer/alb-1.log", 1, "_elbshortline", "a classic line with a type before it: 16 fields"),
     ("ozantunca+elb-log-analyzer/alb-1.log", 2, "_elbshortline", "a classic line with a type before it: 16 fields"),
-    ("toshihirock+node-elb-log-parser/classic-1.log", 5, "_elbfieldfailure", "a backend without a colon, which is no ip:port"),
+    (
+        "toshihirock+node-elb-log-parser/classic-1.log",
+        5,
+        "_elbfieldfailure",
+        "a backend without a colon, which is not an ip:port",
+    ),
     (ODD_LINES, 18, "_elbshortline", "a classic line with a type before it: 16 fields"),
-    (ODD_LINES, 30, "_elbshortline", "cut off behind the 11th field"),
-    (ODD_LINES, 112, "_elbshortline", "cut off in the 15th field, outside quotes, though the line above it says inside"),
-    (ODD_LINES, 158, "_elbparsefailure", "the control line of a connection log, which is no request"),
-    (ODD_LINES, 162, "_elbparsefailure", "a header of a vended log, which is no request"),
+    (ODD_LINES, 30, "_elbshortline", "truncated after the 11th field"),
+    (ODD_LINES, 112, "_elbshortline", "truncated in the 15th field, outside quotes, although its comment says inside"),
+    (ODD_LINES, 158, "_elbparsefailure", "the control line of a connection log, which is not a request"),
+    (ODD_LINES, 162, "_elbparsefailure", "a header of a vended log, which is not a request"),
 ];
 
-/// The kinds of the odd lines, counted by hand from the line above each. The JSON line of a vended log is of the kind alb: it has a
-/// type, and no listener port, target group or latency.
+/// The kinds of the unusual lines, counted by hand from their comments. The JSON line of a vended log has the kind alb: it has a
+/// type, but no listener port, target group or latency.
 const ODD_KINDS: [(&str, usize); 6] =
     [("alb", 52), ("alb_connection", 2), ("alb_health_check", 5), ("classic", 15), ("nlb", 5), ("unparsed", 2)];
 
-/// Expected values from which events rightly differ, by AWS's names. There are none: the known fault of a peer, that
-/// jSherz/alb-logs-parser cuts processing times down to whole seconds, is left out of the expected values already.
+/// Expected values that are wrong, by AWS's names. The list is empty: one known mistake (jSherz/alb-logs-parser truncates processing
+/// times to whole seconds) is already excluded from the expected values.
 const DIFFERENCES: &[Exception] = &[];
 
 #[test]
-fn published_lines_are_of_the_kinds_that_the_manifest_counts() {
+fn published_lines_have_the_kinds_of_the_manifest() {
     if corpus_is_missing() {
         return;
     }
@@ -53,7 +58,7 @@ fn published_lines_are_of_the_kinds_that_the_manifest_counts() {
     assert_eq!(
         manifest.keys().cloned().collect::<BTreeSet<_>>(),
         log_files(),
-        "MANIFEST.md (left) and the corpus's folders (right) differ: add the missing file or its row"
+        "MANIFEST.md (left) and the folders of the corpus (right) differ; add the missing file or row"
     );
     let files: BTreeMap<&str, Events> = manifest.keys().map(|file| (file.as_str(), events_of(file, &read(file)))).collect();
     let mut totals = Kinds::new();
@@ -66,13 +71,13 @@ fn published_lines_are_of_the_kinds_that_the_manifest_counts() {
         assert_eq!(
             kinds_of(events),
             manifest[*file],
-            "{file} (left) is not as MANIFEST.md counts it (right): look for what recognises kinds"
+            "the kinds in {file} (left) differ from MANIFEST.md (right); check how kinds are recognised"
         );
     }
 }
 
 #[test]
-fn every_odd_line_becomes_one_event() {
+fn every_unusual_line_becomes_one_event() {
     if corpus_is_missing() {
         return;
     }
@@ -81,59 +86,59 @@ fn every_odd_line_becomes_one_event() {
     let (pairs, rest) = lines.as_chunks::<2>();
     assert!(
         rest.is_empty() && pairs.iter().all(|[why, _]| why.starts_with(b"# ")),
-        "{ODD_LINES} is no longer made of pairs, a line that begins with `# ` and an odd line: mend it"
+        "{ODD_LINES} must have pairs of lines: a comment that starts with `# `, and an unusual line"
     );
-    // Blank lines instead of the reasons: they make no events, and the odd lines keep their numbers.
+    // Replace the comments by blank lines, which make no events, so that the unusual lines keep their numbers.
     let odd_lines: Vec<u8> = pairs.iter().flat_map(|[_, line]| [b"\n", *line].concat()).collect();
     let events = events_of(ODD_LINES, &odd_lines);
-    assert_eq!(events.len(), pairs.len(), "an odd line left no event: look for what splits lines");
+    assert_eq!(events.len(), pairs.len(), "an unusual line made no event; check how lines are split");
     let files = BTreeMap::from([(ODD_LINES, events)]);
     let kinds = kinds_of(&files[ODD_LINES]);
-    println!("odd lines: {}", summary(&kinds, files.values()));
+    println!("unusual lines: {}", summary(&kinds, files.values()));
     check_tags(&files);
     assert_eq!(
         kinds,
         ODD_KINDS.map(|(kind, count)| (kind.to_owned(), count)).into(),
-        "{ODD_LINES} (left) is not as ODD_KINDS counts it (right): look for what recognises kinds, or count anew"
+        "the kinds in {ODD_LINES} (left) differ from ODD_KINDS (right); check how kinds are recognised, or count again"
     );
 }
 
 #[test]
-fn events_say_what_others_expect_of_their_lines() {
+fn events_have_the_values_that_other_parsers_expect() {
     if corpus_is_missing() {
         return;
     }
     let mut files = BTreeMap::new();
     let mut differences = BTreeMap::new();
-    let mut agreeing = 0;
+    let mut matching = 0;
     let expectations = String::from_utf8(read("expect.jsonl")).expect("expect.jsonl is UTF-8");
     for expectation in expectations.lines() {
         let expectation: Value = serde_json::from_str(expectation).expect("expect.jsonl is JSON");
         let file = expectation["file"].as_str().expect("an expectation names its file").to_owned();
         let number = expectation["line_no"].as_u64().and_then(|number| usize::try_from(number).ok()).expect("a line number");
         let events = files.entry(file.clone()).or_insert_with(|| events_of(&file, &read(&file)));
-        let event = events.get(&number).unwrap_or_else(|| panic!("{file} has no line {number}: mend expect.jsonl"));
-        assert_eq!(event["elb"]["kind"], expectation["kind"], "the kind of {file} line {number}: look for what recognises kinds");
+        let event = events.get(&number).unwrap_or_else(|| panic!("{file} has no line {number}; correct expect.jsonl"));
+        assert_eq!(event["elb"]["kind"], expectation["kind"], "the kind of {file} line {number}; check how kinds are recognised");
         for (name, expected) in expectation["fields"].as_object().expect("expected values by name") {
             let found = value_of(event, name);
-            if agrees(name, expected, &found) {
-                agreeing += 1;
+            if matches(name, expected, &found) {
+                matching += 1;
             } else {
-                differences.insert((file.clone(), number, name.clone()), format!("expected {expected}, the event says {found}"));
+                differences.insert((file.clone(), number, name.clone()), format!("expected {expected}, the event has {found}"));
             }
         }
     }
     check_exceptions("DIFFERENCES", DIFFERENCES.iter(), &differences);
-    println!("expected values: {agreeing} agree, {} differ for a listed reason", differences.len());
+    println!("expected values: {matching} match, {} differ for a listed reason", differences.len());
 }
 
 /// The events of a file by line number.
 type Events = BTreeMap<usize, Value>;
 
-/// How many lines there are of each kind; `unparsed` counts as one.
+/// Number of lines of each kind, with `unparsed` as a kind.
 type Kinds = BTreeMap<String, usize>;
 
-/// What was found to be exceptional: file, line number and what it is, with what is to be said of it.
+/// Unusual lines that were found: file, line number, what is unusual, and details.
 type Found = BTreeMap<(String, usize, String), String>;
 
 fn corpus_is_missing() -> bool {
@@ -145,25 +150,25 @@ fn corpus_is_missing() -> bool {
 }
 
 fn read(file: &str) -> Vec<u8> {
-    std::fs::read(Path::new(CORPUS).join(file)).unwrap_or_else(|error| panic!("{file} of the corpus: {error}; restore it"))
+    std::fs::read(Path::new(CORPUS).join(file)).unwrap_or_else(|error| panic!("cannot read {file} of the corpus: {error}"))
 }
 
-/// The log files in the corpus's folders, as the manifest names them.
+/// Returns the log files in the folders of the corpus, with their names in the manifest.
 fn log_files() -> BTreeSet<String> {
     let entries = WalkDir::new(CORPUS).into_iter().map(|entry| entry.expect("a readable folder").into_path());
     let logs = entries.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
     logs.map(|path| path.strip_prefix(CORPUS).expect("a path in the corpus").to_string_lossy().into_owned()).collect()
 }
 
-/// The rows of the manifest: for each file, how many lines there are of each kind.
+/// Reads the manifest: the number of lines of each kind in each file.
 fn manifest() -> BTreeMap<String, Kinds> {
     let text = String::from_utf8(read("MANIFEST.md")).expect("MANIFEST.md is UTF-8");
-    // The row of dashes below the header has no space behind its first bar.
+    // The row of dashes below the header has no space after its first bar.
     let mut rows = text.lines().filter_map(|line| line.strip_prefix("| ")).map(|row| row.split('|').map(str::trim).collect());
     let header: Vec<&str> = rows.next().expect("MANIFEST.md has a table");
     let column = |name: &str| {
         let found = header.iter().position(|cell| *cell == name);
-        found.unwrap_or_else(|| panic!("MANIFEST.md has no column {name:?} any more: adapt this test"))
+        found.unwrap_or_else(|| panic!("MANIFEST.md has no column {name:?}; update this test"))
     };
     let (file, kinds) = (column("file"), column("kinds of lines"));
     rows.map(|row| (row[file].to_owned(), row[kinds].split(", ").map(kind_and_count).collect())).collect()
@@ -172,20 +177,20 @@ fn manifest() -> BTreeMap<String, Kinds> {
 /// Reads `classic 4`.
 fn kind_and_count(text: &str) -> (String, usize) {
     let read = text.split_once(' ').and_then(|(kind, count)| Some((kind.to_owned(), count.parse().ok()?)));
-    read.unwrap_or_else(|| panic!("MANIFEST.md counts kinds as {text:?}, not as `classic 4`: mend it"))
+    read.unwrap_or_else(|| panic!("MANIFEST.md has the count {text:?}, expected the form `classic 4`"))
 }
 
-/// Makes the events of a file's lines as the program does. Each non-empty line must leave as one event of valid JSON.
+/// Makes the events of a file as the program does. Each non-empty line must become one event of valid JSON.
 fn events_of(file: &str, text: &[u8]) -> Events {
     let origin = Origin::LocalFile(ObjectName { bucket: String::new(), key: file.to_owned() });
     let writer = EventWriter::new(&EventSettings::default(), &origin, jiff::Timestamp::UNIX_EPOCH);
-    // One block takes the whole file; the longest line is as by default.
+    // One block holds the whole file; the maximum line length is the default.
     let mut lines = LineSplitter::new(LineLimits { line_bytes: 1 << 20, block_lines: usize::MAX, block_bytes: usize::MAX });
     lines.buffer().put(text);
-    assert!(lines.next_block().is_none(), "{file} is more than one block: raise the limits");
+    assert!(lines.next_block().is_none(), "{file} does not fit into one block; raise the limits");
     let block = lines.finish().unwrap_or_default();
 
-    // Numbers come from the text, not from counting events, so that a lost line is missed at its own number.
+    // Line numbers come from the text, not from counting events, so that a lost line is reported with its own number.
     let (mut number, mut numbered) = (1, 0);
     let (mut scratch, mut tokens) = (Scratch::default(), TokenBuffer::default());
     let mut events = Events::new();
@@ -195,28 +200,27 @@ fn events_of(file: &str, text: &[u8]) -> Events {
         numbered = offset;
         let mut out = Buffer::default();
         let written = writer.write(&mut out, &line, &mut scratch);
-        let event: Value = serde_json::from_slice(&out).unwrap_or_else(|error| {
-            panic!("{file} line {number}: its event is not one JSON value ({error}): mend the event writer")
-        });
+        let event: Value = serde_json::from_slice(&out)
+            .unwrap_or_else(|error| panic!("{file} line {number}: the event is not one JSON value: {error}"));
         let parsed = parse(line.text, &mut tokens).map(|record| record.kind);
-        // JSON is no text line to the parser; the event writer may read it all the same.
+        // The parser rejects JSON lines, but the event writer may read them.
         if parsed != Err(LineError::Json) {
             assert_eq!(
                 written.kind,
                 parsed.ok(),
-                "{file} line {number}: the event (left) and the record (right): mend the event writer"
+                "{file} line {number}: the kinds of the event (left) and of the record (right) differ"
             );
         }
         assert_eq!(
             event["elb"]["kind"].as_str(),
             written.kind.map(Kind::name),
-            "{file} line {number}: elb.kind (left) and the kind that is counted (right): mend the event writer"
+            "{file} line {number}: elb.kind (left) and the returned kind (right) differ"
         );
-        assert!(events.insert(number, event).is_none(), "{file} line {number} left as two events: look for what splits lines");
+        assert!(events.insert(number, event).is_none(), "{file} line {number} became two events; check how lines are split");
     }
     let non_empty = text.split(|&byte| byte == b'\n').zip(1..).filter(|(line, _)| !matches!(*line, b"" | b"\r"));
     let lost: Vec<usize> = non_empty.map(|(_, number)| number).filter(|number| !events.contains_key(number)).collect();
-    assert!(lost.is_empty(), "{file}: lines {lost:?} left no event: look for what splits lines");
+    assert!(lost.is_empty(), "{file}: lines {lost:?} made no event; check how lines are split");
     events
 }
 
@@ -228,11 +232,11 @@ fn kinds_of(events: &Events) -> Kinds {
     kinds
 }
 
-/// Shows lines in all, of each kind, and with each tag.
+/// Shows the number of lines: in total, of each kind, and with each tag.
 fn summary<'e>(kinds: &Kinds, files: impl Iterator<Item = &'e Events>) -> String {
     let mut counts = BTreeMap::from([("_elbfieldfailure", 0), ("_elbparsefailure", 0), ("_elbshortline", 0)]);
     for tag in files.flat_map(Events::values).flat_map(tags) {
-        *counts.get_mut(tag).unwrap_or_else(|| panic!("the tag {tag} is new: count it here")) += 1;
+        *counts.get_mut(tag).unwrap_or_else(|| panic!("the tag {tag} is new; count it here")) += 1;
     }
     let lines: usize = kinds.values().sum();
     let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
@@ -249,7 +253,7 @@ fn tags(event: &Value) -> impl Iterator<Item = &str> {
     event["tags"].as_array().into_iter().flatten().map(|tag| tag.as_str().expect("a tag is a string"))
 }
 
-/// Holds the tags of these files' events against [`TAGS`].
+/// Compares the tags of the events with [`TAGS`].
 #[track_caller]
 fn check_tags(files: &BTreeMap<&str, Events>) {
     let mut found = Found::new();
@@ -264,24 +268,24 @@ fn check_tags(files: &BTreeMap<&str, Events>) {
     check_exceptions("TAGS", TAGS.iter().filter(|(file, ..)| (*file == ODD_LINES) == files.contains_key(ODD_LINES)), &found);
 }
 
-/// Fails on what is found and not listed, and on what is listed and not found.
+/// Fails if an unusual line is found but not listed, or listed but not found.
 #[track_caller]
 fn check_exceptions<'e>(table: &str, listed: impl Iterator<Item = &'e Exception>, found: &Found) {
     let listed: BTreeMap<_, _> =
         listed.map(|&(file, number, what, reason)| ((file.to_owned(), number, what.to_owned()), reason)).collect();
     let unlisted = found.iter().filter(|(key, _)| !listed.contains_key(key)).map(|((file, number, what), details)| {
         format!(
-            "{file} line {number}: {what} ({details}). Mend the program or, if this is right, list it in {table} with the reason."
+            "{file} line {number}: {what} ({details}); fix the program or, if this is correct, list it in {table} with the reason"
         )
     });
     let stale = listed.iter().filter(|(key, _)| !found.contains_key(key)).map(|((file, number, what), reason)| {
-        format!("{file} line {number}: no {what} any more ({reason}). If that is right, take it out of {table}.")
+        format!("{file} line {number}: {what} is listed but not found ({reason}); if that is correct, remove it from {table}")
     });
     let problems: Vec<String> = unlisted.chain(stale).collect();
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
-/// What an event says of the field that AWS calls `name`; null if nothing.
+/// Returns an event's value of the field that AWS calls `name`; null if the event has none.
 fn value_of(event: &Value, name: &str) -> Value {
     let elb = &event["elb"];
     match name {
@@ -295,7 +299,7 @@ fn value_of(event: &Value, name: &str) -> Value {
     }
 }
 
-/// The request as it stood in the line, `-` for each part that is missing.
+/// Returns the request as logged, with `-` for each missing part.
 fn request_line(request: &Value) -> Value {
     if request.is_null() || request["line"].is_string() {
         return request["line"].clone();
@@ -303,8 +307,8 @@ fn request_line(request: &Value) -> Value {
     ["method", "url", "protocol"].map(|part| request[part].as_str().unwrap_or("-")).join(" ").into()
 }
 
-/// Whether `found` is what `expected`, a text as logged or null, means for the field that AWS calls `name`.
-fn agrees(name: &str, expected: &Value, found: &Value) -> bool {
+/// Returns whether `found` is the value of the field that AWS calls `name` if its logged text is `expected` (null if absent).
+fn matches(name: &str, expected: &Value, found: &Value) -> bool {
     let Some(expected) = expected.as_str() else { return expected.is_null() && found.is_null() };
     match name {
         "time" | "request_creation_time" | "tls_connection_creation_time" => {
@@ -326,7 +330,7 @@ fn is_text(expected: &str, found: &Value) -> bool {
     found == expected
 }
 
-/// Both sides are read by the same reader, so equal numbers are equal to the last bit.
+/// Both sides are parsed by serde_json, so equal numbers are equal to the last bit.
 fn is_number(expected: &str, found: &Value) -> bool {
     found.is_number() && serde_json::from_str(expected).ok() == found.as_f64()
 }

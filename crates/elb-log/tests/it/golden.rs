@@ -1,6 +1,6 @@
-//! Files that follow from the code, and fail a test when they are stale: `UPDATE_GOLDEN=1 cargo test -p elb-log --test it golden` writes them anew.
+//! Generated files match the code. `UPDATE_GOLDEN=1 cargo test -p elb-log --test it golden` updates them.
 //!
-//! The events in `tests/golden/` are those of the samples, one file a kind and schema. They are reviewed by reading.
+//! `tests/golden/` has the events of the samples, one file for each log type and schema. Review their changes by reading them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,15 +28,15 @@ fn check(path: &str, expected: &str) {
         return;
     }
     let found = fs::read_to_string(&file).unwrap_or_default();
-    let stale = found.lines().zip(expected.lines()).position(|(found, expected)| found != expected);
+    let outdated = found.lines().zip(expected.lines()).position(|(found, expected)| found != expected);
     assert!(
         found == expected,
-        "{path} is stale from line {}; if the change is meant, run UPDATE_GOLDEN=1 cargo test -p elb-log --test it golden and read the difference",
-        stale.unwrap_or_else(|| found.lines().count().min(expected.lines().count())) + 1
+        "{path} is out of date from line {}; if the change is intended, run UPDATE_GOLDEN=1 cargo test -p elb-log --test it golden and review the difference",
+        outdated.unwrap_or_else(|| found.lines().count().min(expected.lines().count())) + 1
     );
 }
 
-/// The events of a sample object.
+/// Returns the events of a sample object.
 fn events(schema: Schema, key: &str) -> Vec<String> {
     let body = fs::read(project("samples/buckets/example-elb-logs").join(key)).unwrap_or_else(|error| panic!("{key}: {error}"));
     let mut lines = LineSplitter::new(LineLimits { line_bytes: 1 << 20, block_lines: usize::MAX, block_bytes: usize::MAX });
@@ -57,7 +57,7 @@ fn events(schema: Schema, key: &str) -> Vec<String> {
     block.lines().map(event).collect()
 }
 
-/// Every sample object by what it is a sample of.
+/// Returns the key of each sample object by the name of its golden files.
 fn samples() -> BTreeMap<&'static str, String> {
     let day = "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/2026/03/02/";
     let name = "123456789012_elasticloadbalancing_eu-west-1_";
@@ -77,7 +77,7 @@ fn samples() -> BTreeMap<&'static str, String> {
 }
 
 #[test]
-fn events_of_every_sample_in_both_schemas() {
+fn events_of_the_samples_match_the_golden_files() {
     for (sample, key) in samples() {
         for (schema, name) in [(Schema::Native, "native"), (Schema::Ecs, "ecs")] {
             check(&format!("crates/elb-log/tests/golden/{sample}.{name}.jsonl"), &(events(schema, &key).join("\n") + "\n"));
@@ -86,22 +86,22 @@ fn events_of_every_sample_in_both_schemas() {
 }
 
 #[test]
-fn the_field_reference() {
+fn the_field_reference_is_up_to_date() {
     check("docs/fields.md", &fields_markdown());
 }
 
 #[test]
-fn the_index_templates() {
+fn the_index_templates_are_up_to_date() {
     for (schema, name) in [(Schema::Native, "native"), (Schema::Ecs, "ecs")] {
         let json = serde_json::to_string_pretty(&index_template(schema)).expect("JSON") + "\n";
         check(&format!("samples/elasticsearch/{name}.json"), &json);
     }
 }
 
-/// Every value of every sample event meets a mapping that takes it as what it is: no number is mapped as text, and no text that
-/// is no number, address or time where one of those is mapped.
+/// The mapping of every value has the value's type: a number is not mapped as text, and text is not mapped as a number, an
+/// address or a time, unless the text is one.
 #[test]
-fn index_templates_map_every_value_as_what_it_is() {
+fn index_templates_map_every_value_to_its_type() {
     for (schema, name) in [(Schema::Native, "native"), (Schema::Ecs, "ecs")] {
         let template = index_template(schema);
         let properties = &template["template"]["mappings"]["properties"];
@@ -118,7 +118,7 @@ fn check_mapping(path: &str, value: &Value, mapping: Option<&Value>) {
     let mapped = mapping.and_then(|mapping| mapping["type"].as_str()).unwrap_or_default();
     match value {
         Value::Object(members) => {
-            // Invalid fields are of no fixed names; all of them are text and mapped as such by the dynamic template.
+            // Invalid fields have no fixed names. All of them are text, which the dynamic template maps.
             if path.ends_with(".invalid") {
                 assert!(members.values().all(Value::is_string), "{path}: {value}");
                 return;
@@ -140,7 +140,7 @@ fn check_mapping(path: &str, value: &Value, mapping: Option<&Value>) {
             };
             assert!(fits, "{path}: the text {text:?} is mapped as {mapped:?}");
         }
-        Value::Bool(_) => panic!("{path}: no event holds a truth value"),
+        Value::Bool(_) => panic!("{path}: events do not have booleans"),
         Value::Null => {}
     }
 }

@@ -1,4 +1,4 @@
-//! The integration tests: lines in, events out.
+//! Integration tests of the public API: lines in, events out.
 
 mod conformance;
 mod corpus;

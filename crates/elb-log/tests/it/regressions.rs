@@ -1,4 +1,4 @@
-//! The inputs kept for the fuzz targets: those that once failed, and odd ones that must not begin to.
+//! Replays the inputs that are kept for the fuzz targets: inputs that failed once, and unusual inputs.
 
 use std::fs;
 use std::panic::catch_unwind;
@@ -14,25 +14,25 @@ fn replay(target: &str, check: fn(&[u8])) {
     let entries = fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     let mut inputs: Vec<PathBuf> = entries.map(|entry| entry.expect("a directory entry").path()).collect();
     inputs.sort();
-    assert!(!inputs.is_empty(), "nothing is kept in {}", directory.display());
+    assert!(!inputs.is_empty(), "{} has no inputs", directory.display());
     inputs.retain(|path| {
         let input = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         catch_unwind(|| check(&input)).is_err()
     });
-    assert!(inputs.is_empty(), "these fail as said above, in this order: {inputs:#?}");
+    assert!(inputs.is_empty(), "these inputs failed, in the order of the messages above: {inputs:#?}");
 }
 
 #[test]
-fn lines() {
+fn lines_inputs_pass() {
     replay("lines", checks::lines);
 }
 
 #[test]
-fn parse() {
+fn parse_inputs_pass() {
     replay("parse", checks::parse);
 }
 
 #[test]
-fn event() {
+fn event_inputs_pass() {
     replay("event", checks::event);
 }

@@ -1,4 +1,4 @@
-//! A record of any kind, written as AWS writes it and read back, is itself; fields that AWS adds change nothing about that.
+//! A record of any kind that is written as AWS writes it is read back unchanged, also with fields that AWS may add later.
 
 use elb_log::buffer::Buffer;
 use elb_log::event::{EventSettings, EventWriter, Schema, Scratch, Written};
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use serde_json::{Map, Value, json};
 
-/// A field as AWS writes it, and the members of `elb` that it becomes.
+/// A field as AWS writes it, and its members of `elb` in the event.
 #[derive(Clone, Debug)]
 struct Logged {
     raw: String,
@@ -21,7 +21,7 @@ fn logged(raw: impl Into<String>, members: impl IntoIterator<Item = (String, Val
     Logged { raw: raw.into(), members: members.into_iter().collect() }
 }
 
-/// Text that is not taken for an absent field, and not for an ARN where an address is expected.
+/// Text that is neither an absent field nor an ARN.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof!["[a-zA-Z0-9/._%=:;,-]{2,20}", "x\\PC{0,20}", "x[ \"\\\\]{1,6}y"]
 }
@@ -61,10 +61,24 @@ fn address() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A field of a type, absent now and then.
+/// A field of a type, which is absent in one of five cases.
 fn field(ty: Type, name: String, quoting: Quoting) -> BoxedStrategy<Logged> {
-    let one = |name: &str, value: Value| [(name.to_owned(), value)];
     let present = match ty {
+        Type::Request => request(name).boxed(),
+        Type::CommaList | Type::SpaceList | Type::IntegerList | Type::AlpnList => list(ty, name),
+        Type::Validity => validity().boxed(),
+        other => scalar(other, name, quoting),
+    };
+    prop_oneof![4 => present, 1 => Just(logged("-", []))].boxed()
+}
+
+fn one(name: &str, value: Value) -> [(String, Value); 1] {
+    [(name.to_owned(), value)]
+}
+
+/// A field with a single value.
+fn scalar(ty: Type, name: String, quoting: Quoting) -> BoxedStrategy<Logged> {
+    match ty {
         Type::Text => (text(), any::<bool>())
             .prop_map(move |(text, quote)| logged(quoted_if_needed(escaped(&text), quote, quoting), one(&name, json!(text))))
             .boxed(),
@@ -84,26 +98,29 @@ fn field(ty: Type, name: String, quoting: Quoting) -> BoxedStrategy<Logged> {
                 logged(raw, [(format!("{name}_ip"), json!(ip)), (format!("{name}_port"), json!(port))])
             })
             .boxed(),
-        Type::Timestamp => time().prop_map(|time| logged(time.clone(), [("@timestamp".to_owned(), json!(zoned(&time)))])).boxed(),
+        Type::Timestamp => time().prop_map(|time| logged(time.clone(), one("@timestamp", json!(zoned(&time))))).boxed(),
         Type::Time => time().prop_map(move |time| logged(time.clone(), one(&name, json!(zoned(&time))))).boxed(),
-        Type::Request => ("[A-Z]{3,7}", "/[a-z0-9 /?]{0,20}[a-z]")
-            .prop_map(move |(method, url)| {
-                let (path, query) = url.split_once('?').unwrap_or((&url, ""));
-                let mut request = json!({"method": method, "url": url, "protocol": "HTTP/1.1", "path": path});
-                if !query.is_empty() {
-                    request["query"] = json!(query);
-                }
-                logged(format!("\"{method} {url} HTTP/1.1\""), one(&name, request))
-            })
-            .boxed(),
-        Type::CommaList | Type::SpaceList => prop::collection::vec("[a-z0-9.:]{2,8}", 1..4)
-            .prop_map(move |items| {
-                let separator = if ty == Type::CommaList { "," } else { " " };
-                logged(format!("\"{}\"", items.join(separator)), one(&name, json!(items)))
-            })
-            .boxed(),
+        Type::Request | Type::CommaList | Type::SpaceList | Type::IntegerList | Type::AlpnList | Type::Validity => {
+            unreachable!("a field of type {ty:?} does not have a single value")
+        }
+    }
+}
+
+fn request(name: String) -> impl Strategy<Value = Logged> {
+    ("[A-Z]{3,7}", "/[a-z0-9 /?]{0,20}[a-z]").prop_map(move |(method, url)| {
+        let (path, query) = url.split_once('?').unwrap_or((&url, ""));
+        let mut request = json!({"method": method, "url": url, "protocol": "HTTP/1.1", "path": path});
+        if !query.is_empty() {
+            request["query"] = json!(query);
+        }
+        logged(format!("\"{method} {url} HTTP/1.1\""), one(&name, request))
+    })
+}
+
+fn list(ty: Type, name: String) -> BoxedStrategy<Logged> {
+    match ty {
         Type::IntegerList => prop::collection::vec(prop::option::of(any::<i64>()), 1..4)
-            .prop_filter("a single dash says that there is no list", |items| items != &[None])
+            .prop_filter("a single dash is an absent list", |items| items != &[None])
             .prop_map(move |items| {
                 let raw: Vec<String> = items.iter().map(|item| item.map_or("-".to_owned(), |item| item.to_string())).collect();
                 logged(format!("\"{}\"", raw.join(" ")), one(&name, json!(items)))
@@ -115,28 +132,32 @@ fn field(ty: Type, name: String, quoting: Quoting) -> BoxedStrategy<Logged> {
                 logged(quoted.join(","), one(&name, json!(items)))
             })
             .boxed(),
-        Type::Validity => (time(), time())
-            .prop_map(|(not_before, not_after)| {
-                logged(
-                    format!("NotBefore={not_before};NotAfter={not_after}"),
-                    [
-                        ("leaf_client_cert_not_before".to_owned(), json!(zoned(&not_before))),
-                        ("leaf_client_cert_not_after".to_owned(), json!(zoned(&not_after))),
-                    ],
-                )
+        _ => prop::collection::vec("[a-z0-9.:]{2,8}", 1..4)
+            .prop_map(move |items| {
+                let separator = if ty == Type::CommaList { "," } else { " " };
+                logged(format!("\"{}\"", items.join(separator)), one(&name, json!(items)))
             })
             .boxed(),
-    };
-    prop_oneof![4 => present, 1 => Just(logged("-", []))].boxed()
+    }
 }
 
-/// Fields without which a line is not of its kind.
-fn telling_field(kind: Kind, index: usize) -> Option<BoxedStrategy<Logged>> {
+fn validity() -> impl Strategy<Value = Logged> {
+    (time(), time()).prop_map(|(not_before, not_after)| {
+        let members = [("not_before", &not_before), ("not_after", &not_after)];
+        logged(
+            format!("NotBefore={not_before};NotAfter={not_after}"),
+            members.map(|(part, time)| (format!("leaf_client_cert_{part}"), json!(zoned(time)))),
+        )
+    })
+}
+
+/// Returns a field that identifies its kind, so that it must be present.
+fn identifying_field(kind: Kind, index: usize) -> Option<BoxedStrategy<Logged>> {
     let text = |name: &'static str, raw: &'static str| {
         raw.prop_map(move |raw: String| logged(raw.clone(), [(name.to_owned(), json!(raw))])).boxed()
     };
     let present =
-        |ty| field(ty, String::new(), Quoting::Spaced).prop_filter("it tells the kind", |field| field.raw != "-").boxed();
+        |ty| field(ty, String::new(), Quoting::Spaced).prop_filter("it identifies the kind", |field| field.raw != "-").boxed();
     match (kind, index) {
         (Kind::Alb, 0) => Some(text("type", "[a-z][a-z0-9]{0,5}")),
         (Kind::AlbHealthCheck, 0) => Some(text("type", "[a-z][a-z0-9]{0,5}")),
@@ -156,7 +177,7 @@ fn record(kind: Kind) -> impl Strategy<Value = (Kind, Vec<Logged>)> {
     let format = kind.format();
     (format.shortest..=format.fields.len()).prop_flat_map(move |width| {
         let fields = format.fields.iter().take(width).enumerate().map(|(index, known)| {
-            telling_field(kind, index).unwrap_or_else(|| field(known.ty, known.native.whole.text.to_owned(), format.quoting))
+            identifying_field(kind, index).unwrap_or_else(|| field(known.ty, known.native.whole.text.to_owned(), format.quoting))
         });
         fields.collect::<Vec<_>>().prop_map(move |fields| (kind, fields))
     })
@@ -186,8 +207,8 @@ fn expected(kind: Kind, fields: &[Logged]) -> (Option<Value>, Map<String, Value>
     (timestamp, elb)
 }
 
-/// Numbers of events are compared as JSON reads them.
-fn assert_is(event: &Value, written: Written, kind: Kind, fields: &[Logged]) -> Result<(), TestCaseError> {
+/// Compares an event with its fields. Numbers are compared after serde_json has read both sides.
+fn assert_event(event: &Value, written: Written, kind: Kind, fields: &[Logged]) -> Result<(), TestCaseError> {
     let (timestamp, elb) = expected(kind, fields);
     prop_assert_eq!(&event["elb"], &Value::Object(elb));
     if let Some(timestamp) = timestamp {
@@ -202,13 +223,13 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))), ..ProptestConfig::with_cases(1_500) })]
 
     #[test]
-    fn a_record_written_and_read_back_is_itself((kind, fields) in any_record()) {
+    fn reads_back_the_record_that_was_written((kind, fields) in any_record()) {
         let (event, written) = event(Schema::Native, &line_of(&fields));
-        assert_is(&event, written, kind, &fields)?;
+        assert_event(&event, written, kind, &fields)?;
     }
 
     #[test]
-    fn more_fields_than_known_change_nothing_about_the_known_ones(
+    fn extra_fields_do_not_change_the_known_fields(
         (kind, mut fields) in any_record().prop_filter("all known fields", |(kind, fields)| fields.len() == kind.format().fields.len()),
         extras in prop::collection::vec(prop_oneof!["[a-z0-9]{2,8}", Just("-".to_owned())], 1..6),
     ) {
@@ -220,11 +241,11 @@ proptest! {
             let extra: Vec<Value> = extras.iter().map(|extra| if extra == "-" { Value::Null } else { json!(extra) }).collect();
             fields.push(extra_members(extra));
         }
-        assert_is(&event, written, kind, &fields)?;
+        assert_event(&event, written, kind, &fields)?;
     }
 
     #[test]
-    fn both_schemas_carry_the_same_numbers_of_everything((_, fields) in any_record()) {
+    fn both_schemas_have_the_same_counts_and_envelope((_, fields) in any_record()) {
         let line = line_of(&fields);
         let ((native, in_native), (ecs, in_ecs)) = (event(Schema::Native, &line), event(Schema::Ecs, &line));
         prop_assert_eq!(in_native, in_ecs);
@@ -234,14 +255,14 @@ proptest! {
     }
 
     #[test]
-    fn lines_in_are_events_out_for_any_text_and_any_chunking(
+    fn any_text_in_any_chunks_becomes_one_event_per_line(
         lines in prop::collection::vec(prop_oneof![any_record().prop_map(|(_, fields)| line_of(&fields)), "\\PC{0,40}"], 0..12),
-        piece in 1_usize..200,
+        chunk_bytes in 1_usize..200,
     ) {
         let text = lines.join("\n");
         let whole = events(&text, usize::MAX);
         prop_assert_eq!(whole.len(), text.split('\n').enumerate().filter(|(_, line)| !line.trim_end_matches('\r').is_empty() || line.len() > 1).count());
-        prop_assert_eq!(whole, events(&text, piece));
+        prop_assert_eq!(whole, events(&text, chunk_bytes));
     }
 }
 
@@ -249,12 +270,12 @@ fn extra_members(extra: Vec<Value>) -> Logged {
     logged("", [("extra".to_owned(), Value::Array(extra))])
 }
 
-/// The events of a text that comes in pieces.
-fn events(text: &str, piece: usize) -> Vec<String> {
+/// Returns the events of a text that arrives in chunks.
+fn events(text: &str, chunk_bytes: usize) -> Vec<String> {
     let mut lines = LineSplitter::new(LineLimits { line_bytes: 1 << 20, block_lines: 3, block_bytes: 1 << 20 });
     let mut inflate = Inflate::default();
     let mut found = Vec::new();
-    for mut input in text.as_bytes().chunks(piece) {
+    for mut input in text.as_bytes().chunks(chunk_bytes) {
         loop {
             let progress = inflate.step(&mut input, lines.buffer(), 64).expect("plain text");
             while let Some(block) = lines.next_block() {

@@ -1,6 +1,6 @@
-//! Keys and lines for the tests.
+//! Keys and log lines for the tests.
 
-/// The key of an ALB access log object, with `random` as its random part.
+/// Returns the key of an ALB access log object that ends in `random`.
 pub(crate) fn alb_key(random: &str) -> String {
     format!(
         "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/2026/03/02/\
@@ -8,7 +8,7 @@ pub(crate) fn alb_key(random: &str) -> String {
     )
 }
 
-/// One ALB line of today's width; `number` makes it unlike the others.
+/// Returns an ALB line that differs from the lines of other numbers.
 pub(crate) fn alb_line(number: usize) -> String {
     format!(
         "https 2026-03-02T10:15:{:02}.{:06}Z app/web/50dc6c495c0c9188 198.51.100.{}:{} 10.0.3.17:8080 0.000 0.012 0.000 200 200 \
