@@ -1,7 +1,8 @@
-//! What holds at each stage of the way from bytes to events, whatever the bytes are.
+//! Checks that hold for any input at each stage from bytes to events.
 //!
-//! One function a stage. The fuzz targets call it with inputs that libFuzzer makes up, `tests/regressions.rs` with those that
-//! are kept; so this file is compiled into both packages and needs nothing but what both depend on.
+//! There is one function for each stage. The fuzz targets call it with inputs from libFuzzer, and
+//! `crates/elb-log/tests/it/regressions.rs` with the inputs that are kept. This file is compiled into both packages and uses only
+//! crates that both depend on.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -19,13 +20,13 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
-/// An object's bytes to lines: those of a naive split, however the bytes come, and in bounded memory.
+/// Checks that an object becomes the lines of a naive split, for any chunks and in bounded memory.
 ///
-/// Since hardly a mutation of gzip is still gzip, the bytes are also taken for text that was then compressed.
+/// A mutated gzip stream is rarely valid. The bytes are therefore also used as text, which this function compresses.
 pub fn lines(object: &[u8]) {
     if let Some((text, end)) = inflate_at_once(object) {
         if !object.starts_with(&[0x1f, 0x8b]) {
-            assert_eq!((&*text, &end), (object, &Ok(())), "what is no gzip passes unchanged");
+            assert_eq!((&*text, &end), (object, &Ok(())), "anything but gzip passes unchanged");
         }
         check_lines(object, &text, &end);
     }
@@ -33,7 +34,7 @@ pub fn lines(object: &[u8]) {
     check_lines(&[gzip(first), gzip(second)].concat(), object, &Ok(()));
 }
 
-/// A line to its fields: none is lost or made up, and each can be read.
+/// Checks that a line is split into all of its fields, and that each field can be read.
 pub fn parse(line: &[u8]) {
     let mut tokens = TokenBuffer::default();
     let outcome = format::parse(line, &mut tokens);
@@ -44,10 +45,10 @@ pub fn parse(line: &[u8]) {
     let mut used = TokenBuffer::default();
     let _ = format::parse(br#"tls 2.0 2026-03-02T10:15:04 "a line" of 7 \ before"#, &mut used);
     let again = format::parse(line, &mut used).map(|record| (record.kind, record.tokens));
-    assert_eq!(again, outcome.map(|record| (record.kind, record.tokens)), "a line does not depend on the one before");
+    assert_eq!(again, outcome.map(|record| (record.kind, record.tokens)), "the result does not depend on the line before");
 }
 
-/// A line to its event: one JSON object, on one line, that says what became of the line and holds what its schema knows.
+/// Checks that a line becomes an event: one JSON object on one line, with the right envelope, counts, tags and types.
 pub fn event(line: &[u8]) {
     let key = "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/2026/03/02/\
                123456789012_elasticloadbalancing_eu-west-1_app.web.50dc6c495c0c9188_20260302T1020Z_203.0.113.7_3x8q0pzt.log.gz";
@@ -63,30 +64,31 @@ pub fn event(line: &[u8]) {
     check_event(&EventSettings::default(), &stored, &Line { text: line, offset: 7, truncated: true });
 }
 
-/// A schema more is one more of these, and what is its own in [`check_parsed_part`].
+/// All schemas. A new schema also needs its own part in [`check_parsed_part`].
 const SCHEMAS: [Schema; 2] = [Schema::Native, Schema::Ecs];
 
-/// Limits that nearly every input meets, and such that let a usual line through.
+/// Limits that almost every input exceeds, and limits that a usual line does not exceed.
 const LIMITS: [LineLimits; 2] = [
     LineLimits { line_bytes: 8, block_lines: 3, block_bytes: 16 },
     LineLimits { line_bytes: 400, block_lines: 5, block_bytes: 1_000 },
 ];
 
-/// How bytes come and how much text is made of them at once.
-const PIECES: [Pieces; 3] = [Pieces { chunk: 1, room: 1 }, Pieces { chunk: 7, room: 100 }, Pieces { chunk: 300, room: 3 }];
+/// Sizes of chunks and of inflate steps.
+const STEPS: [Steps; 3] =
+    [Steps { chunk: 1, max_bytes: 1 }, Steps { chunk: 7, max_bytes: 100 }, Steps { chunk: 300, max_bytes: 3 }];
 
-/// More text than this costs time and shows nothing new.
-const LONGEST_TEXT: usize = 64 * 1024;
+/// Maximum number of bytes of text. Longer texts take time and find nothing new.
+const MAX_TEXT_BYTES: usize = 64 * 1024;
 
 #[derive(Clone, Copy, Debug)]
-struct Pieces {
-    /// Compressed bytes that come together.
+struct Steps {
+    /// Number of compressed bytes in a chunk.
     chunk: usize,
-    /// The buffer has at least this much room for text.
-    room: usize,
+    /// Maximum number of bytes of text that one step makes.
+    max_bytes: usize,
 }
 
-/// A line as it was found.
+/// A line that the splitter returned.
 #[derive(Clone, Debug, PartialEq)]
 struct Found {
     offset: u64,
@@ -94,10 +96,10 @@ struct Found {
     truncated: bool,
 }
 
-/// The text of an object and how it ends; none if it is too long to be of use.
+/// Returns the text of an object and how it ends; none if the text is longer than [`MAX_TEXT_BYTES`].
 fn inflate_at_once(object: &[u8]) -> Option<(Vec<u8>, Result<(), InflateError>)> {
     let (mut inflate, mut input, mut text) = (Inflate::default(), object, Buffer::default());
-    let end = match inflate.step(&mut input, &mut text, LONGEST_TEXT) {
+    let end = match inflate.step(&mut input, &mut text, MAX_TEXT_BYTES) {
         Ok(InflateProgress::OutputFull) => return None,
         Ok(InflateProgress::NeedInput) => inflate.finish(&mut text),
         Err(error) => Err(error),
@@ -111,29 +113,29 @@ fn gzip(text: &[u8]) -> Vec<u8> {
     encoder.finish().expect("compressing into memory")
 }
 
-/// Checks what is read from `object`, which inflates to `text` and ends in `end`.
+/// Checks the lines of an object that inflates to `text` and ends with `end`.
 fn check_lines(object: &[u8], text: &[u8], end: &Result<(), InflateError>) {
     for limits in LIMITS {
-        let at_once = Pieces { chunk: object.len().max(1), room: text.len() + 1 };
+        let at_once = Steps { chunk: object.len().max(1), max_bytes: text.len() + 1 };
         let (blocks, found_end) = read(object, limits, at_once);
         assert_eq!(&found_end, end, "the end of the object");
-        assert_eq!(blocks.concat(), naive_lines(text, limits, end.is_ok()), "each line is there once, where it stands");
-        for pieces in PIECES {
-            assert_eq!(read(object, limits, pieces), (blocks.clone(), end.clone()), "{pieces:?} of an object with {limits:?}");
+        assert_eq!(blocks.concat(), naive_lines(text, limits, end.is_ok()), "each line is returned once, with its offset");
+        for steps in STEPS {
+            assert_eq!(read(object, limits, steps), (blocks.clone(), end.clone()), "{steps:?} of an object with {limits:?}");
         }
     }
 }
 
-/// Blocks of lines, read as [`elb_log_shipper::object::ObjectReader`] reads them, and how the object ended.
-fn read(object: &[u8], limits: LineLimits, pieces: Pieces) -> (Vec<Vec<Found>>, Result<(), InflateError>) {
+/// Reads blocks of lines as the shipper's `ObjectReader` does, and returns them and how the object ended.
+fn read(object: &[u8], limits: LineLimits, steps: Steps) -> (Vec<Vec<Found>>, Result<(), InflateError>) {
     let (mut inflate, mut lines, mut blocks) = (Inflate::default(), LineSplitter::new(limits), Vec::new());
-    let (mut chunks, mut input) = (object.chunks(pieces.chunk), [].as_slice());
+    let (mut chunks, mut input) = (object.chunks(steps.chunk), [].as_slice());
     let end = loop {
         let before = lines.buffer().len();
-        let progress = inflate.step(&mut input, lines.buffer(), pieces.room);
-        assert!(lines.buffer().len() <= before + pieces.room, "no more text than was asked for");
+        let progress = inflate.step(&mut input, lines.buffer(), steps.max_bytes);
+        assert!(lines.buffer().len() <= before + steps.max_bytes, "no more text than the maximum");
         blocks.extend(from_fn(|| lines.next_block()).map(|block| found(&block)));
-        check_memory(lines.buffer(), limits, pieces);
+        check_memory(lines.buffer(), limits, steps);
         match progress {
             Ok(InflateProgress::OutputFull) => {}
             Ok(InflateProgress::NeedInput) => match chunks.next() {
@@ -149,10 +151,10 @@ fn read(object: &[u8], limits: LineLimits, pieces: Pieces) -> (Vec<Vec<Found>>, 
     (blocks, end)
 }
 
-/// The buffer holds a block, a line that has begun, and what came last; its room grows by a quarter when it is used up.
-fn check_memory(buffer: &Buffer, limits: LineLimits, pieces: Pieces) {
-    let bound = 4 * (limits.block_bytes + limits.line_bytes + pieces.room);
-    assert!(buffer.capacity() <= bound, "a buffer of {} bytes for {limits:?} and {pieces:?}", buffer.capacity());
+/// The buffer holds a block, a started line, and the text of the last step. It grows by a quarter when it is full.
+fn check_memory(buffer: &Buffer, limits: LineLimits, steps: Steps) {
+    let bound = 4 * (limits.block_bytes + limits.line_bytes + steps.max_bytes);
+    assert!(buffer.capacity() <= bound, "a buffer of {} bytes for {limits:?} and {steps:?}", buffer.capacity());
 }
 
 fn found(block: &Block) -> Vec<Found> {
@@ -160,18 +162,18 @@ fn found(block: &Block) -> Vec<Found> {
     block.lines().map(|Line { text, offset, truncated }| Found { offset, text: text.to_vec(), truncated }).collect()
 }
 
-/// The lines of a text. What stands behind the last line feed of a broken object is none.
+/// Returns the lines of a text. The bytes after the last line feed of a broken object are not a line.
 fn naive_lines(text: &[u8], limits: LineLimits, whole: bool) -> Vec<Found> {
     let mut lines = Vec::new();
     let mut offset = 0;
-    for piece in text.split_inclusive(|&byte| byte == b'\n') {
-        let ended = piece.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-        let line = ended.unwrap_or(if whole { piece } else { b"" });
+    for line_with_end in text.split_inclusive(|&byte| byte == b'\n') {
+        let ended = line_with_end.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let line = ended.unwrap_or(if whole { line_with_end } else { b"" });
         if !line.is_empty() {
             let kept = &line[..line.len().min(limits.line_bytes)];
             lines.push(Found { offset, text: kept.to_vec(), truncated: kept.len() < line.len() });
         }
-        offset += piece.len() as u64;
+        offset += line_with_end.len() as u64;
     }
     lines
 }
@@ -180,23 +182,26 @@ fn check_record(line: &[u8], record: &Record<'_, '_>) {
     let mut end = 0;
     let spaces = |from: usize, to: usize| line[from..to].iter().all(|&byte| byte == b' ');
     for token in record.tokens {
-        assert!(token.at >= end && spaces(end, token.at), "{token:?} follows the one before");
+        assert!(token.at >= end && spaces(end, token.at), "{token:?} follows the token before, separated by spaces");
         let quote = usize::from(token.quoted);
         end = token.at + quote + token.raw.len() + quote;
-        assert_eq!(&line[token.at + quote..end - quote], token.raw, "{token:?} stands where it says");
+        assert_eq!(&line[token.at + quote..end - quote], token.raw, "{token:?} has the right position");
         assert!(!token.quoted || (line[token.at] == b'"' && line[end - 1] == b'"'), "{token:?} has quotes around it");
     }
     assert!(spaces(end, line.len()), "the last field ends the line");
 
     for (field, token) in record.fields() {
         let reading = field.ty.read(token);
-        assert!(!token.is_absent() || reading == Reading::Absent, "{field:?} is {token:?}, which is absent");
+        assert!(!token.is_absent() || reading == Reading::Absent, "{field:?} is {token:?}, which must be absent");
         if let Reading::Value(FieldValue::Time(time)) = reading {
-            assert!(is_time(time), "{field:?} is {token:?}, which is no time");
+            assert!(is_time(time), "{field:?} is {token:?}, which is not a time");
         }
-        assert!(decode(token.raw).len() <= 4 * token.raw.len(), "{token:?} grows beyond an escape a byte");
+        assert!(decode(token.raw).len() <= 4 * token.raw.len(), "{token:?} is more than four times as long when decoded");
     }
-    assert!(record.extras().len() <= record.tokens.len().saturating_sub(record.format.fields.len()), "extras are extra");
+    assert!(
+        record.extras().len() <= record.tokens.len().saturating_sub(record.format.fields.len()),
+        "no more extra fields than tokens after the known fields"
+    );
 }
 
 fn check_error(line: &[u8], error: &LineError) {
@@ -207,7 +212,7 @@ fn check_error(line: &[u8], error: &LineError) {
             at
         }
         LineError::ControlLine | LineError::HeaderLine | LineError::Json => 0,
-        LineError::TooLong { .. } => panic!("parsing cuts nothing off"),
+        LineError::TooLong { .. } => panic!("the parser does not truncate lines"),
     };
     assert!(at <= line.len(), "{error}, in a line of {} bytes", line.len());
     assert!(error.to_string().contains(&format!("byte {at}")), "{error}");
@@ -218,19 +223,19 @@ fn check_event(settings: &EventSettings, origin: &Origin, line: &Line<'_>) {
     let (mut out, mut scratch) = (Buffer::from(b"before".as_slice()), Scratch::default());
     let written = writer.write(&mut out, line, &mut scratch);
     let text = str::from_utf8(&out).unwrap_or_else(|error| panic!("{error} in {}", out.escape_ascii()));
-    let text = text.strip_prefix("before").expect("what was written before stays");
+    let text = text.strip_prefix("before").expect("the text written before is unchanged");
     assert!(!text.bytes().any(|byte| byte < b' '), "{text:?} is one line");
     let event: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"));
-    assert_eq!(members(&event), members_as_written(text), "no member comes twice in {text}");
+    assert_eq!(members(&event), members_as_written(text), "no member occurs twice in {text}");
     check_envelope(&event, settings, origin, line, written);
     check_parsed_part(&event, settings.schema, written);
 
     let mut again = Buffer::default();
-    assert_eq!(writer.write(&mut again, line, &mut scratch), written, "a line does not depend on the one before");
+    assert_eq!(writer.write(&mut again, line, &mut scratch), written, "the result does not depend on the line before");
     assert!(again[..] == *text.as_bytes(), "{} was {text} before", again.escape_ascii());
 }
 
-/// How many members the objects in a value have.
+/// Returns the number of members of all objects in a value.
 fn members(value: &Value) -> usize {
     match value {
         Value::Object(object) => object.len() + object.values().map(members).sum::<usize>(),
@@ -239,7 +244,8 @@ fn members(value: &Value) -> usize {
     }
 }
 
-/// How many members a JSON text has, repeated ones included: serde_json lets them pass, Elasticsearch refuses them.
+/// Returns the number of members in a JSON text, repeated members included. serde_json accepts repeated members, Elasticsearch
+/// rejects them.
 fn members_as_written(text: &str) -> usize {
     let (mut count, mut bytes, mut in_string) = (0, text.bytes(), false);
     while let Some(byte) = bytes.next() {
@@ -262,7 +268,7 @@ fn check_envelope(event: &Value, settings: &EventSettings, origin: &Origin, line
     assert_eq!(event.get("labels").is_some(), !settings.labels.is_empty(), "{event}");
 
     let parsed = written.kind.is_some();
-    assert!(!(parsed && line.truncated), "a line that is cut off is not parsed");
+    assert!(!(parsed && line.truncated), "a truncated line is not parsed");
     assert_eq!(event["event"]["original"].is_string(), !parsed || settings.include_original, "{event}");
     if let (Some(original), Ok(text)) = (event["event"]["original"].as_str(), str::from_utf8(line.text)) {
         assert_eq!(original, text);
@@ -293,7 +299,10 @@ fn check_parsed_part(event: &Value, schema: Schema, written: Written) {
     let extra = elb["extra"].as_array().map_or(0, |items| items.iter().filter(|item| !item.is_null()).count());
     assert_eq!(extra, written.extra_fields as usize, "{event}");
 
-    let (.., shapes) = SHAPES.iter().find(|(known, kind, _)| (*known, *kind) == (schema, written.kind)).expect("all are there");
+    let (.., shapes) = SHAPES
+        .iter()
+        .find(|(known, kind, _)| (*known, *kind) == (schema, written.kind))
+        .expect("every schema and kind has shapes");
     for (name, value) in event.as_object().expect("an object") {
         check_shape(name, value, shapes);
     }
@@ -301,7 +310,7 @@ fn check_parsed_part(event: &Value, schema: Schema, written: Written) {
 
 type Shapes = HashMap<String, Shape>;
 
-/// What the events of a schema hold for lines of a kind, or for unparsed ones: what index templates are made of.
+/// The shapes of all members by schema and kind (none for unparsed lines), from which the index templates are generated.
 static SHAPES: LazyLock<Vec<(Schema, Option<Kind>, Shapes)>> = LazyLock::new(|| {
     let kinds = || Kind::ALL.into_iter().map(Some).chain([None]);
     let pairs = SCHEMAS.into_iter().flat_map(|schema| kinds().map(move |kind| (schema, kind)));
@@ -325,14 +334,14 @@ fn shapes(schema: Schema, kind: Option<Kind>) -> Shapes {
     envelope.chain(names.into_iter().map(|name| (name.name, name.shape))).collect()
 }
 
-/// Checks a member and those below it. A name that index templates lack, or a value that does not fit its mapping, loses an event.
+/// Checks a member and the members below it. Elasticsearch rejects an event if a value does not fit its mapping.
 fn check_shape(name: &str, value: &Value, shapes: &Shapes) {
     match (shapes.get(name), value) {
-        (Some(shape), value) => assert!(fits(value, *shape), "{name} is {value}, no {shape:?}"),
+        (Some(shape), value) => assert!(fits(value, *shape), "{name} is {value}, which is not {shape:?}"),
         (None, Value::Object(members)) => {
             members.iter().for_each(|(part, value)| check_shape(&format!("{name}.{part}"), value, shapes));
         }
-        (None, value) => panic!("{name}, which is {value}, is no name of the schema"),
+        (None, value) => panic!("{name} with value {value} is not a name of the schema"),
     }
 }
 

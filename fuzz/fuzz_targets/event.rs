@@ -1,4 +1,4 @@
-//! The third stage: a line to its event. An input is a line without its line feed.
+//! Fuzzes the third stage: one line becomes one event. An input is a line without its line feed.
 
 #![no_main]
 

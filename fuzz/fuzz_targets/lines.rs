@@ -1,4 +1,4 @@
-//! The first stage: an object's bytes to lines. An input is an object as the store gives it, gzip or not.
+//! Fuzzes the first stage: the bytes of an object become lines. An input is an object as stored, gzip or plain text.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! The second stage: a line to its fields. An input is a line without its line feed.
+//! Fuzzes the second stage: one line becomes fields. An input is a line without its line feed.
 
 #![no_main]
 
