@@ -1,7 +1,7 @@
-//! What each stage costs by itself, on lines made in memory: `cargo bench`.
+//! Measures each stage separately, on generated lines in memory: `cargo bench`.
 //!
-//! For looking at one stage again and again while it is changed. What counts in the end is `bench/compare`, which measures the
-//! program as it ships, from outside, beside its limits.
+//! Use it while changing one stage. The final measurement is `bench/compare`, which compares the release build with its lower
+//! limits.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -21,7 +21,11 @@ use flate2::Compression as Level;
 use flate2::write::GzEncoder;
 
 #[path = "../../../bench/src/generate.rs"]
-#[expect(dead_code, unreachable_pub, reason = "the stages take ALB lines only, and bench/ uses the same file from another crate")]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "the stages use only ALB lines, and the file is also a module of the bench package"
+)]
 mod generate;
 
 use generate::{Generator, Kind};
@@ -29,10 +33,10 @@ use generate::{Generator, Kind};
 const LINES: usize = 20_000;
 const SEED: u64 = 20_260_302;
 
-/// What the program inflates at once.
+/// Maximum size of an inflate step, as in the program.
 const STEP_BYTES: usize = 64 * 1024;
 
-/// The defaults of the configuration.
+/// The default limits of the program.
 const LIMITS: LineLimits = LineLimits { line_bytes: 1 << 20, block_lines: 2_000, block_bytes: (4 << 20) / 3 };
 
 const SCHEMAS: [Schema; 2] = [Schema::Native, Schema::Ecs];
@@ -85,17 +89,17 @@ fn inflate(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn lines(bencher: Bencher<'_, '_>) {
     LazyLock::force(&TEXT);
-    let spare = Cell::new(Block::default());
+    let recycled = Cell::new(Block::default());
     per_line(bencher).bench_local(|| {
         let mut lines = LineSplitter::new(LIMITS);
-        for piece in TEXT.chunks(STEP_BYTES) {
-            lines.reserve_block(|| Some(spare.take()));
-            lines.buffer().put(piece);
+        for chunk in TEXT.chunks(STEP_BYTES) {
+            lines.reserve_block(|| Some(recycled.take()));
+            lines.buffer().put(chunk);
             while let Some(block) = lines.next_block() {
-                spare.set(black_box(block));
+                recycled.set(black_box(block));
             }
         }
-        lines.finish().into_iter().for_each(|block| spare.set(block));
+        lines.finish().into_iter().for_each(|block| recycled.set(block));
     });
 }
 
@@ -110,7 +114,7 @@ fn parse_lines(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// Parsing included: a record borrows its line and is never kept.
+/// Includes parsing, because a record borrows its line and is not kept.
 #[divan::bench(args = SCHEMAS)]
 fn event(bencher: Bencher<'_, '_>, schema: Schema) {
     LazyLock::force(&BLOCKS);
@@ -139,7 +143,7 @@ fn gzip(bencher: Bencher<'_, '_>, level: u32) {
     });
 }
 
-/// All of it on one thread, with neither files nor sockets.
+/// Measures all stages on one thread, without files and sockets.
 #[divan::bench(args = SCHEMAS)]
 fn whole(bencher: Bencher<'_, '_>, schema: Schema) {
     LazyLock::force(&OBJECT);
@@ -156,18 +160,18 @@ fn whole(bencher: Bencher<'_, '_>, schema: Schema) {
     });
 }
 
-/// So that the figures are per line and per byte of log text.
+/// Shows results per line and per byte of log text.
 fn per_line<'a, 'b>(bencher: Bencher<'a, 'b>) -> Bencher<'a, 'b> {
     bencher.counter(ItemsCount::new(LINES)).counter(BytesCount::new(TEXT.len()))
 }
 
-fn inflate_object(mut take: impl FnMut(&[u8])) {
+fn inflate_object(mut on_text: impl FnMut(&[u8])) {
     let mut inflate = Inflate::default();
     let mut text = Buffer::default();
     let mut input = OBJECT.as_slice();
     loop {
         let progress = inflate.step(&mut input, &mut text, STEP_BYTES).expect("a whole object");
-        take(&text);
+        on_text(&text);
         text.clear();
         if progress == InflateProgress::NeedInput {
             return;
@@ -175,15 +179,15 @@ fn inflate_object(mut take: impl FnMut(&[u8])) {
     }
 }
 
-fn split(text: &[u8], mut take: impl FnMut(Block)) {
+fn split(text: &[u8], mut on_block: impl FnMut(Block)) {
     let mut lines = LineSplitter::new(LIMITS);
-    for piece in text.chunks(STEP_BYTES) {
-        lines.buffer().put(piece);
+    for chunk in text.chunks(STEP_BYTES) {
+        lines.buffer().put(chunk);
         while let Some(block) = lines.next_block() {
-            take(block);
+            on_block(block);
         }
     }
-    lines.finish().into_iter().for_each(take);
+    lines.finish().into_iter().for_each(on_block);
 }
 
 fn make_batches(block: &Block, writer: &EventWriter) {
