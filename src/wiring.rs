@@ -1,7 +1,9 @@
-//! A configuration to a program that works.
+//! Builds the shipper and the connection to Logstash from a configuration.
 
 use std::sync::Arc;
 
+use elb_common::aws::AwsConfig;
+use elb_common::tls::{SystemRoots, client_config};
 use jiff::Timestamp;
 
 use crate::config::{Config, CredentialsConfig, DeadLetterConfig, HttpTarget, StoreConfig, Target};
@@ -10,76 +12,82 @@ use crate::object::{DirStore, S3Store, Store};
 use crate::ship::Shipper;
 use crate::sink::{Credentials, HttpSettings, HttpTransport, Logstash, LogstashSettings, Sink, StdoutSink};
 use crate::summary_log::SummaryLog;
-use elb_common::aws::AwsConfig;
-use elb_common::tls::{SystemRoots, client_config};
 
-/// What the binaries know and the configuration does not.
+/// What the binaries provide in addition to the configuration.
 #[derive(Debug)]
 pub struct Platform {
-    /// Region and credentials.
+    /// Region and credentials of AWS.
     pub aws: AwsConfig,
-    /// Whom https trusts where the configuration names nobody.
+    /// Certificate authorities that https trusts if the configuration names none.
     pub roots: SystemRoots,
-    /// All objects are files named on the command line.
+    /// Whether all objects are files named on the command line.
     pub local_files: bool,
-    /// Make the events and send none of them.
+    /// Whether events are made and not sent.
     pub dry_run: bool,
-    /// Where the summary line of each object goes.
-    pub journal: SummaryLog,
-    /// Where the randomness of the back-off begins.
+    /// Destination of the summary line of each object.
+    pub summary_log: SummaryLog,
+    /// Seed of the random back-off times.
     pub seed: u64,
-    /// The wall clock.
+    /// Wall clock.
     pub now: fn() -> Timestamp,
 }
 
-/// Builds the store, the sink and the shipper between them. Nothing is connected yet.
+/// Builds a shipper with its store and its sink. It connects to nothing yet.
 ///
 /// # Errors
-/// The certificates cannot be used.
-pub fn build_shipper(mut config: Config, surroundings: Platform) -> Result<Arc<Shipper>, String> {
-    let aws = &surroundings.aws;
-    let store = match config.store {
-        StoreConfig::Dir(root) => Store::Dir(DirStore::new(root)),
-        StoreConfig::S3 { .. } if surroundings.local_files => Store::LocalFiles,
-        StoreConfig::S3 { path_style } => Store::S3(S3Store::new(aws.clone(), path_style)),
-    };
-    let dead_letter = config.dead_letter.map(|place| match place {
-        DeadLetterConfig::Dir(directory) => DeadLetterDestination::Dir(directory),
-        DeadLetterConfig::S3 { bucket, prefix, path_style } => {
-            DeadLetterDestination::S3 { store: S3Store::new(aws.clone(), path_style), bucket, prefix }
-        }
-    });
+/// The certificates are invalid.
+pub fn build_shipper(mut config: Config, platform: Platform) -> Result<Arc<Shipper>, String> {
     let sink = match config.target {
-        _ if surroundings.dry_run => Sink::Nowhere,
+        _ if platform.dry_run => Sink::Nowhere,
         Target::Output => Sink::Stdout(StdoutSink::stdout()),
-        Target::Http(target) => Sink::Logstash(Arc::new(logstash(*target, config.ship.concurrency, &surroundings)?)),
+        Target::Http(target) => Sink::Logstash(Arc::new(build_logstash(*target, config.ship.concurrency, &platform)?)),
     };
-    config.ship.batch.bodies = !surroundings.dry_run;
-    Ok(Arc::new(Shipper::new(store, sink, dead_letter, config.ship, surroundings.journal)))
+    let store = build_store(config.store, &platform);
+    let dead_letter = config.dead_letter.map(|destination| build_dead_letter(destination, &platform));
+    config.ship.batch.bodies = !platform.dry_run;
+    Ok(Arc::new(Shipper::new(store, sink, dead_letter, config.ship, platform.summary_log)))
 }
 
-/// Builds the sink for Logstash, with `concurrency` connections at most. Nothing is connected yet.
+fn build_store(config: StoreConfig, platform: &Platform) -> Store {
+    match config {
+        StoreConfig::Dir(root) => Store::Dir(DirStore::new(root)),
+        StoreConfig::S3 { .. } if platform.local_files => Store::LocalFiles,
+        StoreConfig::S3 { path_style } => Store::S3(S3Store::new(platform.aws.clone(), path_style)),
+    }
+}
+
+fn build_dead_letter(config: DeadLetterConfig, platform: &Platform) -> DeadLetterDestination {
+    match config {
+        DeadLetterConfig::Dir(directory) => DeadLetterDestination::Dir(directory),
+        DeadLetterConfig::S3 { bucket, prefix, path_style } => {
+            let store = S3Store::new(platform.aws.clone(), path_style);
+            DeadLetterDestination::S3 { store, bucket, prefix }
+        }
+    }
+}
+
+/// Builds the sink that sends to Logstash over at most `concurrency` connections. It connects to nothing yet.
 ///
 /// # Errors
-/// The certificates cannot be used.
-pub fn logstash(target: HttpTarget, concurrency: usize, surroundings: &Platform) -> Result<Logstash<HttpTransport>, String> {
+/// The certificates are invalid.
+pub fn build_logstash(target: HttpTarget, concurrency: usize, platform: &Platform) -> Result<Logstash<HttpTransport>, String> {
     let transport = HttpTransport::new(HttpSettings {
-        tls: client_config(&surroundings.roots, target.authorities, target.identity)?,
+        tls: client_config(&platform.roots, target.authorities, target.identity)?,
         concurrency,
         connect_timeout: target.connect_timeout,
-        now: surroundings.now,
+        now: platform.now,
     })?;
     let credentials = match target.credentials {
         CredentialsConfig::None => Credentials::None,
         CredentialsConfig::Basic(user, password) => Credentials::basic(&user, &password),
-        CredentialsConfig::Secret(arn) => Credentials::secret(surroundings.aws.clone(), arn),
+        CredentialsConfig::Secret(arn) => Credentials::secret(platform.aws.clone(), arn),
     };
     let settings = LogstashSettings {
         endpoints: target.endpoints,
         credentials,
         request_timeout: target.request_timeout,
         retry_budget: target.retry_budget,
-        seed: surroundings.seed,
+        seed: platform.seed,
     };
     Ok(Logstash::new(transport, settings))
 }

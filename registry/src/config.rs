@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use elb_common::env::{ConfigErrors, EnvReader, Variable, duration, log_level, url};
+use elb_common::env::values::{duration, log_level, url};
+use elb_common::env::{ConfigErrors, EnvReader, Variable};
 use secrecy::SecretString;
 use tracing::level_filters::LevelFilter;
 use url::Url;
@@ -11,26 +12,68 @@ use url::Url;
 use crate::group::Groups;
 use crate::store::RedisAddress;
 
-/// Every variable that is read, with its default and what is allowed; the README's table is checked against it.
+/// Every variable that the registry reads. A test compares the table in `README.md` with this one.
 pub const VARIABLES: &[Variable] = &[
-    (
-        "REGISTRY_GROUPS",
-        "",
-        "groups with region, dcid, autoscaling_group, port and perhaps allowed_cidrs: TOML, JSON, or the path of such a file",
-    ),
-    (
-        "REGISTRY_STORE",
-        "memory",
-        "memory, or redis://, rediss://, redis+unix://, redis+cluster:// or rediss+cluster:// with the server's address",
-    ),
-    ("REGISTRY_TOKEN", "", "16 to 512 printable characters without spaces"),
-    ("REGISTRY_TOPICS", "", "ARNs of SNS topics separated by commas"),
-    ("ALERT_TOPIC_ARN", "", "the ARN of an SNS topic"),
-    ("ALERT_WEBHOOK_URL", "", "a URL, http:// or https://"),
-    ("REGISTRY_POLL", "5m", "a duration, such as 5m, or 0s for never"),
-    ("REGISTRY_UPDATE_URL", "", "the URL of a server's update route, such as https://registry.internal:8081/update-ip-list"),
-    ("LOG_LEVEL", "info", "error, warn, info, debug or trace"),
-    ("AWS_ENDPOINT_URL", "", "the URL of a server that speaks AWS's protocols"),
+    Variable {
+        name: "REGISTRY_GROUPS",
+        default: "",
+        allowed: "groups with region, dcid, autoscaling_group, port and perhaps allowed_cidrs: TOML, JSON, or the path of such a file",
+        meaning: "Auto Scaling groups and the data center that each group serves, see `samples/registry/groups.toml`. A request can only select one of these groups.",
+    },
+    Variable {
+        name: "REGISTRY_STORE",
+        default: "memory",
+        allowed: "memory, or redis://, rediss://, redis+unix://, redis+cluster:// or rediss+cluster:// with the server's address",
+        meaning: "Store of the lists: the memory of the process, or a Redis, with user and password in its URL if needed. `rediss` is TLS; for a cluster, give the address of one node. ElastiCache Serverless is always a cluster with TLS. Each list is one value under the key `elb-registry:{REGION:DCID}`. Never logged.",
+    },
+    Variable {
+        name: "REGISTRY_TOKEN",
+        default: "",
+        allowed: "16 to 512 printable characters without spaces",
+        meaning: "Token that authorizes updates. It is required if the server listens on a non-loopback address. Never logged.",
+    },
+    Variable {
+        name: "REGISTRY_TOPICS",
+        default: "",
+        allowed: "ARNs of SNS topics separated by commas",
+        meaning: "SNS topics whose messages the function accepts. Messages of other topics are rejected.",
+    },
+    Variable {
+        name: "ALERT_TOPIC_ARN",
+        default: "",
+        allowed: "the ARN of an SNS topic",
+        meaning: "SNS topic that receives alerts.",
+    },
+    Variable {
+        name: "ALERT_WEBHOOK_URL",
+        default: "",
+        allowed: "a URL, http:// or https://",
+        meaning: "URL that receives alerts as JSON with a member `text`, as chat services expect. Never logged.",
+    },
+    Variable {
+        name: "REGISTRY_POLL",
+        default: "5m",
+        allowed: "a duration, such as 5m, or 0s for never",
+        meaning: "Maximum age of a list before the server, or the function's schedule, refreshes it. `0s` disables polling.",
+    },
+    Variable {
+        name: "REGISTRY_UPDATE_URL",
+        default: "",
+        allowed: "the URL of a server's update route, such as https://registry.internal:8081/update-ip-list",
+        meaning: "For the function: the server that keeps the lists.",
+    },
+    Variable {
+        name: "LOG_LEVEL",
+        default: "info",
+        allowed: "error, warn, info, debug or trace",
+        meaning: "Lowest level of the log lines that are written.",
+    },
+    Variable {
+        name: "AWS_ENDPOINT_URL",
+        default: "",
+        allowed: "the URL of a server that speaks AWS's protocols",
+        meaning: "Another server that implements the AWS API, such as moto.",
+    },
 ];
 
 /// Variables whose values are never shown.
@@ -112,7 +155,7 @@ fn config(vars: &mut EnvReader<'_>, program: Program) -> Option<Config> {
     let log_level = vars.read("LOG_LEVEL", log_level);
     let endpoint = vars.optional("AWS_ENDPOINT_URL", url);
     if matches!(token, Some(None)) && (needs_token(program) || !keeps_lists) {
-        vars.missing("REGISTRY_TOKEN");
+        vars.report_missing("REGISTRY_TOKEN");
     }
     let _ = endpoint?;
     Some(Config {
@@ -131,7 +174,7 @@ fn config(vars: &mut EnvReader<'_>, program: Program) -> Option<Config> {
 fn groups(vars: &mut EnvReader<'_>) -> Option<Groups> {
     let groups = vars.optional("REGISTRY_GROUPS", Groups::read)?;
     if groups.is_none() {
-        vars.missing("REGISTRY_GROUPS");
+        vars.report_missing("REGISTRY_GROUPS");
     }
     groups
 }
@@ -246,7 +289,7 @@ mod tests {
             ("AWS_ENDPOINT_URL", "moto"),
         ];
         let errors = read(local(), &vars).unwrap_err();
-        assert!(errors.starts_with("wrong configuration, 10 mistakes:\n"), "{errors}");
+        assert!(errors.starts_with("invalid configuration, 10 errors:\n"), "{errors}");
         for (name, _) in vars {
             assert!(errors.lines().any(|line| line.trim_start().starts_with(name)), "{name} is not reported:\n{errors}");
         }
@@ -257,7 +300,7 @@ mod tests {
     fn a_server_that_others_reach_needs_a_token() {
         for address in ["0.0.0.0:8081", "[::]:8081", "10.0.0.5:8081"] {
             let error = read(Program::Server(address.parse().unwrap()), &[GROUPS]).unwrap_err();
-            assert!(error.starts_with("wrong configuration: REGISTRY_TOKEN is missing"), "{error}");
+            assert!(error.starts_with("invalid configuration: REGISTRY_TOKEN is missing"), "{error}");
             assert!(read(Program::Server(address.parse().unwrap()), &[GROUPS, TOKEN]).is_ok());
         }
         assert!(read(Program::Server("[::1]:8081".parse().unwrap()), &[GROUPS]).is_ok());
@@ -270,7 +313,7 @@ mod tests {
         assert!(read(Program::Function, &[GROUPS, ("REGISTRY_STORE", "rediss://user:secret@store:6379")]).is_ok());
         let update_url = ("REGISTRY_UPDATE_URL", "https://registry.internal:8081/update-ip-list");
         let error = read(Program::Function, &[GROUPS, update_url]).unwrap_err();
-        assert!(error.starts_with("wrong configuration: REGISTRY_TOKEN is missing"), "{error}");
+        assert!(error.starts_with("invalid configuration: REGISTRY_TOKEN is missing"), "{error}");
         assert!(read(Program::Function, &[GROUPS, update_url, TOKEN]).is_ok());
     }
 
@@ -294,7 +337,7 @@ mod tests {
 
     #[test]
     fn without_groups_there_is_nothing_to_do() {
-        assert!(read(local(), &[]).unwrap_err().starts_with("wrong configuration: REGISTRY_GROUPS is missing"));
+        assert!(read(local(), &[]).unwrap_err().starts_with("invalid configuration: REGISTRY_GROUPS is missing"));
     }
 
     #[test]

@@ -48,22 +48,22 @@ async fn run(config: Config) -> Result<(), String> {
     let aws = AwsConfig::new(move || aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone()).load());
     let reserve = config.deadline_reserve;
     let queue = Arc::new(Queue::new(aws.clone(), config.dead_letter_queue_url.clone()));
-    let surroundings = Platform {
+    let platform = Platform {
         aws,
         roots,
         local_files: false,
         dry_run: false,
-        journal: journal(),
+        summary_log: summary_log(),
         seed: fastrand::u64(..),
         now: jiff::Timestamp::now,
     };
-    let shipper = build_shipper(config, surroundings)?;
+    let shipper = build_shipper(config, platform)?;
     let handler = |event: LambdaEvent<Value>| invoke(Arc::clone(&shipper), Arc::clone(&queue), event, reserve);
     lambda_runtime::run(service_fn(handler)).await.map_err(|error| error.to_string())
 }
 
 /// Lambda always names the function; where nothing does, there is nobody to make metrics for.
-fn journal() -> SummaryLog {
+fn summary_log() -> SummaryLog {
     match env::var("AWS_LAMBDA_FUNCTION_NAME") {
         Ok(function) => SummaryLog::Metrics { function, now: jiff::Timestamp::now },
         Err(_) => SummaryLog::Log,

@@ -1,4 +1,4 @@
-//! The README's replay through `cargo lambda`, with the commands that stand there.
+//! The function in `cargo lambda`, started by the commands of docs/replay.md.
 
 use std::net::TcpListener as StdListener;
 use std::process::Stdio;
@@ -14,13 +14,13 @@ use crate::support::{Receiver, assert_status};
 const WATCH: &str = "OBJECT_STORE=dir:samples/buckets LOGSTASH_URL=http://127.0.0.1:8080/ cargo lambda watch";
 const INVOKE: &str = "cargo lambda invoke shipper --data-file samples/events/s3-put.json";
 
-/// Only the ports differ from what the README says: those that are free are taken.
+/// Only the ports differ from those in docs/replay.md: the test takes free ports.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs cargo-lambda: run ./check, which installs it into .venv"]
 async fn the_readmes_replay_with_cargo_lambda() {
-    let readme = include_str!("../../README.md");
+    let page = include_str!("../../docs/replay.md");
     for command in [WATCH, INVOKE] {
-        assert!(readme.contains(command), "the README does not say {command:?}; change both together");
+        assert!(page.contains(command), "docs/replay.md does not contain {command:?}; change both together");
     }
     let receiver = Receiver::start().await;
     let port = free_port();

@@ -111,9 +111,11 @@ async fn a_wrong_configuration_stops_the_start_with_every_mistake() {
     let output = run(&mut api.function(&[("BATCH_EVENTS", "many"), ("RETRY_BUDGET", "long")])).await;
     assert!(!output.status.success(), "a function without a configuration starts");
     let log = stdout(&output) + &stderr(&output);
-    for name in
-        ["LOGSTASH_URL is missing", "BATCH_EVENTS=\\\"many\\\" is no whole number", "RETRY_BUDGET=\\\"long\\\" is no duration"]
-    {
+    for name in [
+        "LOGSTASH_URL is missing",
+        "BATCH_EVENTS=\\\"many\\\" is not a whole number",
+        "RETRY_BUDGET=\\\"long\\\" is not a duration",
+    ] {
         assert!(log.contains(name), "{name} is not reported in {log}");
     }
 }

@@ -8,6 +8,7 @@ mod delivery;
 mod end_to_end;
 mod faults;
 mod lambda;
+mod links;
 mod listing;
 mod memory;
 mod readme;

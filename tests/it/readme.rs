@@ -1,21 +1,34 @@
-//! What the documents say is so: commands are run, and tables are compared with the code.
+//! The README and the pages in `docs/` agree with the code: examples are run, and tables and commands are compared.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
-use elb_log_shipper::config::VARIABLES;
+use elb_log_shipper::config::{VARIABLES, reference_markdown};
 use elb_log_shipper::emf::METRICS;
 use tokio::process::Command;
 
 const README: &str = include_str!("../../README.md");
+const REPLAY: &str = include_str!("../../docs/replay.md");
+const BACKFILL: &str = include_str!("../../docs/backfill.md");
+const DELIVERY: &str = include_str!("../../docs/delivery.md");
 
-/// A command of a `console` block and the output that stands below it.
+/// Longest README that a stranger still reads, in lines.
+const LONGEST_README: usize = 200;
+
+#[test]
+fn the_readme_is_short() {
+    let lines = README.lines().count();
+    assert!(lines <= LONGEST_README, "README.md has {lines} lines, more than {LONGEST_README}; move details to docs/");
+}
+
+/// A command of a `console` block and the output below it.
 struct Example {
     command: String,
     output: String,
 }
 
-fn examples() -> Vec<Example> {
-    let blocks = README.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
+fn examples(page: &str) -> Vec<Example> {
+    let blocks = page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
     let commands = blocks.flat_map(|block| block.split("$ ").skip(1));
     commands
         .map(|example| {
@@ -25,7 +38,7 @@ fn examples() -> Vec<Example> {
         .collect()
 }
 
-/// Whether `found` is `shown`, in which `…` stands for anything within a line, and a line of it alone for any lines.
+/// Returns whether `found` is `shown`, where `…` stands for any part of a line, and a line with only `…` for any lines.
 fn matches(shown: &str, found: &str) -> bool {
     let Some((line, rest)) = shown.split_once('\n') else { return shown.is_empty() && found.is_empty() };
     if line == "…" {
@@ -49,12 +62,12 @@ fn line_matches(shown: &str, found: &str) -> bool {
 }
 
 #[tokio::test]
-async fn every_console_example_of_the_readme_runs_as_shown() {
-    let examples = examples();
-    assert!(examples.len() >= 3, "the README has lost its examples");
-    for Example { command, output } in examples {
+async fn console_examples_run_as_shown() {
+    let examples = [README, REPLAY].map(examples);
+    assert!(examples.iter().all(|examples| !examples.is_empty()), "a page has lost its examples");
+    for Example { command, output } in examples.into_iter().flatten() {
         let program = command.replace("cargo run -- ", concat!(env!("CARGO_BIN_EXE_elbship"), " "));
-        assert_ne!(program, command, "{command:?} is no command of this program; write it in a block of another kind");
+        assert_ne!(program, command, "{command:?} is not a command of elbship; use a block of another language");
         let run = Command::new("sh")
             .args(["-c", &program])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -64,50 +77,52 @@ async fn every_console_example_of_the_readme_runs_as_shown() {
             .expect("running a shell");
         let found = String::from_utf8(run.stdout).expect("UTF-8");
         let errors = String::from_utf8_lossy(&run.stderr);
-        assert!(matches(&output, &found), "{command}\nshows\n{found}\nnot\n{output}\nstandard error:\n{errors}");
+        assert!(matches(&output, &found), "{command}\nprints\n{found}\ninstead of\n{output}\nstandard error:\n{errors}");
     }
 }
 
+/// `UPDATE_GOLDEN=1 cargo test --test it configuration_page` writes the page anew.
 #[test]
-fn the_readmes_table_has_every_variable_with_its_default() {
-    for (name, default, _) in VARIABLES {
-        let row = README.lines().find(|line| line.starts_with(&format!("| `{name}`")));
-        let row = row.unwrap_or_else(|| panic!("the README's table has no row for {name}"));
-        let cell = row.split('|').nth(2).unwrap_or_default().trim();
-        let expected = if default.is_empty() { "—".to_owned() } else { format!("`{default}`") };
-        assert_eq!(cell.replace(" MiB", "MiB"), expected, "the default of {name}");
+fn the_configuration_page_is_up_to_date() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let expected = reference_markdown();
+    for variable in VARIABLES {
+        let rows = expected.lines().filter(|line| line.starts_with(&format!("| `{}` |", variable.name))).count();
+        assert_eq!(rows, 1, "rows of {}", variable.name);
     }
-    // The registry's tests check its own chapter.
-    let (before, chapter) = README.split_once("\n## The endpoint registry\n").expect("the registry's chapter");
-    let after = chapter.split_once("\n## ").map_or("", |(_, after)| after);
-    let table = before.lines().chain(after.lines()).filter_map(|line| line.strip_prefix("| `")?.split('`').next());
-    for name in table.filter(|name| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')) {
-        assert!(VARIABLES.iter().any(|(known, ..)| *known == name), "the README describes {name}, which is never read");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &expected).expect("writing the page");
     }
+    let page = std::fs::read_to_string(&path).expect("the page");
+    assert_eq!(page, expected, "docs/configuration.md is stale; run this test with UPDATE_GOLDEN=1 and read the difference");
 }
 
 #[test]
-fn the_readme_names_every_metric() {
+fn the_delivery_page_names_every_metric() {
     for (name, _) in METRICS {
-        assert!(README.contains(&format!("`{name}`")), "the README does not say what the metric {name} is");
+        assert!(DELIVERY.contains(&format!("`{name}`")), "docs/delivery.md does not describe the metric {name}");
     }
 }
 
 #[tokio::test]
-async fn the_readme_names_every_flag() {
-    for name in ["replay", "backfill", "invoke", "receive", "explain", "check"] {
-        let help = Command::new(env!("CARGO_BIN_EXE_elbship")).args(["help", name]).output().await.expect("running elbship");
-        let help = String::from_utf8(help.stdout).expect("UTF-8");
-        let flags = help.lines().filter_map(|line| line.trim().strip_prefix("--")?.split([' ', '=']).next());
-        let flags: Vec<&str> = flags.filter(|flag| !["help", "version"].contains(flag)).collect();
-        assert!(!flags.is_empty(), "the flags are not where this test looks: {help}");
-        for flag in flags {
-            assert!(README.contains(&format!("--{flag}")), "the README does not name --{flag} of {name}");
+async fn the_pages_name_every_flag() {
+    let pages = [
+        ("docs/replay.md", REPLAY, &["replay", "invoke", "receive", "explain", "check"][..]),
+        ("docs/backfill.md", BACKFILL, &["backfill"]),
+    ];
+    for (file, page, names) in pages {
+        for name in names {
+            let (_, words) = help(&[name]).await;
+            let flags = words.iter().filter(|word| word.starts_with("--") && !["--help", "--version"].contains(&word.as_str()));
+            assert!(flags.clone().count() > 0, "the help of {name} has no flags where this test looks: {words:?}");
+            for flag in flags {
+                assert!(page.contains(flag), "{file} does not describe {flag} of {name}");
+            }
         }
     }
 }
 
-/// Code of a document: what stands in blocks other than JSON, and between backticks, with continued lines as one.
+/// Returns the code in a page: blocks that are not JSON, and text between backticks. Continued lines are joined.
 fn code(document: &str) -> Vec<String> {
     let document = document.replace("\\\n", " ");
     let mut found = Vec::new();
@@ -124,7 +139,7 @@ fn code(document: &str) -> Vec<String> {
     found
 }
 
-/// The commands of this program in a document, each with its flags.
+/// Returns the elbship commands in a page, each with its flags.
 fn commands(document: &str) -> Vec<(String, Vec<String>)> {
     let mut found = Vec::new();
     for code in code(document) {
@@ -144,7 +159,7 @@ fn commands(document: &str) -> Vec<(String, Vec<String>)> {
     found
 }
 
-/// The words of a page of help.
+/// Returns whether a help page exists, and its words.
 async fn help(of: &[&str]) -> (bool, Vec<String>) {
     let run = Command::new(env!("CARGO_BIN_EXE_elbship")).arg("help").args(of).output().await.expect("running elbship");
     let text = String::from_utf8(run.stdout).expect("UTF-8");
@@ -152,16 +167,26 @@ async fn help(of: &[&str]) -> (bool, Vec<String>) {
     (run.status.success(), words.collect())
 }
 
+/// Returns every page that may show commands, with its path.
+fn pages() -> Vec<(String, String)> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_dir(root.join("docs")).expect("the pages").map(|entry| entry.expect("a page").path());
+    let mut paths: Vec<PathBuf> = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect();
+    paths.extend(["README.md", "samples/README.md", "registry/README.md"].map(|path| root.join(path)));
+    let page = |path: PathBuf| (path.display().to_string(), std::fs::read_to_string(&path).expect("a page"));
+    paths.into_iter().map(page).collect()
+}
+
 #[tokio::test]
-async fn every_command_of_the_documents_exists_and_the_other_way_round() {
+async fn commands_in_the_pages_exist_and_are_complete() {
     let mut shown: Vec<String> = Vec::new();
-    for document in [README, include_str!("../../docs/operations.md"), include_str!("../../samples/README.md")] {
-        for (name, flags) in commands(document) {
+    for (path, page) in pages() {
+        for (name, flags) in commands(&page) {
             let (exists, words) = help(&[&name]).await;
             if name != "help" {
-                assert!(exists, "a document shows `elbship {name}`, which does not exist");
+                assert!(exists, "{path} shows `elbship {name}`, which does not exist");
                 for flag in flags {
-                    assert!(words.contains(&flag), "a document shows {flag} of `elbship {name}`, which does not exist");
+                    assert!(words.contains(&flag), "{path} shows {flag} of `elbship {name}`, which does not exist");
                 }
             }
             shown.push(name);
@@ -172,21 +197,21 @@ async fn every_command_of_the_documents_exists_and_the_other_way_round() {
     let list = page.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a list of commands");
     for name in list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ")) {
         let name = name.split_whitespace().next().unwrap_or_default();
-        assert!(name == "help" || shown.iter().any(|shown| shown == name), "no document shows `elbship {name}`");
+        assert!(name == "help" || shown.iter().any(|shown| shown == name), "no page shows `elbship {name}`");
     }
 }
 
 #[test]
-fn the_tool_versions_of_the_project_agree() {
+fn the_toolchain_is_the_minimum_rust_version() {
     let manifest = include_str!("../../Cargo.toml");
     let toolchain = include_str!("../../rust-toolchain.toml");
     let version =
         manifest.lines().find_map(|line| line.strip_prefix("rust-version = \"")?.strip_suffix('"')).expect("a rust-version");
-    assert!(toolchain.contains(&format!("channel = \"{version}.")), "rust-toolchain.toml is not of Rust {version}");
+    assert!(toolchain.contains(&format!("channel = \"{version}.")), "rust-toolchain.toml does not have Rust {version}");
 }
 
 #[test]
-fn commands_of_documents_are_found() {
+fn finds_commands_and_their_flags() {
     let document = "Use `elbship check --to X` or elbship nothing.\n```sh\nx | elbship replay a \\\n  --since=1 | jq --no\n```\n";
     let found = commands(document);
     assert_eq!(found[0], ("check".to_owned(), vec!["--to".to_owned()]));
@@ -195,7 +220,7 @@ fn commands_of_documents_are_found() {
 }
 
 #[test]
-fn examples_are_compared_as_meant() {
+fn ellipses_match_any_text() {
     assert!(matches("a…c\n", "abc\n"));
     assert!(matches("…\nz\n", "a\nb\nz\n"));
     assert!(matches("a\n…\n", "a\nb\n"));

@@ -13,10 +13,10 @@ def variables(path):
     """The names in a table VARIABLES."""
     text = (PROJECT / path).read_text()
     table = text[text.index("pub const VARIABLES") :]
-    return re.findall(r'\(\s*"([A-Z0-9_]+)",', table[: table.index("\n];")])
+    return re.findall(r'\bname: "([A-Z0-9_]+)"', table[: table.index("\n];")])
 
 
-SHIPPER_VARIABLES = variables("src/config.rs")
+SHIPPER_VARIABLES = variables("src/config/variables.rs")
 REGISTRY_VARIABLES = variables("registry/src/config.rs")
 
 
@@ -46,7 +46,8 @@ def alert_members():
 
 def store_schemes():
     """Those of REGISTRY_STORE that lead to another machine."""
-    (allowed,) = re.findall(r'"REGISTRY_STORE",\s*"memory",\s*"([^"]+)"', (PROJECT / "registry/src/config.rs").read_text())
+    table = (PROJECT / "registry/src/config.rs").read_text()
+    (allowed,) = re.findall(r'name: "REGISTRY_STORE",\s*default: "memory",\s*allowed: "([^"]+)"', table)
     return set(re.findall(r"([a-z+]+)://", allowed)) - {"redis+unix"}
 
 

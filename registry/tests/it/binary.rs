@@ -152,7 +152,7 @@ async fn an_answer_of_something_else_is_no_list() {
 async fn mistakes_of_the_configuration_end_the_start_with_all_of_them() {
     let shown = run(&["--listen", "0.0.0.0:0"], &[("REGISTRY_GROUPS", GROUPS), ("REGISTRY_POLL", "often")]).await;
     assert_eq!(shown.status.code(), Some(2));
-    for part in ["REGISTRY_TOKEN is missing", "REGISTRY_POLL=\\\"often\\\" is no duration"] {
+    for part in ["REGISTRY_TOKEN is missing", "REGISTRY_POLL=\\\"often\\\" is not a duration"] {
         assert!(text(&shown.stderr).contains(part), "{part} is not in {}", text(&shown.stderr));
     }
 }

@@ -1,8 +1,9 @@
-//! What the README's chapter says is so.
+//! What the registry's README says is so.
 
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
+use elb_common::env::markdown_table;
 use elb_log_registry::config::VARIABLES;
 use elb_log_registry::group::Groups;
 use elb_log_registry::metrics::METRICS;
@@ -15,33 +16,25 @@ use tokio::process::{Child, Command};
 use crate::support::peers::{free_port, project};
 use crate::support::until;
 
-const README: &str = include_str!("../../../README.md");
+const README: &str = include_str!("../../README.md");
 
-/// The chapter, up to the next one.
-fn chapter() -> &'static str {
-    let rest = README.split("\n## The endpoint registry\n").nth(1).expect("the README has a chapter \"The endpoint registry\"");
-    rest.split("\n## ").next().unwrap_or(rest)
+/// The table follows from the code; `UPDATE_GOLDEN=1 cargo test -p elb-log-registry --test it table_of_variables` rewrites it.
+#[test]
+fn the_table_of_variables_is_up_to_date() {
+    let (before, rest) = README.split_once("\n## Configuration\n\n").expect("a section \"Configuration\"");
+    let (table, after) = rest.split_once("\n## ").expect("a section after the table");
+    let expected = markdown_table(VARIABLES);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let page = format!("{before}\n## Configuration\n\n{expected}\n## {after}");
+        return std::fs::write(project().join("registry/README.md"), page).expect("writing the README");
+    }
+    assert_eq!(table, expected, "the table of variables is stale; run this test with UPDATE_GOLDEN=1 and read the difference");
 }
 
 #[test]
-fn the_table_has_every_variable_with_its_default() {
-    for (name, default, _) in VARIABLES {
-        let row = chapter().lines().find(|line| line.starts_with(&format!("| `{name}`")));
-        let row = row.unwrap_or_else(|| panic!("the chapter's table has no row for {name}"));
-        let cell = row.split('|').nth(2).unwrap_or_default().trim();
-        let expected = if default.is_empty() { "—".to_owned() } else { format!("`{default}`") };
-        assert_eq!(cell, expected, "the default of {name}");
-    }
-    let names = chapter().lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
-    for name in names.filter(|name| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')) {
-        assert!(VARIABLES.iter().any(|(known, ..)| *known == name), "the chapter describes {name}, which is never read");
-    }
-}
-
-#[test]
-fn the_chapter_names_every_metric() {
+fn the_readme_names_every_metric() {
     for (name, _) in METRICS {
-        assert!(chapter().contains(&format!("`{name}`")), "the chapter does not say what {name} is");
+        assert!(README.contains(&format!("`{name}`")), "the README does not say what {name} is");
     }
 }
 
@@ -75,12 +68,12 @@ const INVOKE: &str = "cargo lambda invoke registry --data-file target/leave.json
 const WATCH: &str = "cargo lambda watch";
 const REDIS: &str = "redis-server --port 6379 --save \"\"";
 
-/// Only the ports and the place of one file differ from what the chapter says.
+/// Only the ports and the place of one file differ from what the README says.
 struct Words(Vec<(&'static str, String)>);
 
 impl Words {
     fn of(&self, command: &str) -> String {
-        assert!(chapter().lines().any(|line| line == command), "the chapter does not say {command:?}; change both together");
+        assert!(README.lines().any(|line| line == command), "the README does not say {command:?}; change both together");
         self.here(command)
     }
 

@@ -5,7 +5,7 @@
 use elb_log::batch::{BatchBuilder, BatchSettings, Body, Framing};
 use elb_log_shipper::config::{Config, Target};
 use elb_log_shipper::sink::{Endpoint, Fault, HttpTransport, Logstash, Outcome, Response};
-use elb_log_shipper::wiring::logstash;
+use elb_log_shipper::wiring::build_logstash;
 use serde_json::json;
 
 use crate::cli::{CheckArgs, ShipArgs};
@@ -26,7 +26,7 @@ async fn try_run(args: CheckArgs) -> Result<(), Exit> {
     };
     // Bodies are those that the shipper would send.
     let batch = BatchSettings { framing: Framing::JsonArray, ..ship.batch };
-    let sink = logstash(*target, ship.concurrency, &surroundings(true, false)).map_err(Exit::Failed)?;
+    let sink = build_logstash(*target, ship.concurrency, &surroundings(true, false)).map_err(Exit::Failed)?;
     let endpoints = sink.endpoints().await.map_err(Exit::Failed)?;
     let mut failed = 0;
     for endpoint in &endpoints {

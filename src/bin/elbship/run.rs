@@ -75,7 +75,7 @@ pub(crate) fn surroundings(local_files: bool, dry_run: bool) -> Platform {
         roots,
         local_files,
         dry_run,
-        journal: SummaryLog::Log,
+        summary_log: SummaryLog::Log,
         seed: fastrand::u64(..),
         now: jiff::Timestamp::now,
     }

@@ -1,0 +1,133 @@
+//! Reads environment variables as typed values, and collects every error in them.
+//!
+//! A program describes its variables in a table of [`Variable`]s. Errors, documentation and tests take their texts from it.
+
+mod reference;
+pub mod values;
+
+use std::fmt;
+
+use crate::redact::redact_text;
+
+pub use self::reference::markdown_table;
+
+/// An environment variable, as errors and the documentation describe it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Name in the environment.
+    pub name: &'static str,
+    /// Value that is used if the variable is not set; empty if there is none.
+    pub default: &'static str,
+    /// Allowed values, as the end of an error message.
+    pub allowed: &'static str,
+    /// Purpose, in one or two sentences of Markdown.
+    pub meaning: &'static str,
+}
+
+/// Reads the variables of a program and collects the errors.
+pub struct EnvReader<'l> {
+    table: &'static [Variable],
+    secrets: &'static [&'static str],
+    lookup: &'l dyn Fn(&str) -> Option<String>,
+    errors: Vec<ConfigError>,
+}
+
+/// All errors of a configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum ConfigError {
+    #[error("{name}={value:?} {problem}; allowed: {allowed}")]
+    Value { name: &'static str, value: String, problem: String, allowed: &'static str },
+    #[error("{name} is empty; unset it, or set it to {allowed}")]
+    Empty { name: &'static str, allowed: &'static str },
+    #[error("{name} is missing; set it to {allowed}")]
+    Missing { name: &'static str, allowed: &'static str },
+    #[error("{name} and {other} are both set; unset one of them")]
+    Conflict { name: &'static str, other: &'static str },
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [only] => write!(f, "invalid configuration: {only}"),
+            all => {
+                write!(f, "invalid configuration, {} errors:", all.len())?;
+                all.iter().try_for_each(|error| write!(f, "\n  {error}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl<'l> EnvReader<'l> {
+    /// Creates a reader of the variables in `table`. `lookup` returns the value of a variable that is set. Errors never show the
+    /// values of the variables in `secrets`.
+    pub fn new(table: &'static [Variable], secrets: &'static [&'static str], lookup: &'l dyn Fn(&str) -> Option<String>) -> Self {
+        EnvReader { table, secrets, lookup, errors: Vec::new() }
+    }
+
+    /// Returns `value` if there was no error in any variable.
+    ///
+    /// # Errors
+    /// All collected errors.
+    pub fn finish<T>(self, value: Option<T>) -> Result<T, ConfigErrors> {
+        match value {
+            Some(value) if self.errors.is_empty() => Ok(value),
+            _ => Err(ConfigErrors(self.errors)),
+        }
+    }
+
+    /// Returns whether a variable is set to an empty value.
+    pub fn is_empty(&self, name: &str) -> bool {
+        (self.lookup)(name).is_some_and(|value| value.is_empty())
+    }
+
+    /// Adds the error that a required variable is not set.
+    pub fn report_missing(&mut self, name: &str) {
+        let Variable { name, allowed, .. } = self.variable(name);
+        self.errors.push(ConfigError::Missing { name, allowed });
+    }
+
+    /// Adds the error that two variables exclude each other.
+    pub fn report_conflict(&mut self, name: &'static str, other: &'static str) {
+        self.errors.push(ConfigError::Conflict { name, other });
+    }
+
+    /// Reads a variable that has a default. Returns `None` after an error, which is collected.
+    pub fn read<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let text = (self.lookup)(name).unwrap_or_else(|| self.variable(name).default.to_owned());
+        self.parse(name, &text, parse)
+    }
+
+    /// Reads a variable that may be missing. Returns `None` after an error, which is collected.
+    pub fn optional<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<Option<T>> {
+        match (self.lookup)(name) {
+            None => Some(None),
+            Some(text) => self.parse(name, &text, parse).map(Some),
+        }
+    }
+
+    fn parse<T>(&mut self, name: &str, text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let Variable { name, allowed, .. } = self.variable(name);
+        if text.is_empty() {
+            self.errors.push(ConfigError::Empty { name, allowed });
+            return None;
+        }
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                let value = if self.secrets.contains(&name) { "…".to_owned() } else { redact_text(text) };
+                self.errors.push(ConfigError::Value { name, value, problem, allowed });
+                None
+            }
+        }
+    }
+
+    fn variable(&self, name: &str) -> Variable {
+        let known = self.table.iter().find(|variable| variable.name == name);
+        known.copied().unwrap_or(Variable { name: "", default: "", allowed: "", meaning: "" })
+    }
+}
