@@ -1,4 +1,4 @@
-//! The Lambda function: a notification in, the report or an error out.
+//! The Lambda function: an event comes in, the response or an error goes out.
 
 use std::env;
 use std::process::ExitCode;
@@ -11,9 +11,9 @@ use elb_common::aws::{AwsConfig, http_client};
 use elb_common::log::{self, LogFormat};
 use elb_common::tls::SystemRoots;
 use elb_log_shipper::config::{Config, Program};
-use elb_log_shipper::lambda::handler::{HandlerError, handle, invocation_end};
-use elb_log_shipper::lambda::reply::Reply;
-use elb_log_shipper::lambda::sqs::Queue;
+use elb_log_shipper::lambda::handler::{HandlerError, handle, shutdown_before_deadline};
+use elb_log_shipper::lambda::response::InvocationResponse;
+use elb_log_shipper::lambda::sqs::SqsClient;
 use elb_log_shipper::ship::Shipper;
 use elb_log_shipper::summary_log::SummaryLog;
 use elb_log_shipper::wiring::{Platform, build_shipper};
@@ -23,7 +23,7 @@ use tracing::level_filters::LevelFilter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = match Config::from_vars(Program::Function, |name| Some(env::var_os(name)?.to_string_lossy().into_owned())) {
+    let config = match Config::from_vars(Program::Function, variable) {
         Ok(config) => config,
         Err(errors) => {
             log::init(LogFormat::StdoutJson, LevelFilter::ERROR);
@@ -35,20 +35,31 @@ async fn main() -> ExitCode {
     match run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error, "the function cannot go on");
+            tracing::error!(error, "the function cannot continue");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Builds the clients once and then serves one invocation after the other.
+fn variable(name: &str) -> Option<String> {
+    Some(env::var_os(name)?.to_string_lossy().into_owned())
+}
+
+/// Builds the clients once and then handles one invocation after the other.
 async fn run(config: Config) -> Result<(), String> {
+    let platform = platform();
+    let reserve = config.deadline_reserve;
+    let sqs = Arc::new(SqsClient::new(platform.aws.clone(), config.dead_letter_queue_url.clone()));
+    let shipper = build_shipper(config, platform)?;
+    let handler = |event: LambdaEvent<Value>| invoke(Arc::clone(&shipper), Arc::clone(&sqs), event, reserve);
+    lambda_runtime::run(service_fn(handler)).await.map_err(|error| error.to_string())
+}
+
+fn platform() -> Platform {
     let roots = SystemRoots::new();
     let http = http_client(roots.clone(), ProxyConfig::from_env());
     let aws = AwsConfig::new(move || aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone()).load());
-    let reserve = config.deadline_reserve;
-    let queue = Arc::new(Queue::new(aws.clone(), config.dead_letter_queue_url.clone()));
-    let platform = Platform {
+    Platform {
         aws,
         roots,
         local_files: false,
@@ -56,13 +67,10 @@ async fn run(config: Config) -> Result<(), String> {
         summary_log: summary_log(),
         seed: fastrand::u64(..),
         now: jiff::Timestamp::now,
-    };
-    let shipper = build_shipper(config, platform)?;
-    let handler = |event: LambdaEvent<Value>| invoke(Arc::clone(&shipper), Arc::clone(&queue), event, reserve);
-    lambda_runtime::run(service_fn(handler)).await.map_err(|error| error.to_string())
+    }
 }
 
-/// Lambda always names the function; where nothing does, there is nobody to make metrics for.
+/// Returns the log with metrics if Lambda runs the program: Lambda always sets the function's name, which the metrics need.
 fn summary_log() -> SummaryLog {
     match env::var("AWS_LAMBDA_FUNCTION_NAME") {
         Ok(function) => SummaryLog::Metrics { function, now: jiff::Timestamp::now },
@@ -72,22 +80,25 @@ fn summary_log() -> SummaryLog {
 
 async fn invoke(
     shipper: Arc<Shipper>,
-    queue: Arc<Queue>,
+    sqs: Arc<SqsClient>,
     event: LambdaEvent<Value>,
     reserve: Duration,
-) -> Result<Reply, Diagnostic> {
-    let stop = invocation_end(remaining(event.context.deadline), reserve);
-    let handled = handle(&shipper, Some(&queue), &event.payload, &stop).await;
-    handled.map(|handled| handled.reply).map_err(|error| {
-        let error_type = match error {
-            HandlerError::Notification(_) => "UnknownEvent",
-            HandlerError::Failed { .. } => "ObjectsFailed",
-        };
-        Diagnostic { error_type: error_type.to_owned(), error_message: error.to_string() }
-    })
+) -> Result<InvocationResponse, Diagnostic> {
+    let shutdown = shutdown_before_deadline(remaining(event.context.deadline), reserve);
+    let completed = handle(&shipper, Some(&sqs), &event.payload, &shutdown).await;
+    completed.map(|completed| completed.response).map_err(|error| diagnostic(&error))
 }
 
-/// The time until a deadline in milliseconds since 1970; none for one that has passed, which only the emulator names.
+fn diagnostic(error: &HandlerError) -> Diagnostic {
+    let error_type = match error {
+        HandlerError::Notification(_) => "UnknownEvent",
+        HandlerError::Failed { .. } => "ObjectsFailed",
+    };
+    Diagnostic { error_type: error_type.to_owned(), error_message: error.to_string() }
+}
+
+/// Returns the time until a deadline in milliseconds since 1970; `None` if it has passed, which only happens with the local
+/// emulator.
 fn remaining(deadline_ms: u64) -> Option<Duration> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     Duration::from_millis(deadline_ms).checked_sub(now)

@@ -1,190 +1,205 @@
-//! One invocation: a notification in, the answer that its sender reads or an error out.
+//! One invocation: opens the event, ships the objects that it names, and returns the response that the event's sender reads.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lambda_events::event::sqs::SqsBatchResponse;
+use elb_log::origin::ObjectName;
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::lambda::notification::{self, Message, Notification, NotificationError};
-use crate::lambda::reply::{BatchItemFailures, ItemFailure, Reply, TaskResult, TaskResults};
+use crate::lambda::notification::{self, JobInvocation, Notification, NotificationError, QueueMessage};
+use crate::lambda::response::{InvocationResponse, job_response};
+use crate::lambda::sqs::SqsClient;
 use crate::ledger::{ObjectReport, Report};
-use elb_log::origin::ObjectName;
-
-use crate::lambda::sqs::Queue;
 use crate::object::Task;
 use crate::ship::Shipper;
 use crate::shutdown::Shutdown;
 use crate::sink::Transport;
 
-/// An invocation that did not fail.
+/// An invocation that succeeded.
 #[derive(Debug)]
-pub struct Handled {
-    /// What is answered.
-    pub reply: Reply,
-    /// Everything that is known.
+pub struct CompletedInvocation {
+    /// The response for the event's sender.
+    pub response: InvocationResponse,
+    /// What happened to each object.
     pub report: Report,
 }
 
-/// Why an invocation fails. Lambda then invokes again, or keeps the event.
+/// The reason why an invocation fails. Lambda then invokes the function again, or keeps the event.
 #[derive(Debug, thiserror::Error)]
 pub enum HandlerError {
-    /// The event cannot be understood.
+    /// The event cannot be read.
     #[error(transparent)]
     Notification(#[from] NotificationError),
-    /// Not everything arrived. Of a queue's messages: nothing did.
-    #[error("{}", describe(.report, .messages))]
+    /// An object was not delivered completely. For an SQS event: all messages failed.
+    #[error("{}", describe(.report, .unreadable_messages))]
     Failed {
-        /// Everything that is known.
+        /// What happened to each object.
         report: Box<Report>,
-        /// Messages that could not be understood, and why.
-        messages: Vec<String>,
+        /// The messages that cannot be read, each with the reason.
+        unreadable_messages: Vec<String>,
     },
 }
 
-/// Ships what an event asks for. `queue` is told of failed messages; without it they come again after the queue's time-out.
-/// A message whose object can never be read is done once the dead-letter queue has it.
+/// Ships the objects that an event names. `sqs` delays the next delivery of failed messages; without it SQS delivers them again
+/// after the queue's visibility timeout. A message whose object can never be read is done once the dead-letter queue has it.
 ///
 /// # Errors
-/// An event that cannot be understood, or any object of which something is missing at the receiver. A queue's event fails only if
-/// every one of its messages did, because only then Lambda's error metric and the poller's back-off see an outage. A job's
-/// tasks never fail the invocation.
+/// The event cannot be read, or an object was not delivered completely. An SQS event fails only if all of its messages fail,
+/// because only then Lambda's error metric and the poller's back-off notice an outage. The tasks of a job never fail the
+/// invocation.
 pub async fn handle<T: Transport>(
     shipper: &Arc<Shipper<T>>,
-    queue: Option<&Queue>,
+    sqs: Option<&SqsClient>,
     event: &Value,
-    stop: &Shutdown,
-) -> Result<Handled, HandlerError> {
+    shutdown: &Shutdown,
+) -> Result<CompletedInvocation, HandlerError> {
     match notification::parse(event)? {
-        Notification::Event(tasks) => {
-            let report = ship(shipper, tasks, stop).await;
-            if report.failures().next().is_some() {
-                return Err(failed(report, Vec::new()));
-            }
-            Ok(Handled { reply: Reply::Report(report.clone()), report })
-        }
-        Notification::Queue(messages) => handle_messages(shipper, queue, messages, stop).await,
-        Notification::Job(job) => {
-            let (ids, tasks): (Vec<String>, Vec<Task>) = job.tasks.into_iter().unzip();
-            let report = ship(shipper, tasks, stop).await;
-            let reply = Reply::Job(TaskResults {
-                invocation_schema_version: job.schema_version,
-                treat_missing_keys_as: "PermanentFailure",
-                invocation_id: job.invocation_id,
-                results: ids.into_iter().zip(&report.objects).map(|(id, object)| TaskResult::of(id, object)).collect(),
-            });
-            Ok(Handled { reply, report })
-        }
+        Notification::Event(tasks) => handle_event(shipper, tasks, shutdown).await,
+        Notification::Queue(messages) => handle_messages(shipper, sqs, messages, shutdown).await,
+        Notification::Job(job) => Ok(handle_job(shipper, job, shutdown).await),
     }
 }
 
-/// The end of an invocation that has `remaining` time left, `reserve` before it, so that there is time to report.
+/// Returns the shutdown of an invocation that has `remaining` time left. It comes `reserve` before the deadline, so that the
+/// function has time to report.
 ///
-/// None of `remaining` means that the deadline is unknown: the local emulator names one that lies decades in the past. Where
-/// less than twice the reserve is left, half of what is left is kept instead, so that a short time-out still ships something.
-/// Most of what is kept may go into telling the queue about failed messages; the rest is for the answer itself.
-pub fn invocation_end(remaining: Option<Duration>, reserve: Duration) -> Shutdown {
+/// `None` means that the deadline is unknown: the local emulator names one that is decades in the past. If less than twice the
+/// reserve is left, half of the remaining time is reserved instead, so that an invocation with a short timeout still ships
+/// something. SQS calls about failed messages may use four fifths of the reserved time; the rest is for the response itself.
+pub fn shutdown_before_deadline(remaining: Option<Duration>, reserve: Duration) -> Shutdown {
     let Some(remaining) = remaining else { return Shutdown::at(None) };
-    let kept = reserve.min(remaining / 2);
-    let end = Instant::now() + remaining - kept;
-    Shutdown::with_report_time(end, end + kept * 4 / 5)
+    let reserved = reserve.min(remaining / 2);
+    let end = Instant::now() + remaining - reserved;
+    Shutdown::with_report_time(end, end + reserved * 4 / 5)
+}
+
+async fn handle_event<T: Transport>(
+    shipper: &Arc<Shipper<T>>,
+    tasks: Vec<Task>,
+    shutdown: &Shutdown,
+) -> Result<CompletedInvocation, HandlerError> {
+    let report = ship(shipper, tasks, shutdown).await;
+    if report.failures().next().is_some() {
+        return Err(failed(report, Vec::new()));
+    }
+    Ok(CompletedInvocation { response: InvocationResponse::Report(report.clone()), report })
+}
+
+async fn handle_job<T: Transport>(shipper: &Arc<Shipper<T>>, mut job: JobInvocation, shutdown: &Shutdown) -> CompletedInvocation {
+    let (task_ids, tasks): (Vec<String>, Vec<Task>) = std::mem::take(&mut job.tasks).into_iter().unzip();
+    let report = ship(shipper, tasks, shutdown).await;
+    let response = InvocationResponse::Job(job_response(job, task_ids, &report.objects));
+    CompletedInvocation { response, report }
 }
 
 async fn handle_messages<T: Transport>(
     shipper: &Arc<Shipper<T>>,
-    queue: Option<&Queue>,
-    messages: Vec<Message>,
-    stop: &Shutdown,
-) -> Result<Handled, HandlerError> {
+    sqs: Option<&SqsClient>,
+    mut messages: Vec<QueueMessage>,
+    shutdown: &Shutdown,
+) -> Result<CompletedInvocation, HandlerError> {
+    let (tasks, ranges) = take_tasks(&mut messages);
+    let report = ship(shipper, tasks, shutdown).await;
+    let all = messages.len();
+    let settled = messages.into_iter().zip(ranges).map(|(message, range)| settle(sqs, message, &report.objects[range], shutdown));
+    let failures: Vec<FailedMessage> = join_all(settled).await.into_iter().flatten().collect();
+    if failures.len() == all {
+        return Err(failed(report, failures.into_iter().filter_map(|failure| failure.unreadable).collect()));
+    }
+    let mut response = SqsBatchResponse::default();
+    response.set_failures(failures.into_iter().map(|failure| failure.message_id));
+    Ok(CompletedInvocation { response: InvocationResponse::Queue(response), report })
+}
+
+/// Takes the tasks out of all messages. The range of each message says which of the tasks are its own.
+fn take_tasks(messages: &mut [QueueMessage]) -> (Vec<Task>, Vec<Range<usize>>) {
     let mut tasks = Vec::new();
-    let mut outcomes: Vec<(Message, Range<usize>)> = Vec::with_capacity(messages.len());
-    for mut message in messages {
+    let mut ranges = Vec::with_capacity(messages.len());
+    for message in messages {
         let start = tasks.len();
         if let Ok(of_message) = &mut message.tasks {
             tasks.append(of_message);
         }
-        outcomes.push((message, start..tasks.len()));
+        ranges.push(start..tasks.len());
     }
-    let report = ship(shipper, tasks, stop).await;
-    let mut failures = BatchItemFailures::default();
-    let mut not_understood = Vec::new();
-    let all = outcomes.len();
-    let ended = outcomes.into_iter().map(|(message, objects)| end_message(queue, message, &report.objects[objects], stop));
-    for failed in join_all(ended).await.into_iter().flatten() {
-        not_understood.extend(failed.not_understood);
-        failures.batch_item_failures.push(failed.item);
-    }
-    if failures.batch_item_failures.len() == all {
-        return Err(failed(report, not_understood));
-    }
-    Ok(Handled { reply: Reply::Queue(failures), report })
+    (tasks, ranges)
 }
 
-/// A message that is to come again.
+/// A message that SQS delivers again.
 struct FailedMessage {
-    item: ItemFailure,
-    not_understood: Option<String>,
+    message_id: String,
+    /// Why the message cannot be read; `None` if an object of it failed.
+    unreadable: Option<String>,
 }
 
-/// None if the message is done: all of its objects are shipped, or can never be and the message is in the dead-letter queue.
-async fn end_message(
-    queue: Option<&Queue>,
-    message: Message,
+/// Returns `None` if the message is done: all of its objects are shipped, or they can never be read and the message is in the
+/// dead-letter queue.
+async fn settle(
+    sqs: Option<&SqsClient>,
+    message: QueueMessage,
     objects: &[ObjectReport],
-    stop: &Shutdown,
+    shutdown: &Shutdown,
 ) -> Option<FailedMessage> {
-    let mut not_understood = None;
-    if let Err(error) = &message.tasks {
-        tracing::error!(message_id = message.id, error, "message not understood; it stays in the queue");
-        not_understood = Some(format!("message {}: {error}", message.id));
-    } else {
-        let mut failures = objects.iter().filter(|object| !object.is_success()).peekable();
-        failures.peek()?;
-        if let Some(queue) = queue
-            && failures.all(|object| object.permanent)
-            // Half of the time is left to make it come again if that fails.
-            && queue.give_up(&message.body, stop.time_to_report() / 2).await
-        {
-            return None;
-        }
+    let unreadable = unreadable(&message);
+    if unreadable.is_none() && is_done(sqs, &message, objects, shutdown).await {
+        return None;
     }
-    if let (Some(queue), Some(receipt)) = (queue, &message.receipt) {
-        queue.come_again(receipt, stop.time_to_report()).await;
+    if let (Some(sqs), Some(receipt)) = (sqs, &message.receipt) {
+        sqs.delay_redelivery(receipt, shutdown.time_to_report()).await;
     }
-    Some(FailedMessage { item: ItemFailure { item_identifier: message.id }, not_understood })
+    Some(FailedMessage { message_id: message.id, unreadable })
 }
 
-async fn ship<T: Transport>(shipper: &Arc<Shipper<T>>, tasks: Vec<Task>, stop: &Shutdown) -> Report {
+/// Logs and returns why a message cannot be read.
+fn unreadable(message: &QueueMessage) -> Option<String> {
+    let error = message.tasks.as_ref().err()?;
+    tracing::error!(message_id = message.id, %error, "cannot read a message; it stays in the queue");
+    Some(format!("message {}: {error}", message.id))
+}
+
+/// Moves the message to the dead-letter queue first if its failed objects can never be read.
+async fn is_done(sqs: Option<&SqsClient>, message: &QueueMessage, objects: &[ObjectReport], shutdown: &Shutdown) -> bool {
+    let mut failures = objects.iter().filter(|object| !object.is_success()).peekable();
+    if failures.peek().is_none() {
+        return true;
+    }
+    let Some(sqs) = sqs.filter(|_| failures.all(|object| object.permanent)) else { return false };
+    // The other half of the time is for delaying the redelivery if the move fails.
+    sqs.move_to_dead_letter_queue(&message.body, shutdown.time_to_report() / 2).await
+}
+
+async fn ship<T: Transport>(shipper: &Arc<Shipper<T>>, tasks: Vec<Task>, shutdown: &Shutdown) -> Report {
     let (sender, receiver) = mpsc::channel(tasks.len().max(1));
     for task in tasks {
-        // There is room for all of them, so this neither waits nor fails.
+        // The channel has room for all tasks, so this neither waits nor fails.
         let _ = sender.try_send(shipper.notified(task));
     }
     drop(sender);
-    shipper.ship(receiver, stop).await
+    shipper.ship(receiver, shutdown).await
 }
 
-fn failed(report: Report, messages: Vec<String>) -> HandlerError {
-    HandlerError::Failed { report: Box::new(report), messages }
+fn failed(report: Report, unreadable_messages: Vec<String>) -> HandlerError {
+    HandlerError::Failed { report: Box::new(report), unreadable_messages }
 }
 
-fn describe(report: &Report, messages: &[String]) -> String {
-    let first_message = messages.first().cloned();
-    let Some(first) = report.failures().next() else { return first_message.unwrap_or_default() };
+/// Describes the first failed object and the first unreadable message.
+fn describe(report: &Report, unreadable_messages: &[String]) -> String {
+    let objects = report.failures().next().map(|first| describe_objects(report, first));
+    let parts: Vec<String> = objects.into_iter().chain(unreadable_messages.first().cloned()).collect();
+    parts.join("; ")
+}
+
+fn describe_objects(report: &Report, first: &ObjectReport) -> String {
     let (counts, failed, objects) = (&report.totals.counts, report.failures().count(), report.objects.len());
-    let error = first.error.as_deref().unwrap_or("incomplete");
     let (undelivered, lines) = (counts.undelivered, counts.lines);
     let name = ObjectName { bucket: first.bucket.clone(), key: first.key.clone() };
-    let mut text = format!(
-        "{failed} of {objects} objects failed, {undelivered} of {lines} lines read are undelivered; first {name}: {error}"
-    );
-    if let Some(message) = first_message {
-        text += &format!("; {message}");
-    }
-    text
+    let error = first.error.as_deref().unwrap_or("incomplete");
+    format!("{failed} of {objects} objects failed, {undelivered} of {lines} lines read are undelivered; first {name}: {error}")
 }
 
 #[cfg(test)]
@@ -192,9 +207,9 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_invocation_ends_before_its_deadline() {
+    async fn shuts_down_before_the_deadline() {
         let ends_after = |remaining, reserve| {
-            invocation_end(Some(Duration::from_secs(remaining)), Duration::from_secs(reserve)).cap(Duration::MAX)
+            shutdown_before_deadline(Some(Duration::from_secs(remaining)), Duration::from_secs(reserve)).cap(Duration::MAX)
         };
         assert_eq!(ends_after(300, 10), Duration::from_secs(290));
         assert_eq!(ends_after(15, 10), Duration::from_millis(7_500));
@@ -202,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_unknown_deadline_is_none() {
-        assert_eq!(invocation_end(None, Duration::from_secs(10)).cap(Duration::MAX), Duration::MAX);
+    async fn never_shuts_down_at_an_unknown_deadline() {
+        assert_eq!(shutdown_before_deadline(None, Duration::from_secs(10)).cap(Duration::MAX), Duration::MAX);
     }
 }

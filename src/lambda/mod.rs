@@ -2,5 +2,5 @@
 
 pub mod handler;
 pub mod notification;
-pub mod reply;
+pub mod response;
 pub mod sqs;

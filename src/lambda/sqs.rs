@@ -1,67 +1,68 @@
-//! The queues of notifications: a message that failed is to come again soon, and then ever later, unless its object can never be
-//! read.
+//! SQS after a failed message: delays its next delivery, or moves it to the dead-letter queue if its object can never be read.
 
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::error::DisplayErrorContext;
+use elb_common::aws::AwsConfig;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use crate::lambda::notification::Receipt;
-use elb_common::aws::AwsConfig;
-use elb_common::backoff::Backoff;
 
-/// The delay of a message that failed, by the number of times it has been received.
-const DELAY: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_mins(15));
+/// Delay of the next delivery after a message's first failure.
+const FIRST_DELAY: Duration = Duration::from_secs(30);
 
-/// A call takes no longer, retries included: it is made in the time that is kept for the invocation's report.
-const CALL_TIME: Duration = Duration::from_secs(4);
+/// Maximum delay of the next delivery.
+const MAX_DELAY: Duration = Duration::from_mins(15);
 
-/// What is said of a call that the end of the invocation cuts off.
-const NO_TIME: &str = "there was no time left";
+/// Maximum duration of a call, retries included. The call is made in the time that is reserved for the invocation's report.
+const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Amazon SQS: the queue that messages come from, and the one for messages whose object can never be read.
+/// The error of a call that the end of the invocation interrupts.
+const NO_TIME_LEFT: &str = "there was no time left";
+
+/// The queue that messages come from, and the dead-letter queue.
 #[derive(Debug)]
-pub struct Queue {
+pub struct SqsClient {
     aws: AwsConfig,
-    dead_letter_url: Option<String>,
+    dead_letter_queue_url: Option<String>,
     client: OnceCell<Client>,
 }
 
-impl Queue {
-    /// A client that is made for the first message that fails, since most processes never see one. `dead_letter_url` is
+impl SqsClient {
+    /// Connects at the first failed message, because most processes never have one. `dead_letter_queue_url` is
     /// `DEAD_LETTER_QUEUE_URL`.
-    pub fn new(aws: AwsConfig, dead_letter_url: Option<String>) -> Self {
-        Queue { aws, dead_letter_url, client: OnceCell::new() }
+    pub fn new(aws: AwsConfig, dead_letter_queue_url: Option<String>) -> Self {
+        SqsClient { aws, dead_letter_queue_url, client: OnceCell::new() }
     }
 
-    /// Puts a message whose object can never be read into the dead-letter queue, unchanged. Whether it is there now, and that is
-    /// known within `limit`.
-    pub async fn give_up(&self, body: &str, limit: Duration) -> bool {
-        let Some(url) = &self.dead_letter_url else { return false };
-        let sent = timeout(limit, self.send(url, body)).await.unwrap_or_else(|_| Err(NO_TIME.to_owned()));
+    /// Sends a message whose object can never be read to the dead-letter queue, unchanged. Returns whether the queue confirmed
+    /// it within `limit`.
+    pub(super) async fn move_to_dead_letter_queue(&self, body: &str, limit: Duration) -> bool {
+        let Some(url) = &self.dead_letter_queue_url else { return false };
+        let sent = timeout(limit, self.send(url, body)).await.unwrap_or_else(|_| Err(NO_TIME_LEFT.to_owned()));
         if let Err(error) = &sent {
             tracing::error!(
                 queue = url,
                 error,
-                "a message whose object can never be read stays in its queue; allow sqs:SendMessage on DEAD_LETTER_QUEUE_URL"
+                "cannot move a message to the dead-letter queue; it stays in its queue; allow sqs:SendMessage on DEAD_LETTER_QUEUE_URL"
             );
         }
         sent.is_ok()
     }
 
-    /// Makes a failed message come again after a delay that grows with the number of times it has been received. Without this it
-    /// would stay hidden for the queue's whole visibility time-out. If it cannot be done within `limit`, that is what happens,
-    /// and nothing is lost.
-    pub async fn come_again(&self, receipt: &Receipt, limit: Duration) {
-        let changed = timeout(limit, self.change(receipt)).await.unwrap_or_else(|_| Err(NO_TIME.to_owned()));
+    /// Delays the next delivery of a failed message. The delay grows with the number of deliveries so far. Without this call, or
+    /// if it fails, the message stays hidden for the queue's whole visibility timeout, and nothing is lost.
+    pub(super) async fn delay_redelivery(&self, receipt: &Receipt, limit: Duration) {
+        let changed = timeout(limit, self.change_visibility(receipt)).await.unwrap_or_else(|_| Err(NO_TIME_LEFT.to_owned()));
         if let Err(error) = changed {
             tracing::warn!(
                 queue = receipt.queue_url,
                 error,
-                "a failed message comes again only after the visibility time-out; allow sqs:ChangeMessageVisibility"
+                "cannot change when a failed message is delivered again; it is delivered after the queue's visibility timeout; \
+                 allow sqs:ChangeMessageVisibility on the queue"
             );
         }
     }
@@ -71,11 +72,10 @@ impl Queue {
         request.send().await.map(drop).map_err(|error| DisplayErrorContext(error).to_string())
     }
 
-    async fn change(&self, receipt: &Receipt) -> Result<(), String> {
-        let delay_s = i32::try_from(delay(receipt.receive_count).as_secs()).unwrap_or(i32::MAX);
-        let client = self.client().await;
-        let request = client.change_message_visibility().queue_url(&receipt.queue_url).receipt_handle(&receipt.handle);
-        let request = request.visibility_timeout(delay_s);
+    async fn change_visibility(&self, receipt: &Receipt) -> Result<(), String> {
+        let delay_s = i32::try_from(redelivery_delay(receipt.receive_count).as_secs()).unwrap_or(i32::MAX);
+        let request = self.client().await.change_message_visibility().queue_url(&receipt.queue_url);
+        let request = request.receipt_handle(&receipt.receipt_handle).visibility_timeout(delay_s);
         request.send().await.map(drop).map_err(|error| DisplayErrorContext(error).to_string())
     }
 
@@ -84,14 +84,15 @@ impl Queue {
     }
 
     async fn make_client(&self) -> Client {
-        let time = TimeoutConfig::builder().operation_timeout(CALL_TIME).build();
-        Client::from_conf(aws_sdk_sqs::config::Builder::from(self.aws.config().await).timeout_config(time).build())
+        let timeouts = TimeoutConfig::builder().operation_timeout(CALL_TIMEOUT).build();
+        Client::from_conf(aws_sdk_sqs::config::Builder::from(self.aws.config().await).timeout_config(timeouts).build())
     }
 }
 
-/// 30 seconds, doubled with each time the message has been received, up to 15 minutes.
-fn delay(receive_count: u32) -> Duration {
-    DELAY.wait(receive_count.saturating_sub(1))
+/// Returns `FIRST_DELAY`, doubled for each delivery after the first, up to `MAX_DELAY`.
+fn redelivery_delay(receive_count: u32) -> Duration {
+    let doublings = receive_count.saturating_sub(1).min(16);
+    (FIRST_DELAY * 2_u32.pow(doublings)).min(MAX_DELAY)
 }
 
 #[cfg(test)]
@@ -99,7 +100,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_double_up_to_a_quarter_of_an_hour() {
-        assert_eq!([0, 1, 2, 3, 5, 6, 200, u32::MAX].map(|count| delay(count).as_secs()), [30, 30, 60, 120, 480, 900, 900, 900]);
+    fn delay_doubles_up_to_15_minutes() {
+        let delays = [0, 1, 2, 3, 5, 6, 200, u32::MAX].map(|count| redelivery_delay(count).as_secs());
+        assert_eq!(delays, [30, 30, 60, 120, 480, 900, 900, 900]);
     }
 }

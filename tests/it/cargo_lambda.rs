@@ -17,7 +17,7 @@ const INVOKE: &str = "cargo lambda invoke shipper --data-file samples/events/s3-
 /// Only the ports differ from those in docs/replay.md: the test takes free ports.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs cargo-lambda: run ./check, which installs it into .venv"]
-async fn the_readmes_replay_with_cargo_lambda() {
+async fn replays_with_the_documented_cargo_lambda_commands() {
     let page = include_str!("../../docs/replay.md");
     for command in [WATCH, INVOKE] {
         assert!(page.contains(command), "docs/replay.md does not contain {command:?}; change both together");
@@ -28,7 +28,7 @@ async fn the_readmes_replay_with_cargo_lambda() {
     let mut emulator = shell(&format!("exec env {watch} -A 127.0.0.1 -P {port}"));
     let mut emulator =
         emulator.stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).process_group(0).spawn().expect("the emulator");
-    // The emulator's log has to be read, or it stops when the pipe is full.
+    // The emulator blocks when the pipe is full, so its log has to be read.
     let mut log = BufReader::new(emulator.stderr.take().expect("piped")).lines();
     tokio::spawn(async move {
         while let Ok(Some(line)) = log.next_line().await {
@@ -52,7 +52,7 @@ async fn the_readmes_replay_with_cargo_lambda() {
         crate::support::stderr(&output)
     );
 
-    // The emulator has started the function as a child of its own.
+    // The function is a child process of the emulator, so both are stopped as a group.
     let group = nix::unistd::Pid::from_raw(i32::try_from(emulator.id().expect("running")).expect("a process id"));
     nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGTERM).expect("stopping the emulator");
     emulator.wait().await.expect("waiting for the emulator");

@@ -1,4 +1,4 @@
-//! The function's binary against a Lambda Runtime API, as AWS runs it.
+//! The function's binary with a Lambda Runtime API, as AWS runs it.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_process_serves_several_invocations_a_failing_one_among_them() {
+async fn serves_invocations_after_failed_ones() {
     let store = tempfile::tempdir().expect("a directory");
     let text: String = (0..50).map(|number| alb_line(number) + "\n").collect();
     put(store.path(), "logs", &alb_key("one"), &gzip(text.as_bytes()));
@@ -26,7 +26,7 @@ async fn one_process_serves_several_invocations_a_failing_one_among_them() {
     let deadline = milliseconds_from_now(Duration::from_mins(1));
 
     let Outcome::Response(report) = api.invoke(s3_event("logs", &alb_key("one")), deadline).await else {
-        panic!("the first object is whole");
+        panic!("the first object is complete");
     };
     assert_eq!((&report["totals"]["lines"], &report["totals"]["delivered"]), (&json!(50), &json!(50)));
     assert_eq!(report["objects"][0]["kind"], "alb");
@@ -36,22 +36,27 @@ async fn one_process_serves_several_invocations_a_failing_one_among_them() {
         (s3_event("logs", &alb_key("missing")), "ObjectsFailed", "cannot read s3://logs/AWSLogs/"),
         (s3_event("logs", &alb_key("broken")), "ObjectsFailed", "truncated gzip: ends at compressed byte 200"),
     ] {
-        let Outcome::Error(error) = api.invoke(event, deadline).await else { panic!("{message} is an error") };
+        let Outcome::Error(error) = api.invoke(event, deadline).await else {
+            panic!("the invocation succeeds instead of failing with {message:?}")
+        };
         assert_eq!(error["errorType"], error_type);
-        assert!(error["errorMessage"].as_str().is_some_and(|text| text.contains(message)), "{error} should say {message:?}");
+        assert!(
+            error["errorMessage"].as_str().is_some_and(|text| text.contains(message)),
+            "{error} does not contain {message:?}"
+        );
     }
 
-    // The local emulator's deadline lies in 1970: it is unknown, not past.
+    // The local emulator sets a deadline in 1970, which means that the deadline is unknown.
     let Outcome::Response(report) = api.invoke(s3_event("logs", &alb_key("two")), 600_000).await else {
-        panic!("the second object is whole, and a deadline in 1970 is none");
+        panic!("the second object is complete, and a deadline in 1970 is ignored");
     };
     assert_eq!(report["totals"]["delivered"], 50);
 
     let ids = receiver.ids();
-    assert!(ids.values().all(|&times| times == 1), "each line came once");
+    assert!(ids.values().all(|&times| times == 1), "a line arrived more than once");
     let lines = log_lines(child).await;
     let shipped: Vec<&Value> = lines.iter().filter(|line| line["message"] == "object shipped").collect();
-    assert_eq!(shipped.len(), 2, "one summary line an object: {lines:?}");
+    assert_eq!(shipped.len(), 2, "expected one summary line for each object: {lines:?}");
     assert_eq!(
         (&shipped[0]["lines"], &shipped[0]["LinesRead"], &shipped[0]["FunctionName"]),
         (&json!(50), &json!(50), &json!("shipper"))
@@ -66,7 +71,7 @@ async fn one_process_serves_several_invocations_a_failing_one_among_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invocation_ends_by_itself_before_its_deadline() {
+async fn fails_before_the_deadline_without_a_receiver() {
     let store = tempfile::tempdir().expect("a directory");
     let text: String = (0..50).map(|number| alb_line(number) + "\n").collect();
     put(store.path(), "logs", &alb_key("one"), text.as_bytes());
@@ -78,16 +83,16 @@ async fn an_invocation_ends_by_itself_before_its_deadline() {
 
     let deadline = milliseconds_from_now(Duration::from_secs(3));
     let Outcome::Error(error) = api.invoke(s3_event("logs", &alb_key("one")), deadline).await else {
-        panic!("nobody listens, so nothing can be delivered");
+        panic!("the invocation succeeds although nothing listens at LOGSTASH_URL");
     };
-    assert!(milliseconds_from_now(Duration::ZERO) < deadline, "the function answered only after its deadline");
+    assert!(milliseconds_from_now(Duration::ZERO) < deadline, "the function responded after its deadline");
     let message = error["errorMessage"].as_str().expect("a message");
     assert!(message.contains("50 of 50 lines read are undelivered"), "{message}");
     assert!(message.contains("its last request: no connection"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ids_are_the_same_whatever_way_an_object_comes() {
+async fn live_and_replayed_objects_have_the_same_ids() {
     let store = tempfile::tempdir().expect("a directory");
     let text: String = (0..20).map(|number| alb_line(number) + "\n").collect();
     put(store.path(), "logs", &alb_key("one"), &gzip(text.as_bytes()));
@@ -106,10 +111,10 @@ async fn ids_are_the_same_whatever_way_an_object_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_configuration_stops_the_start_with_every_mistake() {
+async fn reports_every_invalid_variable_at_start() {
     let api = RuntimeApi::start().await;
     let output = run(&mut api.function(&[("BATCH_EVENTS", "many"), ("RETRY_BUDGET", "long")])).await;
-    assert!(!output.status.success(), "a function without a configuration starts");
+    assert!(!output.status.success(), "the function starts with an invalid configuration");
     let log = stdout(&output) + &stderr(&output);
     for name in [
         "LOGSTASH_URL is missing",
@@ -121,7 +126,7 @@ async fn a_wrong_configuration_stops_the_start_with_every_mistake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_queues_messages_just_the_failed_ones_come_again() {
+async fn returns_only_the_failed_messages_of_a_queue() {
     let store = tempfile::tempdir().expect("a directory");
     let text: String = (0..10).map(|number| alb_line(number) + "\n").collect();
     put(store.path(), "logs", &alb_key("one"), &gzip(text.as_bytes()));
@@ -151,8 +156,10 @@ async fn of_a_queues_messages_just_the_failed_ones_come_again() {
         s3_event("logs", &alb_key("missing")).to_string(),
         sns.to_string(),
     ];
-    let Outcome::Response(reply) = api.invoke(queue_event(&bodies), deadline).await else { panic!("two messages are fine") };
-    assert_eq!(reply, json!({"batchItemFailures": [{"itemIdentifier": "m1"}, {"itemIdentifier": "m2"}]}));
+    let Outcome::Response(response) = api.invoke(queue_event(&bodies), deadline).await else {
+        panic!("the invocation fails although two messages succeed")
+    };
+    assert_eq!(response, json!({"batchItemFailures": [{"itemIdentifier": "m1"}, {"itemIdentifier": "m2"}]}));
     assert_eq!(receiver.ids().len(), 20);
     let mut changes: Vec<Value> = sqs.seen().iter().map(|request| serde_json::from_slice(&request.body).expect("JSON")).collect();
     let change = |handle: &str| json!({"QueueUrl": "https://sqs.eu-west-1.amazonaws.com/123456789012/logs", "ReceiptHandle": handle, "VisibilityTimeout": 60});
@@ -160,18 +167,23 @@ async fn of_a_queues_messages_just_the_failed_ones_come_again() {
     assert_eq!(changes, [change("handle1"), change("handle2")]);
     assert!(sqs.seen().iter().all(|request| request.headers["x-amz-target"] == "AmazonSQS.ChangeMessageVisibility"));
 
-    let Outcome::Response(reply) = api.invoke(queue_event(&bodies[..1]), deadline).await else { panic!("the message is fine") };
-    assert_eq!(reply, json!({"batchItemFailures": []}));
+    let Outcome::Response(response) = api.invoke(queue_event(&bodies[..1]), deadline).await else {
+        panic!("the invocation fails although its message succeeds")
+    };
+    assert_eq!(response, json!({"batchItemFailures": []}));
 
     let Outcome::Error(error) = api.invoke(queue_event(&bodies[1..3]), deadline).await else {
-        panic!("an invocation of which every message failed fails itself");
+        panic!("the invocation succeeds although all messages fail");
     };
     let message = error["errorMessage"].as_str().expect("a message");
-    assert!(message.contains("1 of 1 objects failed") && message.contains("message m0: not a notification"), "{message}");
+    assert!(
+        message.contains("1 of 1 objects failed") && message.contains("message m0: cannot read the event: not a notification"),
+        "{message}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_sender_gets_the_answer_that_it_reads() {
+async fn answers_every_event_source_in_its_own_form() {
     let store = tempfile::tempdir().expect("a directory");
     let text: String = (0..10).map(|number| alb_line(number) + "\n").collect();
     put(store.path(), "logs", "team a+b/one.log", text.as_bytes());
@@ -188,42 +200,44 @@ async fn every_sender_gets_the_answer_that_it_reads() {
         "detail": {"bucket": {"name": "logs"}, "object": {"key": "team a+b/one.log"}}});
     let redriven = json!({"version": "1.0", "requestContext": {}, "requestPayload": queue_event(&[s3.to_string()])});
     for event in [sns, event_bridge, redriven] {
-        let Outcome::Response(report) = api.invoke(event.clone(), deadline).await else { panic!("{event} is fine") };
+        let Outcome::Response(report) = api.invoke(event.clone(), deadline).await else {
+            panic!("the invocation fails for {event}")
+        };
         assert_eq!(report["totals"]["delivered"], 10, "{event}");
     }
 
     let task = |id: &str, key: &str| json!({"taskId": id, "s3Key": key, "s3BucketArn": "arn:aws:s3:::logs"});
     let job = json!({"invocationSchemaVersion": "1.0", "invocationId": "invocation", "job": {"id": "job"},
         "tasks": [task("t0", "team+a%2Bb/one.log"), task("t1", "broken.log.gz"), task("t2", "folder/")]});
-    let Outcome::Response(results) = api.invoke(job, deadline).await else { panic!("tasks fail for themselves") };
+    let Outcome::Response(results) = api.invoke(job, deadline).await else { panic!("the invocation fails instead of its task") };
     assert_eq!((&results["invocationSchemaVersion"], &results["invocationId"]), (&json!("1.0"), &json!("invocation")));
     assert_eq!(results["treatMissingKeysAs"], "PermanentFailure");
     let results: Vec<&str> =
         results["results"].as_array().expect("results").iter().filter_map(|one| one["resultCode"].as_str()).collect();
     assert_eq!(results, ["Succeeded", "PermanentFailure", "Succeeded"]);
-    assert_eq!(receiver.ids().len(), 10, "the same lines have the same ids whatever way they come");
+    assert_eq!(receiver.ids().len(), 10, "the ids of the same lines differ between event sources");
 }
 
-/// What the SDK needs to know to reach the stand-in for SQS.
+/// Returns the variables with which the SDK calls the SQS stand-in.
 fn with_sqs<'a>(sqs: &'a Scripted, others: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-    let known = [
+    let of_sqs = [
         ("AWS_ENDPOINT_URL_SQS", sqs.url.as_str()),
         ("AWS_REGION", "eu-west-1"),
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
         ("DEAD_LETTER_QUEUE_URL", DEAD_LETTER_QUEUE),
     ];
-    [&known, others].concat()
+    [&of_sqs, others].concat()
 }
 
 const DEAD_LETTER_QUEUE: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/dead";
 
-/// An SQS that takes messages for the dead-letter queue, or denies it.
-async fn sqs(takes_messages: bool) -> Scripted {
+/// Starts an SQS stand-in that accepts messages for the dead-letter queue, or denies access to it.
+async fn sqs(accepts_messages: bool) -> Scripted {
     Scripted::start(move |_, request| {
         let response = Response::builder().header("content-type", "application/x-amz-json-1.0");
         let is_message = request.headers["x-amz-target"] == "AmazonSQS.SendMessage";
-        let (code, body) = match (is_message, takes_messages) {
+        let (code, body) = match (is_message, accepts_messages) {
             (true, true) => (200, json!({"MessageId": "m"})),
             (true, false) => (403, json!({"__type": "com.amazon.coral.service#AccessDeniedException", "message": "no"})),
             (false, _) => (200, json!({})),
@@ -233,8 +247,8 @@ async fn sqs(takes_messages: bool) -> Scripted {
     .await
 }
 
-/// The bodies of the messages that were sent to the dead-letter queue.
-fn given_up(sqs: &Scripted) -> Vec<String> {
+/// Returns the bodies of the messages that were sent to the dead-letter queue.
+fn dead_lettered(sqs: &Scripted) -> Vec<String> {
     let messages = sqs.seen().into_iter().filter(|request| request.headers["x-amz-target"] == "AmazonSQS.SendMessage");
     let message = |request: crate::support::Seen| {
         let message: Value = serde_json::from_slice(&request.body).expect("JSON");
@@ -244,8 +258,8 @@ fn given_up(sqs: &Scripted) -> Vec<String> {
     messages.map(message).collect()
 }
 
-/// A notification whose text no serialiser would write so.
-fn odd_text(key: &str) -> String {
+/// Returns a notification as no serializer formats it, so that a changed body is noticed.
+fn odd_notification(key: &str) -> String {
     format!(
         "{{ \"Records\":[ {{\"eventSource\":\"aws:s3\",\"eventName\":\"ObjectCreated:Put\",\"x\":1.10,\"s3\":{{\"object\":\
          {{\"key\":\"{key}\"}},\"bucket\":{{\"name\":\"logs\"}} }}}}]}}\n"
@@ -253,7 +267,7 @@ fn odd_text(key: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_whose_object_can_never_be_read_goes_to_the_dead_letter_queue_unchanged() {
+async fn moves_unreadable_objects_to_the_dead_letter_queue_unchanged() {
     let store = tempfile::tempdir().expect("a directory");
     let text: String = (0..10).map(|number| alb_line(number) + "\n").collect();
     put(store.path(), "logs", "one.log", text.as_bytes());
@@ -265,51 +279,58 @@ async fn a_message_whose_object_can_never_be_read_goes_to_the_dead_letter_queue_
     let child = api.function(&variables).spawn().expect("the function");
     let deadline = milliseconds_from_now(Duration::from_mins(1));
 
-    let bodies = [odd_text("missing.log"), odd_text("one.log"), odd_text("broken.log.gz")];
-    let Outcome::Response(reply) = api.invoke(queue_event(&bodies), deadline).await else { panic!("all messages are done") };
-    assert_eq!(reply, json!({"batchItemFailures": []}));
-    let mut sent = given_up(&sqs);
+    let bodies = [odd_notification("missing.log"), odd_notification("one.log"), odd_notification("broken.log.gz")];
+    let Outcome::Response(response) = api.invoke(queue_event(&bodies), deadline).await else {
+        panic!("the invocation fails although all messages are done")
+    };
+    assert_eq!(response, json!({"batchItemFailures": []}));
+    let mut sent = dead_lettered(&sqs);
     sent.sort();
-    assert_eq!(sent, [odd_text("broken.log.gz"), odd_text("missing.log")]);
+    assert_eq!(sent, [odd_notification("broken.log.gz"), odd_notification("missing.log")]);
 
-    // Even alone: it is done, and no outage.
-    let Outcome::Response(reply) = api.invoke(queue_event(&bodies[..1]), deadline).await else { panic!("the message is done") };
-    assert_eq!(reply, json!({"batchItemFailures": []}));
-    assert!(sqs.seen().iter().all(|request| request.headers["x-amz-target"] == "AmazonSQS.SendMessage"), "made to come again");
+    // A single message is done, too, and does not look like an outage.
+    let Outcome::Response(response) = api.invoke(queue_event(&bodies[..1]), deadline).await else {
+        panic!("the invocation fails although its message is done")
+    };
+    assert_eq!(response, json!({"batchItemFailures": []}));
+    assert!(
+        sqs.seen().iter().all(|request| request.headers["x-amz-target"] == "AmazonSQS.SendMessage"),
+        "the redelivery of a message that is done was delayed"
+    );
     let failed = log_lines(child).await.iter().filter(|line| line["ObjectsFailed"] == 1).count();
-    assert_eq!(failed, 3, "the objects still count as failed");
+    assert_eq!(failed, 3, "an object in the dead-letter queue does not count as failed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_may_be_shipped_later_is_never_given_up() {
+async fn never_dead_letters_a_message_that_may_be_shipped_later() {
     let store = tempfile::tempdir().expect("a directory");
     let text: String = (0..10).map(|number| alb_line(number) + "\n").collect();
     put(store.path(), "logs", "one.log", text.as_bytes());
     let object_store = format!("dir:{}", store.path().display());
-    // A wrong URL, poison without a place to go, and nobody there: whatever Logstash does, later it may be otherwise.
+    // A wrong URL, rejected events without a dead-letter destination, and a closed port: Logstash may accept all of them later.
     let wrong = Scripted::start(|_, _| status(404)).await;
     let refusing = Scripted::start(|_, request| status(if request.events().len() > 5 { 400 } else { 200 })).await;
-    let poisoned = Scripted::start(|_, request| {
-        let poison = request.events().iter().any(|event| event["elb"]["request"]["query"] == "id=3");
-        status(if poison { 400 } else { 200 })
+    let rejecting = Scripted::start(|_, request| {
+        let rejected = request.events().iter().any(|event| event["elb"]["request"]["query"] == "id=3");
+        status(if rejected { 400 } else { 200 })
     })
     .await;
-    let nobody = closed_port();
-    for (url, ships) in [(&wrong.url, false), (&refusing.url, true), (&poisoned.url, false), (&nobody, false)] {
+    let closed = closed_port();
+    for (url, ships) in [(&wrong.url, false), (&refusing.url, true), (&rejecting.url, false), (&closed, false)] {
         let sqs = sqs(true).await;
         let variables = with_sqs(&sqs, &[("LOGSTASH_URL", url), ("OBJECT_STORE", &object_store), ("RETRY_BUDGET", "200ms")]);
         let mut api = RuntimeApi::start().await;
         let _child = api.function(&variables).spawn().expect("the function");
         let deadline = milliseconds_from_now(Duration::from_mins(1));
-        let outcome = api.invoke(queue_event(&[odd_text("one.log")]), deadline).await;
+        let outcome = api.invoke(queue_event(&[odd_notification("one.log")]), deadline).await;
         assert_eq!(matches!(outcome, Outcome::Response(_)), ships, "{outcome:?}");
-        assert_eq!(given_up(&sqs), [""; 0], "a message that may be shipped later was given up");
-        assert_eq!(sqs.seen().len(), usize::from(!ships), "a failed message is made to come again");
+        assert_eq!(dead_lettered(&sqs), [""; 0], "a message that may be shipped later is in the dead-letter queue");
+        assert_eq!(sqs.seen().len(), usize::from(!ships), "the redelivery of a failed message is delayed");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_the_dead_letter_queue_does_not_take_stays_failed() {
+async fn a_message_fails_if_the_dead_letter_queue_rejects_it() {
     let store = tempfile::tempdir().expect("a directory");
     let text: String = (0..10).map(|number| alb_line(number) + "\n").collect();
     put(store.path(), "logs", "one.log", text.as_bytes());
@@ -319,57 +340,59 @@ async fn a_message_that_the_dead_letter_queue_does_not_take_stays_failed() {
     let mut api = RuntimeApi::start().await;
     let child = api.function(&variables).spawn().expect("the function");
     let deadline = milliseconds_from_now(Duration::from_mins(1));
-    let bodies = [odd_text("missing.log"), odd_text("one.log")];
-    let Outcome::Response(reply) = api.invoke(queue_event(&bodies), deadline).await else { panic!("one message is done") };
-    assert_eq!(reply, json!({"batchItemFailures": [{"itemIdentifier": "m0"}]}));
+    let bodies = [odd_notification("missing.log"), odd_notification("one.log")];
+    let Outcome::Response(response) = api.invoke(queue_event(&bodies), deadline).await else {
+        panic!("the invocation fails although one message is done")
+    };
+    assert_eq!(response, json!({"batchItemFailures": [{"itemIdentifier": "m0"}]}));
     let Outcome::Error(error) = api.invoke(queue_event(&bodies[..1]), deadline).await else {
-        panic!("an invocation of which every message failed fails itself");
+        panic!("the invocation succeeds although all messages fail");
     };
     assert!(error["errorMessage"].as_str().is_some_and(|text| text.contains("no such object")), "{error}");
     let lines = log_lines(child).await;
     let advice = lines.iter().any(|line| line.to_string().contains("allow sqs:SendMessage on DEAD_LETTER_QUEUE_URL"));
-    assert!(advice, "nobody is told what to allow: {lines:?}");
+    assert!(advice, "no log line names the missing permission: {lines:?}");
 }
 
-/// A server that takes requests and never answers, and what it was connected to by.
+/// Starts a server that accepts connections and never responds.
 async fn silent_server() -> Faulty {
     Faulty::always(|mut stream| async move { wait_for_the_end(&mut stream).await }).await
 }
 
-/// Invokes a function whose deadline is in three seconds, with a reserve of one, and gives the answer if it came in time.
+/// Invokes a function with a deadline in 3 s and a reserve of 1 s. Returns the outcome if it arrives before the deadline.
 async fn invoke_shortly(variables: &[(&str, &str)], event: Value) -> Outcome {
     let mut api = RuntimeApi::start().await;
     let _child = api.function(variables).env("DEADLINE_RESERVE", "1s").spawn().expect("the function");
     let deadline = milliseconds_from_now(Duration::from_secs(3));
     let outcome = api.invoke(event, deadline).await;
     let late = milliseconds_from_now(Duration::ZERO).saturating_sub(deadline);
-    assert_eq!(late, 0, "the function answered {late} ms after its deadline: {outcome:?}");
+    assert_eq!(late, 0, "the function responded {late} ms after its deadline: {outcome:?}");
     outcome
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_hangs_does_not_hold_an_invocation_beyond_its_deadline() {
+async fn keeps_the_deadline_with_a_hanging_receiver() {
     let store = tempfile::tempdir().expect("a directory");
     let text: String = (0..50).map(|number| alb_line(number) + "\n").collect();
     put(store.path(), "logs", "one.log", text.as_bytes());
     let (hanging, object_store) = (silent_server().await, format!("dir:{}", store.path().display()));
     let variables = [("LOGSTASH_URL", hanging.url.as_str()), ("OBJECT_STORE", &object_store)];
     let Outcome::Error(error) = invoke_shortly(&variables, s3_event("logs", "one.log")).await else {
-        panic!("nobody answers, so nothing is delivered");
+        panic!("the invocation succeeds although the receiver never responds");
     };
-    assert!(hanging.met() > 0, "the receiver was not asked");
+    assert!(hanging.met() > 0, "the receiver got no request");
     let message = error["errorMessage"].as_str().expect("a message");
     assert!(message.contains("50 of 50 lines read are undelivered") && message.contains("no answer in time"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_store_that_hangs_does_not_hold_an_invocation_beyond_its_deadline() {
+async fn keeps_the_deadline_with_a_hanging_dead_letter_store() {
     let store = tempfile::tempdir().expect("a directory");
     let text: String = (0..50).map(|number| alb_line(number) + "\n").collect();
     put(store.path(), "logs", "one.log", text.as_bytes());
     let server = Scripted::start(|_, request| {
-        let poison = request.events().iter().any(|event| event["elb"]["request"]["query"] == "id=3");
-        status(if poison { 400 } else { 200 })
+        let rejected = request.events().iter().any(|event| event["elb"]["request"]["query"] == "id=3");
+        status(if rejected { 400 } else { 200 })
     })
     .await;
     let (hanging, object_store) = (silent_server().await, format!("dir:{}", store.path().display()));
@@ -383,23 +406,23 @@ async fn a_dead_letter_store_that_hangs_does_not_hold_an_invocation_beyond_its_d
         ("AWS_SECRET_ACCESS_KEY", "test"),
     ];
     let Outcome::Error(error) = invoke_shortly(&variables, s3_event("logs", "one.log")).await else {
-        panic!("an event is nowhere");
+        panic!("the invocation succeeds although an event is not stored anywhere");
     };
-    assert!(hanging.met() > 0, "nothing was written to the dead-letter store");
+    assert!(hanging.met() > 0, "the dead-letter store got no request");
     let message = error["errorMessage"].as_str().expect("a message");
     assert!(message.contains("1 of 50 lines read are undelivered") && message.contains("dead letter"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn queues_that_hang_do_not_hold_an_invocation_beyond_its_deadline() {
+async fn keeps_the_deadline_with_hanging_queues() {
     let store = tempfile::tempdir().expect("a directory");
     let (hanging, object_store) = (silent_server().await, format!("dir:{}", store.path().display()));
-    let (wrong, nobody) = (Scripted::start(|_, _| status(200)).await, closed_port());
-    let mut variables = with_sqs(&wrong, &[("LOGSTASH_URL", &nobody), ("OBJECT_STORE", &object_store)]);
+    let (replaced, closed) = (Scripted::start(|_, _| status(200)).await, closed_port());
+    let mut variables = with_sqs(&replaced, &[("LOGSTASH_URL", &closed), ("OBJECT_STORE", &object_store)]);
     variables[0] = ("AWS_ENDPOINT_URL_SQS", &hanging.url);
-    let Outcome::Error(error) = invoke_shortly(&variables, queue_event(&[odd_text("missing.log")])).await else {
-        panic!("the message is nowhere else, so it is not done");
+    let Outcome::Error(error) = invoke_shortly(&variables, queue_event(&[odd_notification("missing.log")])).await else {
+        panic!("the invocation succeeds although the message is not in the dead-letter queue");
     };
-    assert!(hanging.met() > 0, "the queue was not told");
+    assert!(hanging.met() > 0, "the queue got no request");
     assert!(error["errorMessage"].as_str().is_some_and(|text| text.contains("no such object")), "{error}");
 }

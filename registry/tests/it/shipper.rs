@@ -64,8 +64,13 @@ async fn shipped(lookup: &str, allowed: &str) -> (Vec<String>, Option<String>) {
 }
 
 fn one_event() -> Batch {
-    let settings =
-        BatchSettings { max_events: 10, max_bytes: 1 << 20, framing: Framing::JsonArray, compression: Compression::None, bodies: true };
+    let settings = BatchSettings {
+        max_events: 10,
+        max_bytes: 1 << 20,
+        framing: Framing::JsonArray,
+        compression: Compression::None,
+        bodies: true,
+    };
     let mut builder = BatchBuilder::new(settings);
     builder.add(|out| out.put(b"{}"));
     builder.finish().expect("a batch")

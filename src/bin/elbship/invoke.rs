@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{self, Read as _};
 
 use elb_common::log::{self, LogFormat};
-use elb_log_shipper::lambda::handler::{Handled, HandlerError, handle};
-use elb_log_shipper::lambda::reply::Reply;
+use elb_log_shipper::lambda::handler::{CompletedInvocation, HandlerError, handle};
+use elb_log_shipper::lambda::response::{InvocationResponse, TASK_SUCCEEDED};
 use elb_log_shipper::ledger::Report;
 use elb_log_shipper::shutdown::Shutdown;
 
@@ -35,10 +35,10 @@ async fn try_run(args: InvokeArgs) -> Result<(), Exit> {
     let shipper = build(config, &ship, true)?;
     // Messages of an event in a file are in no queue that would have to be told.
     match handle(&shipper, None, &notification, &Shutdown::at(None)).await {
-        Ok(Handled { reply, report }) => {
+        Ok(CompletedInvocation { response, report }) => {
             write_report(&ship, &report)?;
-            print_response(&reply, to_stderr)?;
-            failures_of(&reply).map_or(Ok(()), |failures| Err(Exit::Failed(failures)))
+            print_response(&response, to_stderr)?;
+            failures_of(&response).map_or(Ok(()), |failures| Err(Exit::Failed(failures)))
         }
         Err(error) => {
             let nothing = nothing_known();
@@ -50,11 +50,13 @@ async fn try_run(args: InvokeArgs) -> Result<(), Exit> {
 }
 
 /// A queue's event or a job's can fail in part, which is a success to Lambda and none to a person.
-fn failures_of(reply: &Reply) -> Option<String> {
-    let failed = match reply {
-        Reply::Report(_) => 0,
-        Reply::Queue(failures) => failures.batch_item_failures.len(),
-        Reply::Job(results) => results.results.iter().filter(|result| result.result_code != "Succeeded").count(),
+fn failures_of(response: &InvocationResponse) -> Option<String> {
+    let failed = match response {
+        InvocationResponse::Report(_) => 0,
+        InvocationResponse::Queue(failures) => failures.batch_item_failures.len(),
+        InvocationResponse::Job(results) => {
+            results.results.iter().filter(|result| result.result_code.as_deref() != Some(TASK_SUCCEEDED)).count()
+        }
     };
     (failed > 0).then(|| format!("{failed} of the event's messages or tasks failed"))
 }
@@ -78,8 +80,8 @@ fn read_event(path: &str) -> Result<serde_json::Value, Exit> {
 }
 
 /// The response goes to standard output, unless the events are there.
-fn print_response(reply: &Reply, to_stderr: bool) -> Result<(), Exit> {
-    let json = serde_json::to_string_pretty(reply).map_err(|error| Exit::Failed(error.to_string()))?;
+fn print_response(response: &InvocationResponse, to_stderr: bool) -> Result<(), Exit> {
+    let json = serde_json::to_string_pretty(response).map_err(|error| Exit::Failed(error.to_string()))?;
     if to_stderr {
         say(&json);
         return Ok(());

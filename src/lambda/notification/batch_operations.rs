@@ -1,71 +1,61 @@
-//! S3 Batch Operations, by which years of objects are shipped: AWS goes through a manifest and invokes the function for its tasks.
+//! S3 Batch Operations: the tasks of a job. AWS reads a manifest and invokes the function for each object in it.
 //!
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-invoke-lambda.html>
 
+use elb_log::origin::ObjectName;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::NotificationError;
-use super::envelope::{form_decoded, task_for};
-use elb_log::origin::ObjectName;
-
+use super::s3::decode_form_key;
+use super::{JobInvocation, NotificationError, task_for};
 use crate::object::Task;
 
-/// The tasks of one invocation by a job.
-#[derive(Debug, PartialEq, Eq)]
-pub struct JobInvocation {
-    /// Of the event, and so of the answer.
-    pub schema_version: String,
-    /// By which the job knows the invocation.
-    pub invocation_id: String,
-    /// By which the job knows each task, and what it asks for.
-    pub tasks: Vec<(String, Task)>,
-}
-
-/// Reads an event of a job; none if it is another one.
-pub(super) fn parse(event: &Value) -> Result<Option<JobInvocation>, NotificationError> {
-    if event.get("invocationSchemaVersion").is_none() {
-        return Ok(None);
-    }
-    let malformed = |error: &dyn ToString| NotificationError::malformed(error.to_string(), event);
-    let job = JobEvent::deserialize(event).map_err(|error| malformed(&error))?;
-    let mut tasks = Vec::with_capacity(job.tasks.len());
-    for task in job.tasks {
-        let bucket = task.bucket().ok_or_else(|| malformed(&"a task names no bucket"))?;
-        let key = form_decoded(&task.key).map_err(|reason| malformed(&reason))?;
-        tasks.push((task.task_id, task_for(ObjectName { bucket, key }, None)));
-    }
-    Ok(Some(JobInvocation { schema_version: job.schema_version, invocation_id: job.invocation_id, tasks }))
-}
-
+/// An event of schema 1.0 or 2.0. An own type because the crate's `S3BatchJobTask` has no member for the bucket of schema 2.0.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct JobEvent {
-    #[serde(rename = "invocationSchemaVersion")]
-    schema_version: String,
-    #[serde(rename = "invocationId")]
+    invocation_schema_version: String,
     invocation_id: String,
     tasks: Vec<JobTask>,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct JobTask {
-    #[serde(rename = "taskId")]
     task_id: String,
-    /// Encoded, as in the manifest.
-    #[serde(rename = "s3Key")]
-    key: String,
-    /// Schema 1.0.
-    #[serde(rename = "s3BucketArn")]
-    bucket_arn: Option<String>,
-    /// Schema 2.0.
-    #[serde(rename = "s3Bucket")]
-    bucket: Option<String>,
+    /// Encoded as in the manifest.
+    s3_key: String,
+    /// The bucket in schema 1.0.
+    s3_bucket_arn: Option<String>,
+    /// The bucket in schema 2.0.
+    s3_bucket: Option<String>,
+}
+
+/// Reads the event of a job; `None` if the event is another one.
+pub(super) fn read(event: &Value) -> Option<Result<JobInvocation, NotificationError>> {
+    event.get("invocationSchemaVersion").map(|_| job(event))
+}
+
+fn job(event: &Value) -> Result<JobInvocation, NotificationError> {
+    let job = JobEvent::deserialize(event).map_err(|error| NotificationError::malformed(error, event))?;
+    let read_task = |task: JobTask| {
+        let task_id = task.task_id.clone();
+        Ok((task_id, task.read().map_err(|reason| NotificationError::malformed(reason, event))?))
+    };
+    let tasks = job.tasks.into_iter().map(read_task).collect::<Result<_, _>>()?;
+    Ok(JobInvocation { schema_version: job.invocation_schema_version, invocation_id: job.invocation_id, tasks })
 }
 
 impl JobTask {
+    fn read(self) -> Result<Task, String> {
+        let bucket = self.bucket().ok_or("a task names no bucket")?;
+        let key = decode_form_key(&self.s3_key)?;
+        Ok(task_for(ObjectName { bucket, key }, None))
+    }
+
     fn bucket(&self) -> Option<String> {
-        let of_arn = || self.bucket_arn.as_deref()?.rsplit(':').next().map(str::to_owned);
-        self.bucket.clone().or_else(of_arn).filter(|bucket| !bucket.is_empty())
+        let of_arn = || self.s3_bucket_arn.as_deref()?.rsplit(':').next().map(str::to_owned);
+        self.s3_bucket.clone().or_else(of_arn).filter(|bucket| !bucket.is_empty())
     }
 }
 
@@ -76,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_schemas_name_the_same_object() {
+    fn reads_both_schema_versions() {
         let task = |bucket: Value| {
             let mut task = json!({"taskId": "t1", "s3Key": "team+a%2Bb/x.log", "s3VersionId": null});
             task.as_object_mut().unwrap().extend(bucket.as_object().unwrap().clone());
@@ -85,7 +75,7 @@ mod tests {
         for (version, bucket) in [("1.0", json!({"s3BucketArn": "arn:aws:s3:::logs"})), ("2.0", json!({"s3Bucket": "logs"}))] {
             let event =
                 json!({"invocationSchemaVersion": version, "invocationId": "i", "job": {"id": "j"}, "tasks": [task(bucket)]});
-            let job = parse(&event).unwrap().expect("a job");
+            let job = read(&event).expect("an event of a job").unwrap();
             assert_eq!((job.schema_version.as_str(), job.invocation_id.as_str()), (version, "i"));
             assert!(
                 matches!(&job.tasks[..], [(id, Task::Ship(object))] if id == "t1" && object.name().to_string() == "s3://logs/team a+b/x.log")
@@ -94,9 +84,9 @@ mod tests {
     }
 
     #[test]
-    fn a_task_without_a_bucket_is_an_error() {
+    fn rejects_a_task_without_a_bucket() {
         let event = json!({"invocationSchemaVersion": "2.0", "invocationId": "i", "tasks": [{"taskId": "t", "s3Key": "x"}]});
-        assert!(parse(&event).unwrap_err().to_string().contains("a task names no bucket"));
-        assert_eq!(parse(&json!({"Records": []})).unwrap(), None);
+        assert!(read(&event).expect("an event of a job").unwrap_err().to_string().contains("a task names no bucket"));
+        assert_eq!(read(&json!({"Records": []})), None);
     }
 }

@@ -13,7 +13,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use bytes::Bytes;
 use elb_common::aws::AwsConfig;
 use elb_log_shipper::dead_letter::DeadLetterDestination;
-use elb_log_shipper::lambda::handler::{Handled, HandlerError, handle, invocation_end};
+use elb_log_shipper::lambda::handler::{CompletedInvocation, HandlerError, handle, shutdown_before_deadline};
 use elb_log_shipper::object::{S3Store, Store};
 use elb_log_shipper::ship::Shipper;
 use elb_log_shipper::sink::{Credentials, Endpoint, EndpointSource, Logstash, LogstashSettings, Sink};
@@ -225,7 +225,7 @@ async fn invoke(world: &World, shipper: &Arc<Shipper<SimulatedTransport>>, open:
         (Duration::from_millis(time), Duration::from_millis(state.rng.u64(100..5_000)), Duration::from_millis(kill))
     });
     let began = Instant::now();
-    let stop = invocation_end(Some(time), reserve);
+    let stop = shutdown_before_deadline(Some(time), reserve);
     let event = world.event(open);
     let kill = if shared.now() < shared.schedule.calm_after { kill } else { Duration::MAX };
     let handled = timeout(kill.min(2 * time), handle(shipper, None, &event, &stop)).await;
@@ -246,7 +246,9 @@ async fn invoke(world: &World, shipper: &Arc<Shipper<SimulatedTransport>>, open:
         shared.wrong(format!("an invocation of {time:?} took {took:?}"));
     }
     let (succeeded, report, failed_messages) = match handled {
-        Ok(Handled { reply, report }) => (true, report, serde_json::to_value(reply).expect("a reply is JSON")),
+        Ok(CompletedInvocation { response, report }) => {
+            (true, report, serde_json::to_value(response).expect("a response is JSON"))
+        }
         Err(HandlerError::Failed { report, .. }) => (false, *report, Value::Null),
         Err(error) => {
             shared.wrong(format!("the notification was not understood: {error}"));

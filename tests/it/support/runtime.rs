@@ -1,4 +1,4 @@
-//! A Lambda Runtime API for one process of the function.
+//! A stand-in for the Lambda Runtime API that serves one process of the function.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -19,15 +19,15 @@ use tokio::time::timeout;
 
 use crate::support::{json_lines, program, stdout};
 
-/// How the function answered an invocation.
+/// How the function ended an invocation.
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Response(Value),
     Error(Value),
 }
 
-/// The Runtime API for one function process.
-pub struct RuntimeApi {
+/// The Runtime API of one process.
+pub(crate) struct RuntimeApi {
     address: String,
     events: Arc<Mutex<VecDeque<(Value, u64)>>>,
     wake: Arc<Notify>,
@@ -35,7 +35,7 @@ pub struct RuntimeApi {
 }
 
 impl RuntimeApi {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let events: Arc<Mutex<VecDeque<(Value, u64)>>> = Arc::default();
         let wake = Arc::new(Notify::new());
         let (sender, outcomes) = mpsc::unbounded_channel();
@@ -64,10 +64,10 @@ impl RuntimeApi {
                 }
             }
         };
-        let answered = move |Path((_, verb)): Path<(String, String)>, body: String| {
+        let respond = move |Path((_, verb)): Path<(String, String)>, body: String| {
             let sender = sender.clone();
             async move {
-                let body = serde_json::from_str(&body).expect("a JSON answer");
+                let body = serde_json::from_str(&body).expect("a JSON body");
                 let outcome = if verb == "error" { Outcome::Error(body) } else { Outcome::Response(body) };
                 sender.send(outcome).expect("the test waits for outcomes");
                 Response::builder().status(202).body(Body::from("{}")).expect("a response")
@@ -75,21 +75,21 @@ impl RuntimeApi {
         };
         let service = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
-            .route("/2018-06-01/runtime/invocation/{id}/{verb}", post(answered));
+            .route("/2018-06-01/runtime/invocation/{id}/{verb}", post(respond));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
         tokio::spawn(async move { axum::serve(listener, service).await });
         RuntimeApi { address, events, wake, outcomes }
     }
 
-    pub async fn invoke(&mut self, event: Value, deadline_ms: u64) -> Outcome {
+    pub(crate) async fn invoke(&mut self, event: Value, deadline_ms: u64) -> Outcome {
         self.events.lock().expect("no panic while holding").push_back((event, deadline_ms));
         self.wake.notify_one();
         let outcome = timeout(Duration::from_secs(30), self.outcomes.recv()).await;
-        outcome.expect("an answer of the function within half a minute").expect("the function answers")
+        outcome.expect("the function responds within 30 s").expect("the Runtime API is running")
     }
 
-    pub fn function(&self, variables: &[(&str, &str)]) -> Command {
+    pub(crate) fn function(&self, variables: &[(&str, &str)]) -> Command {
         let mut command = program(env!("CARGO_BIN_EXE_shipper"), &[]);
         command
             .env("AWS_LAMBDA_RUNTIME_API", &self.address)
@@ -103,19 +103,19 @@ impl RuntimeApi {
     }
 }
 
-pub fn milliseconds_from_now(duration: Duration) -> u64 {
+pub(crate) fn milliseconds_from_now(duration: Duration) -> u64 {
     let at = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970") + duration;
     u64::try_from(at.as_millis()).expect("before the far future")
 }
 
-pub async fn log_lines(mut child: Child) -> Vec<Value> {
+pub(crate) async fn log_lines(mut child: Child) -> Vec<Value> {
     child.start_kill().expect("stopping the function");
     let output = child.wait_with_output().await.expect("waiting for the function");
     json_lines(&stdout(&output))
 }
 
-/// A queue's event with one message a body.
-pub fn queue_event(bodies: &[String]) -> Value {
+/// Returns an SQS event with one message for each body.
+pub(crate) fn queue_event(bodies: &[String]) -> Value {
     let record = |(index, body): (usize, &String)| {
         json!({"messageId": format!("m{index}"), "receiptHandle": format!("handle{index}"), "body": body, "eventSource": "aws:sqs",
             "eventSourceARN": "arn:aws:sqs:eu-west-1:123456789012:logs", "attributes": {"ApproximateReceiveCount": "2"}})
