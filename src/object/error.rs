@@ -5,7 +5,7 @@ use elb_log::origin::ObjectName;
 
 /// Why an object cannot be read to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum ObjectError {
+pub(crate) enum ObjectError {
     /// The object does not exist.
     #[error("cannot read {name}: no such {}", if .name.bucket.is_empty() { "file" } else { "object" })]
     NotFound {

@@ -139,7 +139,9 @@ impl<T: Transport> Shipper<T> {
     /// The task that a notification is to become: a dead letter is not shipped again, or it would go in circles.
     pub fn notified(&self, task: Task) -> Task {
         match (task, &self.dead_letter) {
-            (Task::Ship(object), Some(dead_letter)) if dead_letter.holds(object.name(), self.store.file_path(object.name())) => {
+            (Task::Ship(object), Some(dead_letter))
+                if dead_letter.contains(object.name(), self.store.file_path(object.name())) =>
+            {
                 Task::Skip(object.name().clone(), SkipReason::DeadLetter)
             }
             (task, _) => task,

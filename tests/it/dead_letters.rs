@@ -179,7 +179,7 @@ async fn without_a_safe_place_the_events_stay_undelivered_and_the_object_fails()
     assert_eq!((exit, &report["dead_lettered"]), (1, &json!(0)), "{stderr}");
     assert_books(&report, "198 delivered, 2 undelivered, complete true");
     let error = report["error"].as_str().expect("an error");
-    assert!(error.starts_with("writing the dead letter") && error.contains("a file/"), "{error}");
+    assert!(error.starts_with("cannot write the dead letter") && error.contains("a file/"), "{error}");
     assert_eq!(server.accepted().len(), 198, "the rest was not delivered");
 }
 
