@@ -1,4 +1,4 @@
-//! Alerts: a person is told once when a problem appears, again while it lasts, and when it is over.
+//! Alerts: sent when a problem is raised, hourly while it lasts, and when it recovers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,45 +14,44 @@ use crate::clock::Clock;
 use crate::group::Key;
 use crate::metrics::Metrics;
 
-/// While a problem lasts, it is told again after this.
-const REMINDER: Duration = Duration::from_hours(1);
+/// Time between two alerts about a problem that lasts.
+const REMINDER_INTERVAL: Duration = Duration::from_hours(1);
 
-/// A problem that comes back sooner than this after it was told is not told again, nor is that it is over: who is called every
-/// few seconds stops listening.
-const QUIET: Duration = Duration::from_mins(10);
+/// Minimum time between two alerts about a problem that comes and goes. People who get an alert every few seconds stop reading them.
+const QUIET_TIME: Duration = Duration::from_mins(10);
 
-/// An alert is tried as often.
-const TRIES: u32 = 3;
+/// Maximum number of attempts to send an alert.
+const MAX_ATTEMPTS: u32 = 3;
 
-/// Between two tries of an alert.
-const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+/// Time between two attempts.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// One try takes no longer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit of one attempt.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What can go wrong with a list.
+/// A problem with a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Problem {
-    /// The store holds no list.
+    /// The store contains no list.
     ListMissing,
-    /// The store holds something that is no list.
+    /// The store contains a value that is not a valid list.
     ListUnreadable,
-    /// The store does not answer or refuses.
+    /// The store does not respond, or returns an error.
     StoreFailed,
-    /// The store answers, and does not take a list.
+    /// The store responds, but does not save a list.
     NotKept,
-    /// AWS does not answer or refuses.
+    /// AWS does not respond, or returns an error.
     AwsFailed,
-    /// AWS answers, and no list can be made of it.
+    /// AWS responds, but no valid list can be made of the response.
     AnswerRefused,
-    /// Some servers are where none may be.
+    /// Some servers have addresses outside the allowed ranges.
     ForeignAddress,
     /// The last server of a list is leaving.
     LastServer,
 }
 
 impl Problem {
-    /// As it is written in alerts and metrics.
+    /// Returns the name of the problem in alerts and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Problem::ListMissing => "list_missing",
@@ -66,7 +65,7 @@ impl Problem {
         }
     }
 
-    /// `critical` where lists are no longer what they should be.
+    /// Returns `critical` if lists may be wrong or outdated, else `warning`.
     fn severity(self) -> &'static str {
         match self {
             Problem::ForeignAddress => "warning",
@@ -74,87 +73,87 @@ impl Problem {
         }
     }
 
-    /// What a person does about it.
+    /// Returns what the registry does about the problem, and what a person has to do.
     fn remedy(self) -> &'static str {
         match self {
-            Problem::ListMissing => "the list is made anew from AWS; find out who emptied the store",
+            Problem::ListMissing => "the registry fetches the list from AWS; find out what emptied the store",
             Problem::ListUnreadable => {
-                "the list is made anew from AWS; find out who else writes to the store, or has another REGISTRY_GROUPS"
+                "the registry fetches the list from AWS; find out what else writes to the store, or runs with other REGISTRY_GROUPS"
             }
-            Problem::StoreFailed => "lists are served from memory and kept up by AWS; bring the store back",
+            Problem::StoreFailed => "lists are served from memory and refreshed from AWS; restore the store",
             Problem::NotKept => {
-                "each process keeps its own list in memory; let the store take writes (disk, memory, access list, primary)"
+                "each process keeps its own list in memory; make the store writable (disk, memory, access list, primary)"
             }
-            Problem::AwsFailed => "the last good list stays; look at the error and at AWS's service health",
-            Problem::AnswerRefused => "the last good list stays; look at the autoscaling group and at allowed_cidrs",
-            Problem::ForeignAddress => "those servers get no logs; mend allowed_cidrs or the group's subnets",
-            Problem::LastServer => "the list stays as it is, so that clients keep trying; bring up a server",
+            Problem::AwsFailed => "the last good list stays in use; check the error and the AWS service health",
+            Problem::AnswerRefused => "the last good list stays in use; check the Auto Scaling group and allowed_cidrs",
+            Problem::ForeignAddress => "those servers get no logs; correct allowed_cidrs or the subnets of the group",
+            Problem::LastServer => "the list stays as it is, so that clients keep retrying; start a server",
         }
     }
 }
 
-/// Whether a problem has appeared, lasts, or is over.
+/// The stage of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
-    /// It is new.
+pub enum AlertState {
+    /// The problem is new.
     Raised,
-    /// It has been told before.
+    /// The problem lasts, and an alert about it was sent before.
     Lasting,
-    /// It is over.
+    /// The problem is over.
     Recovered,
 }
 
-impl State {
+impl AlertState {
     fn name(self) -> &'static str {
         match self {
-            State::Raised => "raised",
-            State::Lasting => "lasting",
-            State::Recovered => "recovered",
+            AlertState::Raised => "raised",
+            AlertState::Lasting => "lasting",
+            AlertState::Recovered => "recovered",
         }
     }
 }
 
-/// What is sent: the body of a webhook, and of a message to the topic.
+/// The body of a webhook request, and of a message to the topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Alert {
-    /// One sentence, which chat programs show as it is.
+    /// One sentence, which chat programs show unchanged.
     pub text: String,
-    /// Whether it has appeared, lasts, or is over.
-    pub state: State,
+    /// The stage of the problem.
+    pub state: AlertState,
     /// See [`Problem::name`].
     pub problem: &'static str,
     /// `critical` or `warning`.
     pub severity: &'static str,
-    /// The list's region.
+    /// Region of the list.
     pub region: String,
-    /// The list's data centre.
+    /// Data centre of the list.
     pub dcid: String,
-    /// When.
+    /// Time of the change.
     pub at: Timestamp,
 }
 
-/// A place that alerts are sent to.
+/// A destination of alerts.
 #[derive(Clone, Debug)]
 pub enum Channel {
-    /// An SNS topic, through a client of its region.
+    /// An SNS topic, with a client for the topic's region.
     Topic {
-        /// The client.
+        /// Client for the topic's region.
         client: aws_sdk_sns::Client,
-        /// The topic's ARN.
+        /// ARN of the topic.
         arn: String,
     },
-    /// A URL that takes JSON by POST. It often holds a secret.
+    /// A URL that accepts JSON by POST. The URL often contains a secret.
     Webhook {
-        /// The client.
+        /// HTTP client.
         client: reqwest::Client,
-        /// Where to.
+        /// URL of the webhook.
         url: SecretString,
     },
 }
 
 impl Channel {
-    /// As it is written in the log and in metrics.
+    /// Returns the name of the channel in the log and in metrics.
     fn name(&self) -> &'static str {
         match self {
             Channel::Topic { .. } => "topic",
@@ -168,7 +167,7 @@ impl Channel {
                 let body = serde_json::to_string(alert).map_err(|error| error.to_string())?;
                 let subject =
                     format!("Logstash registry: {} {} ({}:{})", alert.problem, alert.state.name(), alert.region, alert.dcid);
-                // SNS takes at most 100 characters.
+                // SNS accepts at most 100 characters.
                 let subject: String = subject.chars().take(100).collect();
                 let sent = client.publish().topic_arn(arn).subject(subject).message(body).send().await;
                 sent.map(|_| ()).map_err(|error| aws_sdk_sns::error::DisplayErrorContext(error).to_string())
@@ -176,64 +175,65 @@ impl Channel {
             Channel::Webhook { client, url } => {
                 let body = serde_json::to_string(alert).map_err(|error| error.to_string())?;
                 let request = client.post(url.expose_secret()).header("content-type", "application/json").body(body);
-                let answer = request.send().await.map_err(|error| error.without_url().to_string())?;
-                answer.error_for_status().map(|_| ()).map_err(|error| error.without_url().to_string())
+                let response = request.send().await.map_err(|error| error.without_url().to_string())?;
+                response.error_for_status().map(|_| ()).map_err(|error| error.without_url().to_string())
             }
         }
     }
 }
 
-/// Tells people of problems. One that is told already is not told again for an hour, whatever happens how often, and one that
-/// comes and goes every ten minutes at most, but for the last server, which is told each time. The log and the metrics have all.
+/// Sends alerts, and limits how many. An alert about a lasting problem is repeated hourly. A problem that comes and goes causes at
+/// most one alert in ten minutes, except [`Problem::LastServer`], which is always sent. The log and the metrics record every change.
 #[derive(Debug)]
 pub struct Alerts {
     channels: Vec<Channel>,
     metrics: Metrics,
     clock: Clock,
-    board: Mutex<Board>,
+    problems: Mutex<Problems>,
     sending: TaskTracker,
 }
 
 impl Alerts {
-    /// Alerts go to all of `channels`, and always into the log and the metrics.
+    /// Creates alerts that are sent to all of `channels`.
     pub fn new(channels: Vec<Channel>, metrics: Metrics, clock: Clock) -> Self {
-        Alerts { channels, metrics, clock, board: Mutex::default(), sending: TaskTracker::new() }
+        Alerts { channels, metrics, clock, problems: Mutex::default(), sending: TaskTracker::new() }
     }
 
-    /// There is a problem. `what` tells it in words.
-    pub fn raise(&self, key: &Key, problem: Problem, what: &str) {
-        let Some(change) = self.board().raise(key, problem, Instant::now()) else { return };
-        let text = format!("The list {key}: {what}; {}.", problem.remedy());
-        let (region, dcid, state) = (&key.region, &key.dcid, change.state.name());
+    /// Reports a problem. `description` is the part of the alert's sentence that says what happened.
+    pub fn raise(&self, key: &Key, problem: Problem, description: &str) {
+        let Some(notice) = self.problems().raise(key, problem, Instant::now()) else { return };
+        let text = format!("The list {key}: {description}; {}.", problem.remedy());
+        let (region, dcid, state) = (&key.region, &key.dcid, notice.state().name());
         match problem.severity() {
             "critical" => tracing::error!(region, dcid, problem = problem.name(), state, "{text}"),
             _ => tracing::warn!(region, dcid, problem = problem.name(), state, "{text}"),
         }
-        self.tell(key, problem, change, text);
+        self.notify(key, problem, notice, text);
     }
 
-    /// These problems are over, if they were there.
+    /// Reports that these problems are over. Problems that were not reported before are ignored.
     pub fn recover(&self, key: &Key, problems: &[Problem]) {
         for problem in problems {
-            let Some(change) = self.board().recover(key, *problem) else { continue };
+            let Some(notice) = self.problems().recover(key, *problem) else { continue };
             let text = format!("The list {key}: {} is over.", problem.name());
-            let (region, dcid, state) = (&key.region, &key.dcid, change.state.name());
+            let (region, dcid, state) = (&key.region, &key.dcid, notice.state().name());
             tracing::info!(region, dcid, problem = problem.name(), state, "{text}");
-            self.tell(key, *problem, change, text);
+            self.notify(key, *problem, notice, text);
         }
     }
 
-    /// Waits until everything is sent or given up. A function has to before it answers, because it stands still afterwards.
+    /// Waits until every alert is sent or given up. A Lambda function waits before it responds, because Lambda stops the process
+    /// between invocations.
     pub async fn flush(&self) {
         self.sending.close();
         self.sending.wait().await;
         self.sending.reopen();
     }
 
-    fn tell(&self, key: &Key, problem: Problem, change: Change, text: String) {
-        let Change { state, is_told } = change;
-        self.metrics.problem(problem.name(), key, state.name(), state != State::Recovered);
-        if !is_told {
+    fn notify(&self, key: &Key, problem: Problem, notice: Notice, text: String) {
+        let state = notice.state();
+        self.metrics.problem(problem.name(), key, state.name(), state != AlertState::Recovered);
+        if let Notice::Log(_) = notice {
             return;
         }
         let Key { region, dcid } = key.clone();
@@ -245,81 +245,106 @@ impl Alerts {
         }
     }
 
-    /// Nothing that holds the lock can panic.
-    fn board(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    /// No code panics while it holds the lock.
+    fn problems(&self) -> MutexGuard<'_, Problems> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 async fn send(channel: &Channel, alert: &Alert, metrics: &Metrics) {
-    let mut last = String::new();
-    for attempt in 0..TRIES {
+    let mut last_error = String::new();
+    for attempt in 0..MAX_ATTEMPTS {
         if attempt > 0 {
-            sleep(BETWEEN_TRIES).await;
+            sleep(RETRY_INTERVAL).await;
         }
-        match tokio::time::timeout(PATIENCE, channel.send(alert)).await {
+        match tokio::time::timeout(ATTEMPT_TIMEOUT, channel.send(alert)).await {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => last = error,
-            Err(_) => last = format!("no answer within {} s", PATIENCE.as_secs()),
+            Ok(Err(error)) => last_error = error,
+            Err(_) => last_error = format!("no response within {} s", ATTEMPT_TIMEOUT.as_secs()),
         }
     }
     metrics.alert_lost(channel.name());
     tracing::error!(
         channel = channel.name(),
         problem = alert.problem,
-        error = last,
-        "an alert reached nobody; see ALERT_TOPIC_ARN and ALERT_WEBHOOK_URL"
+        error = last_error,
+        "cannot send an alert; check ALERT_TOPIC_ARN and ALERT_WEBHOOK_URL"
     );
 }
 
-/// What has become of a problem, and whether people are told.
+/// Where a change of a problem is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Change {
-    state: State,
-    is_told: bool,
+enum Notice {
+    /// To the channels, the log and the metrics.
+    Send(AlertState),
+    /// To the log and the metrics only.
+    Log(AlertState),
 }
 
-/// The problems there are or have been.
+impl Notice {
+    fn state(self) -> AlertState {
+        match self {
+            Notice::Send(state) | Notice::Log(state) => state,
+        }
+    }
+}
+
+/// The problems that exist or have existed.
 #[derive(Debug, Default)]
-struct Board(HashMap<(Key, Problem), Post>);
+struct Problems(HashMap<(Key, Problem), History>);
 
 #[derive(Debug)]
-struct Post {
-    lasts: bool,
-    /// Whether this time has been told.
-    is_told: bool,
-    /// When any time was told last.
-    told_at: Instant,
+struct History {
+    phase: Phase,
+    /// When the last alert about this problem was sent.
+    sent_at: Instant,
 }
 
-impl Board {
-    /// What has changed, if anything.
-    fn raise(&mut self, key: &Key, problem: Problem, now: Instant) -> Option<Change> {
-        let Some(post) = self.0.get_mut(&(key.clone(), problem)) else {
-            self.0.insert((key.clone(), problem), Post { lasts: true, is_told: true, told_at: now });
-            return Some(Change { state: State::Raised, is_told: true });
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The problem lasts, and an alert about it was sent.
+    Sent,
+    /// The problem lasts. No alert was sent, because the last one was too recent.
+    Muted,
+    /// The problem is over.
+    Over,
+}
+
+impl Problems {
+    /// Records that a problem exists, and returns where to report it. Returns `None` if nothing has changed.
+    fn raise(&mut self, key: &Key, problem: Problem, now: Instant) -> Option<Notice> {
+        let Some(history) = self.0.get_mut(&(key.clone(), problem)) else {
+            self.0.insert((key.clone(), problem), History { phase: Phase::Sent, sent_at: now });
+            return Some(Notice::Send(AlertState::Raised));
         };
-        let silence = now.duration_since(post.told_at);
-        let state = if post.lasts && post.is_told { State::Lasting } else { State::Raised };
-        let is_told = match state {
-            State::Lasting => silence >= REMINDER,
-            _ => silence >= QUIET || problem == Problem::LastServer,
+        let silence = now.duration_since(history.sent_at);
+        let may_send = silence >= QUIET_TIME || problem == Problem::LastServer;
+        let notice = match history.phase {
+            Phase::Sent if silence >= REMINDER_INTERVAL => Notice::Send(AlertState::Lasting),
+            Phase::Muted | Phase::Over if may_send => Notice::Send(AlertState::Raised),
+            Phase::Over => Notice::Log(AlertState::Raised),
+            Phase::Sent | Phase::Muted => return None,
         };
-        if post.lasts && !is_told {
-            return None;
-        }
-        *post = Post { lasts: true, is_told, told_at: if is_told { now } else { post.told_at } };
-        Some(Change { state, is_told })
+        *history = match notice {
+            Notice::Send(_) => History { phase: Phase::Sent, sent_at: now },
+            Notice::Log(_) => History { phase: Phase::Muted, sent_at: history.sent_at },
+        };
+        Some(notice)
     }
 
-    /// What has changed, if it was there.
-    fn recover(&mut self, key: &Key, problem: Problem) -> Option<Change> {
+    /// Records that a problem is over, and returns where to report it. Returns `None` if the problem did not exist.
+    fn recover(&mut self, key: &Key, problem: Problem) -> Option<Notice> {
         if self.0.is_empty() {
             return None;
         }
-        let post = self.0.get_mut(&(key.clone(), problem)).filter(|post| post.lasts)?;
-        post.lasts = false;
-        Some(Change { state: State::Recovered, is_told: post.is_told })
+        let history = self.0.get_mut(&(key.clone(), problem))?;
+        let notice = match history.phase {
+            Phase::Sent => Notice::Send(AlertState::Recovered),
+            Phase::Muted => Notice::Log(AlertState::Recovered),
+            Phase::Over => return None,
+        };
+        history.phase = Phase::Over;
+        Some(notice)
     }
 }
 
@@ -331,48 +356,48 @@ mod tests {
         Key { region: "eu-west-1".to_owned(), dcid: dcid.to_owned() }
     }
 
-    fn told(state: State) -> Option<Change> {
-        Some(Change { state, is_told: true })
+    fn sent(state: AlertState) -> Option<Notice> {
+        Some(Notice::Send(state))
     }
 
-    fn silent(state: State) -> Option<Change> {
-        Some(Change { state, is_told: false })
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_problem_is_told_once_then_every_hour_and_when_it_is_over() {
-        let (mut board, key) = (Board::default(), key("eu1"));
-        assert_eq!(board.recover(&key, Problem::AwsFailed), None);
-        assert_eq!(board.raise(&key, Problem::AwsFailed, Instant::now()), told(State::Raised));
-        assert_eq!(board.raise(&key, Problem::AwsFailed, Instant::now()), None);
-        assert_eq!(board.raise(&self::key("eu2"), Problem::AwsFailed, Instant::now()), told(State::Raised));
-        assert_eq!(board.raise(&key, Problem::StoreFailed, Instant::now()), told(State::Raised));
-        tokio::time::advance(REMINDER).await;
-        assert_eq!(board.raise(&key, Problem::AwsFailed, Instant::now()), told(State::Lasting));
-        assert_eq!(board.recover(&key, Problem::AwsFailed), told(State::Recovered));
-        assert_eq!(board.recover(&key, Problem::AwsFailed), None);
-        tokio::time::advance(QUIET).await;
-        assert_eq!(board.raise(&key, Problem::AwsFailed, Instant::now()), told(State::Raised));
+    fn logged(state: AlertState) -> Option<Notice> {
+        Some(Notice::Log(state))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_problem_that_comes_and_goes_is_told_every_ten_minutes_at_most() {
-        let (mut board, key) = (Board::default(), key("eu1"));
-        assert_eq!(board.raise(&key, Problem::StoreFailed, Instant::now()), told(State::Raised));
-        assert_eq!(board.recover(&key, Problem::StoreFailed), told(State::Recovered));
+    async fn alerts_once_then_hourly_and_on_recovery() {
+        let (mut problems, key) = (Problems::default(), key("eu1"));
+        assert_eq!(problems.recover(&key, Problem::AwsFailed), None);
+        assert_eq!(problems.raise(&key, Problem::AwsFailed, Instant::now()), sent(AlertState::Raised));
+        assert_eq!(problems.raise(&key, Problem::AwsFailed, Instant::now()), None);
+        assert_eq!(problems.raise(&self::key("eu2"), Problem::AwsFailed, Instant::now()), sent(AlertState::Raised));
+        assert_eq!(problems.raise(&key, Problem::StoreFailed, Instant::now()), sent(AlertState::Raised));
+        tokio::time::advance(REMINDER_INTERVAL).await;
+        assert_eq!(problems.raise(&key, Problem::AwsFailed, Instant::now()), sent(AlertState::Lasting));
+        assert_eq!(problems.recover(&key, Problem::AwsFailed), sent(AlertState::Recovered));
+        assert_eq!(problems.recover(&key, Problem::AwsFailed), None);
+        tokio::time::advance(QUIET_TIME).await;
+        assert_eq!(problems.raise(&key, Problem::AwsFailed, Instant::now()), sent(AlertState::Raised));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn limits_alerts_about_a_problem_that_comes_and_goes() {
+        let (mut problems, key) = (Problems::default(), key("eu1"));
+        assert_eq!(problems.raise(&key, Problem::StoreFailed, Instant::now()), sent(AlertState::Raised));
+        assert_eq!(problems.recover(&key, Problem::StoreFailed), sent(AlertState::Recovered));
         for _ in 0..100 {
-            assert_eq!(board.raise(&key, Problem::StoreFailed, Instant::now()), silent(State::Raised));
-            assert_eq!(board.recover(&key, Problem::StoreFailed), silent(State::Recovered));
+            assert_eq!(problems.raise(&key, Problem::StoreFailed, Instant::now()), logged(AlertState::Raised));
+            assert_eq!(problems.recover(&key, Problem::StoreFailed), logged(AlertState::Recovered));
         }
-        assert_eq!(board.raise(&key, Problem::StoreFailed, Instant::now()), silent(State::Raised));
-        assert_eq!(board.raise(&key, Problem::StoreFailed, Instant::now()), None);
-        tokio::time::advance(QUIET).await;
-        assert_eq!(board.raise(&key, Problem::StoreFailed, Instant::now()), told(State::Raised), "now it lasts");
-        assert_eq!(board.raise(&key, Problem::StoreFailed, Instant::now()), None);
-        assert_eq!(board.recover(&key, Problem::StoreFailed), told(State::Recovered));
+        assert_eq!(problems.raise(&key, Problem::StoreFailed, Instant::now()), logged(AlertState::Raised));
+        assert_eq!(problems.raise(&key, Problem::StoreFailed, Instant::now()), None);
+        tokio::time::advance(QUIET_TIME).await;
+        assert_eq!(problems.raise(&key, Problem::StoreFailed, Instant::now()), sent(AlertState::Raised), "the problem lasts now");
+        assert_eq!(problems.raise(&key, Problem::StoreFailed, Instant::now()), None);
+        assert_eq!(problems.recover(&key, Problem::StoreFailed), sent(AlertState::Recovered));
         for _ in 0..2 {
-            assert_eq!(board.raise(&key, Problem::LastServer, Instant::now()), told(State::Raised));
-            assert_eq!(board.recover(&key, Problem::LastServer), told(State::Recovered));
+            assert_eq!(problems.raise(&key, Problem::LastServer, Instant::now()), sent(AlertState::Raised));
+            assert_eq!(problems.recover(&key, Problem::LastServer), sent(AlertState::Recovered));
         }
     }
 }

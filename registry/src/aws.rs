@@ -1,4 +1,4 @@
-//! The true AWS behind the seam.
+//! The implementation of [`Fleet`] that calls AWS.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,25 +16,25 @@ use crate::group::{Group, Groups};
 use crate::list::Member;
 use crate::metrics::Metrics;
 
-/// As many values as a filter takes.
+/// Maximum number of values in a filter.
 const MOST_FILTER_VALUES: usize = 200;
 
-/// One call, with its retries.
-const OPERATION_PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit of a call with its retries.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One try of a call.
-const ATTEMPT_PATIENCE: Duration = Duration::from_secs(4);
+/// Time limit of one attempt.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The registry has its own back-off, and a throttled account is not helped by more calls.
-const ATTEMPTS: u32 = 2;
+/// Number of attempts. The registry has its own back-off, and more calls do not help a throttled account.
+const MAX_ATTEMPTS: u32 = 2;
 
-/// What AWS answers where there is nothing to throttle but the caller.
-const THROTTLING: [&str; 5] =
+/// Error codes of AWS for too many calls.
+const THROTTLING_CODES: [&str; 5] =
     ["Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException", "RequestThrottled"];
 
-/// Clients of every region that the configuration names. A request never makes another.
+/// Clients for every configured region. A request never creates a client.
 #[derive(Debug)]
-pub struct Aws {
+pub struct AwsFleet {
     regions: HashMap<String, Clients>,
     metrics: Metrics,
 }
@@ -45,8 +45,8 @@ struct Clients {
     ec2: aws_sdk_ec2::Client,
 }
 
-impl Aws {
-    /// Clients for all groups. Nothing is connected yet.
+impl AwsFleet {
+    /// Creates clients for all groups. Nothing is connected yet.
     pub fn new(config: &SdkConfig, groups: &Groups, metrics: Metrics) -> Self {
         let mut regions = HashMap::new();
         for group in groups.iter() {
@@ -55,26 +55,26 @@ impl Aws {
                 Clients { autoscaling: aws_sdk_autoscaling::Client::new(&config), ec2: aws_sdk_ec2::Client::new(&config) }
             });
         }
-        Aws { regions, metrics }
+        AwsFleet { regions, metrics }
     }
 
     fn clients(&self, region: &str) -> Result<&Clients, FleetError> {
-        let unknown = || failed("choosing a client", format!("the region {region} is not in REGISTRY_GROUPS"));
+        let unknown = || failed("the choice of a client", format!("the region {region} is not in REGISTRY_GROUPS"));
         self.regions.get(region).ok_or_else(unknown)
     }
 
-    /// The ids of a group's instances that are in service and healthy. One that waits at a hook (`Pending:Wait`) or in a warm pool
-    /// is not.
+    /// Returns the ids of a group's instances that are in service and healthy. Instances that wait at a hook (`Pending:Wait`) or in a
+    /// warm pool are not in service.
     async fn in_service(&self, clients: &Clients, group: &Group) -> Result<Vec<String>, FleetError> {
         const OPERATION: &str = "DescribeAutoScalingGroups";
         let mut pages =
             clients.autoscaling.describe_auto_scaling_groups().auto_scaling_group_names(&group.name).into_paginator().send();
-        let (mut ids, mut is_known) = (Vec::new(), false);
+        let (mut ids, mut exists) = (Vec::new(), false);
         while let Some(page) = pages.next().await {
             self.metrics.aws_call(OPERATION);
             let page = page.map_err(|error| fault(OPERATION, error))?;
             for known in page.auto_scaling_groups().iter().filter(|known| known.auto_scaling_group_name() == Some(&group.name)) {
-                is_known = true;
+                exists = true;
                 let serving = known.instances().iter().filter(|instance| {
                     let is_healthy = instance.health_status().is_some_and(|status| status.eq_ignore_ascii_case("healthy"));
                     is_healthy && instance.lifecycle_state() == Some(&LifecycleState::InService)
@@ -83,10 +83,11 @@ impl Aws {
             }
         }
         let unknown = || FleetError::NoSuchGroup { group: group.name.clone(), region: group.key.region.clone() };
-        if is_known { Ok(ids) } else { Err(unknown()) }
+        if exists { Ok(ids) } else { Err(unknown()) }
     }
 
-    /// The addresses of instances. They are filtered for rather than named, because one unknown id would fail the whole call.
+    /// Returns the addresses of instances. The ids are in a filter instead of a list of ids, because one unknown id in the list would
+    /// fail the whole call.
     async fn addresses(&self, clients: &Clients, ids: &[String]) -> Result<Vec<Member>, FleetError> {
         const OPERATION: &str = "DescribeInstances";
         let ids = Filter::builder().name("instance-id").set_values(Some(ids.to_vec())).build();
@@ -103,7 +104,7 @@ impl Aws {
     }
 }
 
-impl Fleet for Aws {
+impl Fleet for AwsFleet {
     async fn members(&self, group: &Group) -> Result<Vec<Member>, FleetError> {
         let clients = self.clients(&group.key.region)?;
         let ids = self.in_service(clients, group).await?;
@@ -114,7 +115,7 @@ impl Fleet for Aws {
         Ok(members)
     }
 
-    async fn go_on(&self, hook: &Hook) -> Result<(), FleetError> {
+    async fn complete_lifecycle_action(&self, hook: &Hook) -> Result<(), FleetError> {
         const OPERATION: &str = "CompleteLifecycleAction";
         let clients = self.clients(&hook.region)?;
         self.metrics.aws_call(OPERATION);
@@ -122,22 +123,22 @@ impl Fleet for Aws {
         let request = request.auto_scaling_group_name(&hook.group).lifecycle_hook_name(&hook.name).instance_id(&hook.instance);
         match request.set_lifecycle_action_token(hook.token.clone()).send().await {
             Ok(_) => Ok(()),
-            // Somebody has let it go on before: a notification comes more than once.
+            // The action is complete already: a notification can arrive more than once.
             Err(error) if error.message().is_some_and(|text| text.contains("No active Lifecycle Action")) => Ok(()),
             Err(error) => Err(fault(OPERATION, error)),
         }
     }
 }
 
-/// The configuration for a region, with the patience of the registry.
+/// Returns the configuration for a region, with the registry's time limits.
 pub fn in_region(config: &SdkConfig, region: &str) -> SdkConfig {
     let timeouts =
-        TimeoutConfig::builder().operation_timeout(OPERATION_PATIENCE).operation_attempt_timeout(ATTEMPT_PATIENCE).build();
-    let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS);
+        TimeoutConfig::builder().operation_timeout(OPERATION_TIMEOUT).operation_attempt_timeout(ATTEMPT_TIMEOUT).build();
+    let retries = RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS);
     config.to_builder().region(Region::new(region.to_owned())).timeout_config(timeouts).retry_config(retries).build()
 }
 
-/// The private IPv4 address comes first; which of them is used, the allowed ranges decide.
+/// Returns an instance with its addresses, the private IPv4 address first. The allowed ranges decide which address is used.
 fn member(instance: &aws_sdk_ec2::types::Instance) -> Option<Member> {
     let v4 = instance.private_ip_address().into_iter();
     let interfaces = instance.network_interfaces().iter().flat_map(|interface| interface.ipv6_addresses());
@@ -150,7 +151,7 @@ fn fault<E>(operation: &'static str, error: E) -> FleetError
 where
     E: ProvideErrorMetadata + std::error::Error,
 {
-    let is_throttled = error.code().is_some_and(|code| THROTTLING.contains(&code));
+    let is_throttled = error.code().is_some_and(|code| THROTTLING_CODES.contains(&code));
     let reason = match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         _ => DisplayErrorContext(&error).to_string(),

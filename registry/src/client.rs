@@ -1,4 +1,4 @@
-//! The client: a person's way to look at a list, its age, and where it came from.
+//! The command-line client: shows a list, its age and its source.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -12,110 +12,110 @@ use url::Url;
 
 use crate::routes::{GENERATION_HEADER, SOURCE_HEADER};
 
-/// An answer that takes longer is none.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit of a request.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Longest answer that is read, in bytes.
-const LONGEST_ANSWER: usize = 1 << 20;
+/// Maximum length of a response, in bytes.
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
-/// What a registry says of a list.
+/// A list, as a registry returned it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// The endpoints, sorted.
+pub struct ListView {
+    /// Endpoints, sorted.
     pub endpoints: BTreeSet<SocketAddr>,
-    /// What the registry says about the list in its headers, for a person.
+    /// Description of the list for a person, from the response's headers.
     pub about: String,
-    /// Why the list may be old.
+    /// Why the list may be outdated.
     pub warning: Option<String>,
-    /// What to ask with next time.
+    /// ETag for the next request.
     pub etag: Option<String>,
 }
 
-/// What was updated.
+/// The response to an update.
 #[derive(Debug, Deserialize)]
 pub struct Updated {
-    /// The endpoints, sorted.
+    /// Endpoints, sorted.
     pub endpoints: BTreeSet<SocketAddr>,
-    /// The list's generation.
+    /// Generation of the list.
     pub generation: u64,
 }
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The URL is not one of a look-up.
+    /// The URL is not the URL of a look-up.
     #[error("{0}")]
     Url(String),
-    /// Nobody answers.
-    #[error("the registry could not be asked: {0}")]
+    /// The registry does not respond.
+    #[error("cannot reach the registry: {0}")]
     Unreachable(String),
-    /// Not what was asked for.
-    #[error("the registry answered {status}{}", .reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default())]
+    /// The registry returned an error.
+    #[error("the registry returned {status}{}", .reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default())]
     Refused {
-        /// The status.
+        /// HTTP status.
         status: StatusCode,
-        /// What it said.
+        /// Error in the body.
         reason: Option<String>,
     },
-    /// No list.
-    #[error("the answer is no list of a registry: {0}; is the path of --url /logstash-ip?")]
-    NoList(String),
+    /// The response is not a list.
+    #[error("cannot parse the response as a list: {0}; check that the path of --url is /logstash-ip")]
+    InvalidList(String),
 }
 
-/// What there is to see.
+/// The result of a look-up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// A list.
-    New(Seen),
-    /// The list that was seen last.
-    Same {
-        /// Why it may be old.
+pub enum Fetched {
+    /// A new list.
+    New(ListView),
+    /// The list has not changed since the last look-up.
+    Unchanged {
+        /// Why the list may be outdated.
         warning: Option<String>,
     },
 }
 
-/// Asks for a list, unless it is still the one with this `etag`.
+/// Looks up a list. `etag` is the ETag of the last look-up.
 ///
 /// # Errors
-/// No list.
-pub async fn get(client: &Client, url: &Url, etag: Option<&str>) -> Result<Look, ClientError> {
-    let mut request = client.get(url.clone()).timeout(PATIENCE);
+/// See [`ClientError`].
+pub async fn get(client: &Client, url: &Url, etag: Option<&str>) -> Result<Fetched, ClientError> {
+    let mut request = client.get(url.clone()).timeout(TIMEOUT);
     if let Some(etag) = etag {
         request = request.header(IF_NONE_MATCH, etag);
     }
-    let answer = request.send().await.map_err(unreachable)?;
-    if answer.status() == StatusCode::NOT_MODIFIED {
-        return Ok(Look::Same { warning: shown(answer.headers(), WARNING.as_str()) });
+    let response = request.send().await.map_err(unreachable)?;
+    if response.status() == StatusCode::NOT_MODIFIED {
+        return Ok(Fetched::Unchanged { warning: shown(response.headers(), WARNING.as_str()) });
     }
-    let headers = answer.headers().clone();
-    let body = body_of(answer).await?;
-    let endpoints = serde_json::from_slice(&body).map_err(|error| ClientError::NoList(error.to_string()))?;
+    let headers = response.headers().clone();
+    let body = body_of(response).await?;
+    let endpoints = serde_json::from_slice(&body).map_err(|error| ClientError::InvalidList(error.to_string()))?;
     let etag = headers.get(ETAG).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let warning = shown(&headers, WARNING.as_str());
-    Ok(Look::New(Seen { endpoints, about: about(&headers), warning, etag }))
+    Ok(Fetched::New(ListView { endpoints, about: about(&headers), warning, etag }))
 }
 
-/// Has a list made anew. `lookup` is the URL of its look-up, beside which the update route is.
+/// Requests an update of a list. `lookup` is the URL of its look-up.
 ///
 /// # Errors
-/// It was not; the old list stays.
+/// See [`ClientError`]; the registry keeps the old list.
 pub async fn update(client: &Client, lookup: &Url, as_name: &str, token: Option<&SecretString>) -> Result<Updated, ClientError> {
-    let mut request = client.post(update_url(lookup, as_name)?).timeout(PATIENCE);
+    let mut request = client.post(update_url(lookup, as_name)?).timeout(TIMEOUT);
     if let Some(token) = token {
         request = request.bearer_auth(token.expose_secret());
     }
-    let answer = request.send().await.map_err(unreachable)?;
-    let body = body_of(answer).await?;
-    serde_json::from_slice(&body).map_err(|error| ClientError::NoList(error.to_string()))
+    let response = request.send().await.map_err(unreachable)?;
+    let body = body_of(response).await?;
+    serde_json::from_slice(&body).map_err(|error| ClientError::InvalidList(error.to_string()))
 }
 
-/// The URL of the update route that belongs to a look-up.
+/// Returns the URL of the update route that belongs to a look-up.
 ///
 /// # Errors
-/// It is no URL of a look-up.
+/// The URL is not the URL of a look-up.
 fn update_url(lookup: &Url, as_name: &str) -> Result<Url, ClientError> {
     let Some(prefix) = lookup.path().strip_suffix("/logstash-ip") else {
-        return Err(ClientError::Url(format!("the path of --url is {}, not /logstash-ip", lookup.path())));
+        return Err(ClientError::Url(format!("the path of --url is {} instead of /logstash-ip", lookup.path())));
     };
     let mut url = lookup.clone();
     url.set_path(&format!("{prefix}/update-ip-list"));
@@ -123,14 +123,14 @@ fn update_url(lookup: &Url, as_name: &str) -> Result<Url, ClientError> {
     Ok(url)
 }
 
-/// What has changed from one list to the next: `+` for each that came, `-` for each that left.
+/// Returns the changes between two lists: `-` for each removed endpoint, `+` for each new one.
 pub fn changes(old: &BTreeSet<SocketAddr>, new: &BTreeSet<SocketAddr>) -> Vec<String> {
     let left = old.difference(new).map(|endpoint| format!("- {endpoint}"));
     let came = new.difference(old).map(|endpoint| format!("+ {endpoint}"));
     left.chain(came).collect()
 }
 
-/// A registry may be any program, and its headers are shown on a terminal.
+/// Returns a header without control characters: the peer may be any program, and the header is printed on a terminal.
 fn shown(headers: &HeaderMap, name: &str) -> Option<String> {
     let text = headers.get(name)?.to_str().ok()?;
     Some(text.chars().filter(|letter| !letter.is_control()).take(200).collect())
@@ -153,12 +153,12 @@ fn about(headers: &HeaderMap) -> String {
     parts.join(", ")
 }
 
-async fn body_of(mut answer: Response) -> Result<Vec<u8>, ClientError> {
-    let status = answer.status();
+async fn body_of(mut response: Response) -> Result<Vec<u8>, ClientError> {
+    let status = response.status();
     let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
-        if body.len() + chunk.len() > LONGEST_ANSWER {
-            return Err(ClientError::NoList(format!("it is longer than {LONGEST_ANSWER} bytes")));
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
+            return Err(ClientError::InvalidList(format!("longer than {MAX_RESPONSE_BYTES} bytes")));
         }
         body.extend_from_slice(&chunk);
     }
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_update_route_is_beside_the_lookup() {
+    fn derives_the_update_url_from_the_lookup_url() {
         let url = |text: &str| update_url(&text.parse().unwrap(), "logstash eu1").map(|url| url.to_string());
         let expected = "http://h:1/a/update-ip-list?dcid=eu1&region=eu-west-1&as_name=logstash+eu1";
         assert_eq!(url("http://h:1/a/logstash-ip?dcid=eu1&region=eu-west-1").unwrap(), expected);
@@ -198,14 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_told_one_by_one() {
+    fn lists_changes_one_by_one() {
         let set = |text: &str| text.split(' ').map(|endpoint| endpoint.parse().unwrap()).collect::<BTreeSet<SocketAddr>>();
-        let told = changes(&set("10.0.0.1:1 10.0.0.2:1"), &set("10.0.0.2:1 10.0.0.3:1"));
-        assert_eq!(told, ["- 10.0.0.1:1", "+ 10.0.0.3:1"]);
+        let lines = changes(&set("10.0.0.1:1 10.0.0.2:1"), &set("10.0.0.2:1 10.0.0.3:1"));
+        assert_eq!(lines, ["- 10.0.0.1:1", "+ 10.0.0.3:1"]);
     }
 
     #[test]
-    fn headers_are_shown_without_control_characters() {
+    fn removes_control_characters_from_headers() {
         let mut headers = HeaderMap::new();
         headers.insert(AGE, "7".parse().unwrap());
         headers.insert(WARNING, "110 a\tb".parse().unwrap());

@@ -1,4 +1,4 @@
-//! The configuration: variables to typed settings, every mistake reported at once.
+//! The configuration: turns environment variables into typed settings, and reports all mistakes at once.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: "REGISTRY_GROUPS",
         default: "",
-        allowed: "groups with region, dcid, autoscaling_group, port and perhaps allowed_cidrs: TOML, JSON, or the path of such a file",
+        allowed: "groups with region, dcid, autoscaling_group, port and optionally allowed_cidrs: TOML, JSON, or the path of such a file",
         meaning: "Auto Scaling groups and the data center that each group serves, see `samples/registry/groups.toml`. A request can only select one of these groups.",
     },
     Variable {
@@ -76,21 +76,21 @@ pub const VARIABLES: &[Variable] = &[
     },
 ];
 
-/// Variables whose values are never shown.
+/// Variables whose values are never printed.
 const SECRETS: &[&str] = &["REGISTRY_STORE", "REGISTRY_TOKEN", "ALERT_WEBHOOK_URL"];
 
-/// What the program is.
+/// How the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
+pub enum Mode {
     /// A Lambda function.
     Function,
-    /// A server that listens here.
+    /// A server that listens on this address.
     Server(SocketAddr),
 }
 
-/// Everything the program can be told.
+/// The configuration of the registry.
 #[derive(Debug)]
-pub struct Config {
+pub struct RegistryConfig {
     /// See `REGISTRY_GROUPS`.
     pub groups: Groups,
     /// See `REGISTRY_STORE`.
@@ -111,10 +111,10 @@ pub struct Config {
     pub log_level: LevelFilter,
 }
 
-/// Where lists are kept.
+/// The store of the lists.
 #[derive(Clone, Debug)]
 pub enum StoreConfig {
-    /// In the process.
+    /// In the memory of the process.
     Memory,
     /// In Redis; nothing is connected yet.
     Redis(Box<RedisAddress>),
@@ -123,42 +123,42 @@ pub enum StoreConfig {
 /// An SNS topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
-    /// Its ARN.
+    /// ARN of the topic.
     pub arn: String,
-    /// The region in it.
+    /// Region in the ARN.
     pub region: String,
 }
 
-impl Config {
-    /// Reads the configuration through `lookup`, which gives a variable's value if it is set.
+impl RegistryConfig {
+    /// Reads the configuration. `lookup` returns the value of a variable if it is set.
     ///
     /// # Errors
-    /// Every mistake in it at once, each with the variable's name, its value unless it is a secret, and what is allowed.
-    pub fn from_vars(program: Program, lookup: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
-        let mut vars = EnvReader::new(VARIABLES, SECRETS, &lookup);
-        let config = config(&mut vars, program);
-        vars.finish(config)
+    /// All mistakes at once, each with the variable's name, its value unless it is a secret, and the allowed values.
+    pub fn from_env(mode: Mode, lookup: impl Fn(&str) -> Option<String>) -> Result<RegistryConfig, ConfigErrors> {
+        let mut env = EnvReader::new(VARIABLES, SECRETS, &lookup);
+        let config = config(&mut env, mode);
+        env.finish(config)
     }
 }
 
-/// None after a mistake.
-fn config(vars: &mut EnvReader<'_>, program: Program) -> Option<Config> {
-    let groups = groups(vars);
-    let update_url = vars.optional("REGISTRY_UPDATE_URL", |text| update_url(program, text));
+/// Returns `None` after a mistake.
+fn config(env: &mut EnvReader<'_>, mode: Mode) -> Option<RegistryConfig> {
+    let groups = groups(env);
+    let update_url = env.optional("REGISTRY_UPDATE_URL", |text| update_url(mode, text));
     let keeps_lists = !matches!(update_url, Some(Some(_)));
-    let store = vars.read("REGISTRY_STORE", |text| store(program, keeps_lists, text));
-    let token = vars.optional("REGISTRY_TOKEN", token);
-    let topics = vars.optional("REGISTRY_TOPICS", topics);
-    let alert_topic = vars.optional("ALERT_TOPIC_ARN", topic);
-    let alert_webhook = vars.optional("ALERT_WEBHOOK_URL", webhook);
-    let poll = vars.read("REGISTRY_POLL", duration);
-    let log_level = vars.read("LOG_LEVEL", log_level);
-    let endpoint = vars.optional("AWS_ENDPOINT_URL", url);
-    if matches!(token, Some(None)) && (needs_token(program) || !keeps_lists) {
-        vars.report_missing("REGISTRY_TOKEN");
+    let store = env.read("REGISTRY_STORE", |text| store(mode, keeps_lists, text));
+    let token = env.optional("REGISTRY_TOKEN", token);
+    let topics = env.optional("REGISTRY_TOPICS", topics);
+    let alert_topic = env.optional("ALERT_TOPIC_ARN", topic);
+    let alert_webhook = env.optional("ALERT_WEBHOOK_URL", webhook);
+    let poll = env.read("REGISTRY_POLL", duration);
+    let log_level = env.read("LOG_LEVEL", log_level);
+    let endpoint = env.optional("AWS_ENDPOINT_URL", url);
+    if matches!(token, Some(None)) && (needs_token(mode) || !keeps_lists) {
+        env.report_missing("REGISTRY_TOKEN");
     }
     let _ = endpoint?;
-    Some(Config {
+    Some(RegistryConfig {
         groups: groups?,
         store: store?,
         token: token?,
@@ -171,34 +171,36 @@ fn config(vars: &mut EnvReader<'_>, program: Program) -> Option<Config> {
     })
 }
 
-fn groups(vars: &mut EnvReader<'_>) -> Option<Groups> {
-    let groups = vars.optional("REGISTRY_GROUPS", Groups::read)?;
+fn groups(env: &mut EnvReader<'_>) -> Option<Groups> {
+    let groups = env.optional("REGISTRY_GROUPS", Groups::read)?;
     if groups.is_none() {
-        vars.report_missing("REGISTRY_GROUPS");
+        env.report_missing("REGISTRY_GROUPS");
     }
     groups
 }
 
-/// Who reaches the server from another machine could make it ask AWS. In front of a function AWS IAM can stand instead.
-fn needs_token(program: Program) -> bool {
-    match program {
-        Program::Function => false,
-        Program::Server(address) => !address.ip().is_loopback(),
+/// Clients on other machines could make a server call AWS, so such a server needs a token. A function can rely on AWS IAM instead.
+fn needs_token(mode: Mode) -> bool {
+    match mode {
+        Mode::Function => false,
+        Mode::Server(address) => !address.ip().is_loopback(),
     }
 }
 
-fn store(program: Program, keeps_lists: bool, text: &str) -> Result<StoreConfig, String> {
+fn store(mode: Mode, keeps_lists: bool, text: &str) -> Result<StoreConfig, String> {
     if text == "memory" {
-        let is_lost = program == Program::Function && keeps_lists;
-        let lost = "is of no use to a function, whose memory no other process sees";
-        return if is_lost { Err(lost.to_owned()) } else { Ok(StoreConfig::Memory) };
+        let is_lost = mode == Mode::Function && keeps_lists;
+        let reason = "cannot be used by a Lambda function, because other processes do not see its memory";
+        return if is_lost { Err(reason.to_owned()) } else { Ok(StoreConfig::Memory) };
     }
-    RedisAddress::parse(text).map(|address| StoreConfig::Redis(Box::new(address))).ok_or_else(|| "is no store".to_owned())
+    RedisAddress::parse(text)
+        .map(|address| StoreConfig::Redis(Box::new(address)))
+        .ok_or_else(|| "is not the URL of a store".to_owned())
 }
 
 fn token(text: &str) -> Result<SecretString, String> {
     let is_token = (16..=512).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_token { Ok(SecretString::from(text)) } else { Err("is no token".to_owned()) }
+    if is_token { Ok(SecretString::from(text)) } else { Err("is not a valid token".to_owned()) }
 }
 
 fn topics(text: &str) -> Result<Vec<String>, String> {
@@ -220,7 +222,7 @@ fn topic(arn: &str) -> Result<Topic, String> {
         {
             Ok(Topic { arn: arn.to_owned(), region: (*region).to_owned() })
         }
-        _ => Err(format!("has {arn:?}, which is no ARN of an SNS topic")),
+        _ => Err(format!("contains {arn:?}, which is not the ARN of an SNS topic")),
     }
 }
 
@@ -228,13 +230,13 @@ fn webhook(text: &str) -> Result<SecretString, String> {
     http_url(text).map(|_| SecretString::from(text))
 }
 
-fn update_url(program: Program, text: &str) -> Result<Url, String> {
-    match (program, http_url(text)?) {
-        (Program::Server(_), _) => {
-            Err("is for the function, which calls a server there; unset it for the server itself".to_owned())
+fn update_url(mode: Mode, text: &str) -> Result<Url, String> {
+    match (mode, http_url(text)?) {
+        (Mode::Server(_), _) => {
+            Err("is only for the Lambda function, which calls the server at this URL; unset it for the server".to_owned())
         }
-        (Program::Function, url) if url.query().is_some() => Err("has a query, which the function adds".to_owned()),
-        (Program::Function, url) => Ok(url),
+        (Mode::Function, url) if url.query().is_some() => Err("has a query, but the function adds the query itself".to_owned()),
+        (Mode::Function, url) => Ok(url),
     }
 }
 
@@ -242,8 +244,8 @@ fn http_url(text: &str) -> Result<Url, String> {
     let url = url(text)?;
     match url.scheme() {
         "http" | "https" if url.username().is_empty() && url.password().is_none() => Ok(url),
-        "http" | "https" => Err("holds credentials".to_owned()),
-        _ => Err("is neither http:// nor https://".to_owned()),
+        "http" | "https" => Err("contains credentials".to_owned()),
+        _ => Err("is neither an http:// nor an https:// URL".to_owned()),
     }
 }
 
@@ -255,13 +257,13 @@ mod tests {
         ("REGISTRY_GROUPS", r#"{"groups":[{"region":"eu-west-1","dcid":"eu1","autoscaling_group":"logstash","port":8080}]}"#);
     const TOKEN: (&str, &str) = ("REGISTRY_TOKEN", "0123456789abcdef");
 
-    fn local() -> Program {
-        Program::Server("127.0.0.1:8081".parse().unwrap())
+    fn local() -> Mode {
+        Mode::Server("127.0.0.1:8081".parse().unwrap())
     }
 
-    fn read(program: Program, vars: &[(&str, &str)]) -> Result<Config, String> {
+    fn read(mode: Mode, vars: &[(&str, &str)]) -> Result<RegistryConfig, String> {
         let lookup = |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        Config::from_vars(program, lookup).map_err(|errors| errors.to_string())
+        RegistryConfig::from_env(mode, lookup).map_err(|errors| errors.to_string())
     }
 
     #[test]
@@ -297,28 +299,28 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_others_reach_needs_a_token() {
+    fn a_server_on_a_public_address_needs_a_token() {
         for address in ["0.0.0.0:8081", "[::]:8081", "10.0.0.5:8081"] {
-            let error = read(Program::Server(address.parse().unwrap()), &[GROUPS]).unwrap_err();
+            let error = read(Mode::Server(address.parse().unwrap()), &[GROUPS]).unwrap_err();
             assert!(error.starts_with("invalid configuration: REGISTRY_TOKEN is missing"), "{error}");
-            assert!(read(Program::Server(address.parse().unwrap()), &[GROUPS, TOKEN]).is_ok());
+            assert!(read(Mode::Server(address.parse().unwrap()), &[GROUPS, TOKEN]).is_ok());
         }
-        assert!(read(Program::Server("[::1]:8081".parse().unwrap()), &[GROUPS]).is_ok());
+        assert!(read(Mode::Server("[::1]:8081".parse().unwrap()), &[GROUPS]).is_ok());
     }
 
     #[test]
-    fn a_function_keeps_lists_where_others_see_them_or_calls_a_server() {
-        let error = read(Program::Function, &[GROUPS]).unwrap_err();
-        assert!(error.contains("REGISTRY_STORE=\"…\" is of no use to a function"), "{error}");
-        assert!(read(Program::Function, &[GROUPS, ("REGISTRY_STORE", "rediss://user:secret@store:6379")]).is_ok());
+    fn a_function_needs_a_shared_store_or_a_server() {
+        let error = read(Mode::Function, &[GROUPS]).unwrap_err();
+        assert!(error.contains("REGISTRY_STORE=\"…\" cannot be used by a Lambda function"), "{error}");
+        assert!(read(Mode::Function, &[GROUPS, ("REGISTRY_STORE", "rediss://user:secret@store:6379")]).is_ok());
         let update_url = ("REGISTRY_UPDATE_URL", "https://registry.internal:8081/update-ip-list");
-        let error = read(Program::Function, &[GROUPS, update_url]).unwrap_err();
+        let error = read(Mode::Function, &[GROUPS, update_url]).unwrap_err();
         assert!(error.starts_with("invalid configuration: REGISTRY_TOKEN is missing"), "{error}");
-        assert!(read(Program::Function, &[GROUPS, update_url, TOKEN]).is_ok());
+        assert!(read(Mode::Function, &[GROUPS, update_url, TOKEN]).is_ok());
     }
 
     #[test]
-    fn a_store_is_a_server_or_a_cluster() {
+    fn parses_stores_on_a_server_and_in_a_cluster() {
         let store = |text: &str| match store(local(), true, text) {
             Ok(StoreConfig::Redis(address)) => Some(*address),
             _ => None,
@@ -336,12 +338,12 @@ mod tests {
     }
 
     #[test]
-    fn without_groups_there_is_nothing_to_do() {
+    fn groups_are_required() {
         assert!(read(local(), &[]).unwrap_err().starts_with("invalid configuration: REGISTRY_GROUPS is missing"));
     }
 
     #[test]
-    fn topics_are_arns() {
+    fn parses_topic_arns() {
         let topic = topic("arn:aws-us-gov:sns:us-gov-east-1:123456789012:alerts.fifo").unwrap();
         assert_eq!(topic.region, "us-gov-east-1");
         let vars = [GROUPS, ("REGISTRY_TOPICS", "arn:aws:sns:eu-west-1:123456789012:a, arn:aws:sns:eu-west-1:123456789012:b")];

@@ -1,57 +1,57 @@
-//! What is asked of AWS. The seam between the rules of the registry and the network: tests put days, races and outages in its place.
+//! The calls to AWS, as a trait between the registry's rules and the network. Tests replace it to simulate days, races and outages.
 
 use crate::group::Group;
 use crate::list::Member;
 
-/// AWS, or what stands for it.
+/// AWS, or a test double of it.
 pub trait Fleet: Send + Sync + 'static {
-    /// The servers of a group that are in service and healthy, in any order.
+    /// Returns the servers of a group that are in service and healthy, in any order.
     fn members(&self, group: &Group) -> impl Future<Output = Result<Vec<Member>, FleetError>> + Send;
 
-    /// Lets an instance that waits at a hook go on. One that waits no longer is a success too.
-    fn go_on(&self, hook: &Hook) -> impl Future<Output = Result<(), FleetError>> + Send;
+    /// Completes the lifecycle action of an instance that waits at a hook. Succeeds as well if the instance no longer waits.
+    fn complete_lifecycle_action(&self, hook: &Hook) -> impl Future<Output = Result<(), FleetError>> + Send;
 }
 
-/// A lifecycle hook at which an instance waits.
+/// An instance that waits at a lifecycle hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
-    /// The group's region.
+    /// Region of the group.
     pub region: String,
-    /// The autoscaling group.
+    /// Auto Scaling group.
     pub group: String,
-    /// The instance.
+    /// Id of the instance.
     pub instance: String,
-    /// The hook's name.
+    /// Name of the hook.
     pub name: String,
-    /// What identifies this one wait; older notifications have none.
+    /// Token of this lifecycle action; older notifications have none.
     pub token: Option<String>,
 }
 
-/// AWS did not do what it was asked for.
+/// Why a call to AWS failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FleetError {
-    /// Too many calls in the account and region.
-    #[error("{operation} was throttled by AWS ({reason})")]
+    /// There were too many calls in the account and region.
+    #[error("AWS throttled {operation} ({reason})")]
     Throttled {
-        /// The operation of the API.
+        /// Operation of the API.
         operation: &'static str,
-        /// What AWS said.
+        /// Message of AWS.
         reason: String,
     },
-    /// No answer, or a refusal.
+    /// AWS did not respond, or returned an error.
     #[error("{operation} failed ({reason})")]
     Failed {
-        /// The operation of the API.
+        /// Operation of the API.
         operation: &'static str,
-        /// What happened.
+        /// Cause.
         reason: String,
     },
-    /// AWS does not know the group.
-    #[error("there is no autoscaling group {group:?} in {region}; see REGISTRY_GROUPS")]
+    /// The group does not exist.
+    #[error("the Auto Scaling group {group:?} does not exist in {region}; correct REGISTRY_GROUPS")]
     NoSuchGroup {
-        /// Its name.
+        /// Name of the group.
         group: String,
-        /// Where it was looked for.
+        /// Region that was searched.
         region: String,
     },
 }

@@ -1,4 +1,4 @@
-//! One invocation of the Lambda function: an HTTP request to the routes, or an event of an instance's life.
+//! The Lambda function: one invocation handles an HTTP request to the routes, or a lifecycle event.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,24 +21,24 @@ use crate::alert::Problem;
 use crate::fleet::{Fleet, FleetError, Hook};
 use crate::group::Group;
 use crate::lifecycle::{Event, EventError, Transition, parse};
-use crate::registry::{Came, Left, RefreshError, Registry};
-use crate::routes::{COMES, LAST_SERVER, LEAVES, NOT_IN_SERVICE, SignedByIam, closed};
+use crate::registry::{JoinOutcome, LeaveOutcome, RefreshError, Registry};
+use crate::routes::{COMES, LAST_SERVER, LEAVES, NOT_IN_SERVICE, SignedByIam, no_routes};
 
-/// A server may have to wait for the end of a pause before it asks AWS.
-const SERVER_PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit of a call to the server, which may have to wait for the end of a pause before it calls AWS.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Who asks by HTTP is not kept waiting longer for what goes on behind the answer. It goes on when the function is invoked again.
-const SETTLING: Duration = Duration::from_secs(1);
+/// Maximum time that an HTTP response waits for background work. The work continues in the next invocation.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A schedule comes a little sooner or later than the one before it: what is about to become old is made anew now.
-const EARLY: Duration = Duration::from_mins(1);
+/// A list that expires within this time is refreshed now, because the intervals of a schedule vary a little.
+const REFRESH_MARGIN: Duration = Duration::from_mins(1);
 
-/// Who keeps the lists that the function's events change.
+/// The owner of the lists that the function's events change.
 #[derive(Debug)]
-pub enum Keeper {
-    /// The function itself, in the store that it shares with others.
+pub enum ListOwner {
+    /// The function itself. The lists are in a shared store.
     Function,
-    /// A server, which is told what has happened. It polls by itself, and only it is looked up at.
+    /// A server, which the function calls for every event. The server polls by itself, and only the server answers look-ups.
     Server(UpdateRoute),
 }
 
@@ -51,12 +51,12 @@ pub struct UpdateRoute {
 }
 
 impl UpdateRoute {
-    /// The route at `url`, opened by `token`.
+    /// Creates a client for the route at `url`, with `token` as credentials.
     pub fn new(client: reqwest::Client, url: Url, token: SecretString) -> Self {
         UpdateRoute { client, url, token }
     }
 
-    /// `change` is the name of a parameter, and `instance` its value. What became of it is one of the statuses of the route.
+    /// Sends a change: `change` is the name of the query parameter, `instance` its value. Returns the status of the response's body.
     async fn call(&self, group: &Group, change: &str, instance: &str) -> Result<String, FunctionError> {
         let mut url = self.url.clone();
         url.query_pairs_mut()
@@ -64,17 +64,17 @@ impl UpdateRoute {
             .append_pair("dcid", &group.key.dcid)
             .append_pair("as_name", &group.name)
             .append_pair(change, instance);
-        let request = self.client.post(url).timeout(SERVER_PATIENCE).bearer_auth(self.token.expose_secret());
+        let request = self.client.post(url).timeout(SERVER_TIMEOUT).bearer_auth(self.token.expose_secret());
         let problem = match request.send().await {
-            Ok(answer) if answer.status().is_success() => {
-                let updated = answer.bytes().await.ok().and_then(|body| serde_json::from_slice::<Updated>(&body).ok());
+            Ok(response) if response.status().is_success() => {
+                let updated = response.bytes().await.ok().and_then(|body| serde_json::from_slice::<Updated>(&body).ok());
                 match updated {
                     Some(Updated { status }) => return Ok(status),
-                    None => "answered what is no answer of a registry".to_owned(),
+                    None => "returned an invalid response".to_owned(),
                 }
             }
-            Ok(answer) => format!("answered {}", answer.status()),
-            Err(error) => format!("could not be asked ({})", error.without_url()),
+            Ok(response) => format!("returned {}", response.status()),
+            Err(error) => format!("did not respond ({})", error.without_url()),
         };
         Err(FunctionError::Server { list: group.key.to_string(), problem })
     }
@@ -85,45 +85,45 @@ struct Updated {
     status: String,
 }
 
-/// Why an invocation fails. Lambda then invokes again.
+/// Why an invocation fails. Lambda then retries it.
 #[derive(Debug, thiserror::Error)]
 pub enum FunctionError {
-    /// The event is refused.
+    /// The event is rejected.
     #[error(transparent)]
     Event(#[from] EventError),
-    /// The event is about a group that nobody has configured.
-    #[error("the autoscaling group {group:?} in {region} is not in REGISTRY_GROUPS; add it, or disconnect it from the function")]
+    /// The event is about a group that is not configured.
+    #[error("the Auto Scaling group {group:?} in {region} is not in REGISTRY_GROUPS; add it, or disconnect it from the function")]
     UnknownGroup {
-        /// Its name.
+        /// Name of the group.
         group: String,
-        /// Where it is.
+        /// Region of the group.
         region: String,
     },
-    /// A list was not changed; the instance waits on.
-    #[error("the list was not changed: {0}")]
+    /// A list was not changed; the instance keeps waiting.
+    #[error("cannot change the list: {0}")]
     List(#[from] RefreshError),
-    /// The server did not change a list; the instance waits on.
-    #[error("the server of REGISTRY_UPDATE_URL {problem} for the list {list}; look at its log and at REGISTRY_TOKEN")]
+    /// The server did not change a list; the instance keeps waiting.
+    #[error("cannot change the list {list}: the server at REGISTRY_UPDATE_URL {problem}; check its log and REGISTRY_TOKEN")]
     Server {
-        /// The list.
+        /// Key of the list.
         list: String,
-        /// What happened.
+        /// The rest of the sentence: what happened.
         problem: String,
     },
-    /// The instance waits on.
+    /// AWS failed; the instance keeps waiting.
     #[error(transparent)]
     Fleet(#[from] FleetError),
-    /// An HTTP request that cannot be read.
-    #[error("the HTTP request cannot be understood: {0}")]
+    /// The HTTP request is invalid.
+    #[error("cannot parse the HTTP request: {0}")]
     Request(String),
-    /// Some of several events failed.
+    /// At least one of several events failed.
     #[error("{failed} of {events} events failed; the first: {first}")]
     Several {
-        /// How many failed.
+        /// Number of failed events.
         failed: usize,
-        /// How many there were.
+        /// Number of events.
         events: usize,
-        /// The first error.
+        /// First error.
         first: Box<FunctionError>,
     },
 }
@@ -133,38 +133,38 @@ pub enum FunctionError {
 pub struct Function<F> {
     registry: Arc<Registry<F>>,
     router: Router,
-    keeper: Keeper,
+    owner: ListOwner,
     topics: Vec<String>,
 }
 
 impl<F: Fleet> Function<F> {
-    /// A function with these routes, which obeys these SNS topics.
-    pub fn new(registry: Arc<Registry<F>>, router: Router, keeper: Keeper, topics: Vec<String>) -> Self {
-        let router = match keeper {
-            Keeper::Function => router,
-            Keeper::Server(_) => closed(Arc::clone(&registry)),
+    /// Creates a function with these routes, which accepts events from these SNS topics.
+    pub fn new(registry: Arc<Registry<F>>, router: Router, owner: ListOwner, topics: Vec<String>) -> Self {
+        let router = match owner {
+            ListOwner::Function => router,
+            ListOwner::Server(_) => no_routes(Arc::clone(&registry)),
         };
-        Function { registry, router, keeper, topics }
+        Function { registry, router, owner, topics }
     }
 
-    /// Handles one event of whatever kind. Nothing runs afterwards until the next one, so what is under way ends before; but who asks
-    /// by HTTP does not wait long for that.
+    /// Handles one event of any kind. Lambda stops the process after the response, so background work is completed before. An HTTP
+    /// response waits only a short time for it.
     ///
     /// # Errors
-    /// What is refused, and what has to be tried again.
+    /// The event is rejected, or has to be retried.
     pub async fn invoke(&self, event: Value, context: Context) -> Result<Value, FunctionError> {
         if is_http(&event) {
-            let answer = self.answer(event, context).await;
-            let _ = timeout(SETTLING, self.registry.settle()).await;
-            return answer;
+            let response = self.respond(event, context).await;
+            let _ = timeout(SETTLE_TIMEOUT, self.registry.settle()).await;
+            return response;
         }
-        let result = self.heed(&event).await;
+        let result = self.handle(&event).await;
         self.registry.settle().await;
         result
     }
 
-    async fn answer(&self, event: Value, context: Context) -> Result<Value, FunctionError> {
-        // Lambda itself writes this down after it has checked the signature; a request cannot.
+    async fn respond(&self, event: Value, context: Context) -> Result<Value, FunctionError> {
+        // Lambda adds this member after it has checked the signature; a request cannot.
         let is_signed = event.pointer("/requestContext/authorizer/iam").is_some_and(Value::is_object);
         let request = LambdaRequest::deserialize(event).map_err(|error| FunctionError::Request(error.to_string()))?;
         let router = self.router.clone();
@@ -182,12 +182,12 @@ impl<F: Fleet> Function<F> {
         }
     }
 
-    async fn heed(&self, event: &Value) -> Result<Value, FunctionError> {
+    async fn handle(&self, event: &Value) -> Result<Value, FunctionError> {
         let events = parse(event, &self.topics).inspect_err(|error| self.log("refused", &Err(error.to_string())))?;
         let (mut done, mut errors) = (Vec::new(), Vec::new());
         for event in &events {
             let result = match event {
-                Ok(event) => self.heed_one(event).await,
+                Ok(event) => self.handle_one(event).await,
                 Err(error) => Err(error.clone().into()),
             };
             let kind = event.as_ref().map_or("refused", kind);
@@ -204,36 +204,36 @@ impl<F: Fleet> Function<F> {
         }
     }
 
-    /// An instance that leaves is out of the list before it may go on: until then it still takes what is sent to it. One that comes
-    /// may go on at once: it is listed when AWS shows it in service, which it cannot while it waits.
-    async fn heed_one(&self, event: &Event) -> Result<&'static str, FunctionError> {
+    /// An instance that leaves is removed from the list before its lifecycle action is completed: until then, it still receives events.
+    /// For an instance that arrives, the action is completed at once, because AWS cannot report it in service while it waits.
+    async fn handle_one(&self, event: &Event) -> Result<&'static str, FunctionError> {
         match event {
             Event::Nothing(why) => Ok(why),
             Event::Scheduled => self.poll().await,
             Event::Waiting { transition: Transition::Terminate, hook } => {
                 let groups = self.groups(&hook.region, &hook.group)?;
-                let left = self.leave(&groups, &hook.instance).await?;
-                self.go_on(&groups, hook).await?;
+                let left = self.remove(&groups, &hook.instance).await?;
+                self.complete(&groups, hook).await?;
                 Ok(match left {
-                    Left::Gone => "left the list and goes on",
-                    Left::LastServer => "stays listed as the last server and goes on",
+                    LeaveOutcome::Removed => "left the list and goes on",
+                    LeaveOutcome::LastServer => "stays listed as the last server and goes on",
                 })
             }
             Event::Waiting { transition: Transition::Launch | Transition::Warm, hook } => {
                 let groups = self.groups(&hook.region, &hook.group)?;
-                self.go_on(&groups, hook).await?;
+                self.complete(&groups, hook).await?;
                 Ok("goes on")
             }
             Event::Happened { transition, region, group, instance } => {
                 let groups = self.groups(region, group)?;
                 match transition {
-                    Transition::Launch => self.come(&groups, instance).await.map(|came| match came {
-                        Came::Listed => "refreshed",
-                        Came::NotYet => "refreshed without the instance, which AWS does not show in service",
+                    Transition::Launch => self.add(&groups, instance).await.map(|came| match came {
+                        JoinOutcome::Listed => "refreshed",
+                        JoinOutcome::NotInService => "refreshed without the instance, which AWS does not report in service",
                     }),
-                    Transition::Terminate => self.leave(&groups, instance).await.map(|left| match left {
-                        Left::Gone => "left the list",
-                        Left::LastServer => "stays listed as the last server",
+                    Transition::Terminate => self.remove(&groups, instance).await.map(|left| match left {
+                        LeaveOutcome::Removed => "left the list",
+                        LeaveOutcome::LastServer => "stays listed as the last server",
                     }),
                     Transition::Warm => Ok("is not in service"),
                 }
@@ -248,54 +248,54 @@ impl<F: Fleet> Function<F> {
     }
 
     async fn poll(&self) -> Result<&'static str, FunctionError> {
-        if matches!(self.keeper, Keeper::Server(_)) {
+        if matches!(self.owner, ListOwner::Server(_)) {
             return Ok("the server polls by itself");
         }
         let mut polls = JoinSet::new();
         for group in self.registry.groups().iter() {
             let (registry, group) = (Arc::clone(&self.registry), group.clone());
-            polls.spawn(async move { registry.poll(&group, EARLY).await });
+            polls.spawn(async move { registry.poll(&group, REFRESH_MARGIN).await });
         }
         let failed: Vec<RefreshError> = polls.join_all().await.into_iter().filter_map(Result::err).collect();
-        // What is not told here has been told by an alert.
+        // Alerts report the other failures.
         failed.into_iter().next().map_or(Ok("polled"), |error| Err(error.into()))
     }
 
-    async fn leave(&self, groups: &[&Group], instance: &str) -> Result<Left, FunctionError> {
-        let mut all = Left::Gone;
+    async fn remove(&self, groups: &[&Group], instance: &str) -> Result<LeaveOutcome, FunctionError> {
+        let mut all = LeaveOutcome::Removed;
         for group in groups {
-            let left = match &self.keeper {
-                Keeper::Function => self.registry.leave(group, instance).await?,
-                Keeper::Server(server) => match server.call(group, LEAVES, instance).await?.as_str() {
-                    LAST_SERVER => Left::LastServer,
-                    _ => Left::Gone,
+            let left = match &self.owner {
+                ListOwner::Function => self.registry.remove_instance(group, instance).await?,
+                ListOwner::Server(server) => match server.call(group, LEAVES, instance).await?.as_str() {
+                    LAST_SERVER => LeaveOutcome::LastServer,
+                    _ => LeaveOutcome::Removed,
                 },
             };
-            all = if left == Left::LastServer { left } else { all };
+            all = if left == LeaveOutcome::LastServer { left } else { all };
         }
         Ok(all)
     }
 
-    async fn come(&self, groups: &[&Group], instance: &str) -> Result<Came, FunctionError> {
-        let mut all = Came::Listed;
+    async fn add(&self, groups: &[&Group], instance: &str) -> Result<JoinOutcome, FunctionError> {
+        let mut all = JoinOutcome::Listed;
         for group in groups {
-            let came = match &self.keeper {
-                Keeper::Function => self.registry.come(group, instance).await?,
-                Keeper::Server(server) => match server.call(group, COMES, instance).await?.as_str() {
-                    NOT_IN_SERVICE => Came::NotYet,
-                    _ => Came::Listed,
+            let came = match &self.owner {
+                ListOwner::Function => self.registry.add_instance(group, instance).await?,
+                ListOwner::Server(server) => match server.call(group, COMES, instance).await?.as_str() {
+                    NOT_IN_SERVICE => JoinOutcome::NotInService,
+                    _ => JoinOutcome::Listed,
                 },
             };
-            all = if came == Came::NotYet { came } else { all };
+            all = if came == JoinOutcome::NotInService { came } else { all };
         }
         Ok(all)
     }
 
-    async fn go_on(&self, groups: &[&Group], hook: &Hook) -> Result<(), FunctionError> {
-        let result = self.registry.fleet().go_on(hook).await;
+    async fn complete(&self, groups: &[&Group], hook: &Hook) -> Result<(), FunctionError> {
+        let result = self.registry.fleet().complete_lifecycle_action(hook).await;
         if let (Err(error), Some(group)) = (&result, groups.first()) {
-            let what = format!("{} waits at the hook {}: {error}", hook.instance, hook.name);
-            self.registry.alerts().raise(&group.key, Problem::AwsFailed, &what);
+            let description = format!("{} keeps waiting at the hook {}: {error}", hook.instance, hook.name);
+            self.registry.alerts().raise(&group.key, Problem::AwsFailed, &description);
         }
         Ok(result?)
     }
@@ -309,7 +309,7 @@ impl<F: Fleet> Function<F> {
     }
 }
 
-/// Function URLs and load balancers both put a context of the request into the event, and nobody else does.
+/// Only events of function URLs and load balancers contain a request context.
 fn is_http(event: &Value) -> bool {
     event.pointer("/requestContext/http").is_some() || event.pointer("/requestContext/elb").is_some()
 }

@@ -1,5 +1,5 @@
-//! Which lists there are: an operator says which autoscaling group serves which data centre. A request selects one of them and
-//! can never name another.
+//! The configured groups: the operator decides which Auto Scaling group serves which data centre. A request selects one of the
+//! configured groups and cannot name any other.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,21 +9,21 @@ use std::path::Path;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-/// Ranges from which addresses are accepted if a group names none: RFC 1918 and RFC 4193.
+/// Default ranges of allowed addresses: RFC 1918 and RFC 4193.
 const PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
 
-/// Longest data centre's name.
-const LONGEST_DCID: usize = 64;
+/// Maximum length of a data centre's name.
+const MAX_DCID_LENGTH: usize = 64;
 
-/// Longest name that AWS gives to an autoscaling group.
-const LONGEST_GROUP_NAME: usize = 255;
+/// Maximum length of the name of an Auto Scaling group in AWS.
+const MAX_GROUP_NAME_LENGTH: usize = 255;
 
-/// What a list is asked for by.
+/// The key of a list in look-ups and in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
-    /// An AWS region, such as `eu-west-1`.
+    /// AWS region, such as `eu-west-1`.
     pub region: String,
-    /// A data centre: 1 to 64 letters, digits, dots, dashes and underscores.
+    /// Name of a data centre: 1 to 64 letters, digits, dots, dashes and underscores.
     pub dcid: String,
 }
 
@@ -33,35 +33,35 @@ impl fmt::Display for Key {
     }
 }
 
-/// An autoscaling group of Logstash servers.
+/// An Auto Scaling group of Logstash servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// The list that it fills.
+    /// Key of the list that the group fills.
     pub key: Key,
-    /// Its name in AWS.
+    /// Name in AWS.
     pub name: String,
-    /// The port of every server's http input.
+    /// Port of the http input on every server.
     pub port: u16,
-    /// Where its servers' addresses may be.
+    /// Allowed ranges of the servers' addresses.
     pub allowed: Vec<IpNet>,
 }
 
 impl Group {
-    /// Whether an address may be in the list. What is never a server's address is refused whatever the ranges say.
+    /// Returns whether an address may be in the list. Addresses that cannot belong to a server are refused even if a range contains them.
     pub fn admits(&self, address: IpAddr) -> bool {
         can_be_a_server(address) && self.allowed.iter().any(|range| range.contains(&address))
     }
 }
 
-/// All groups that are served; never none.
+/// All configured groups; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Groups(Vec<Group>);
 
 impl Groups {
-    /// Reads groups from TOML or JSON, or from the file of such text that `text` names.
+    /// Reads groups from TOML or JSON, or from the file at the path `text`.
     ///
     /// # Errors
-    /// What is wrong, as the rest of a sentence that begins with the variable.
+    /// Describes the mistake, as the rest of a sentence that begins with the variable.
     pub fn read(text: &str) -> Result<Groups, String> {
         if is_inline(text) {
             return Groups::parse(text);
@@ -71,46 +71,46 @@ impl Groups {
         Groups::parse(&content)
     }
 
-    /// All groups.
+    /// Returns all groups.
     pub fn iter(&self) -> impl Iterator<Item = &Group> {
         self.0.iter()
     }
 
-    /// The group that fills a list.
+    /// Returns the group that fills a list.
     pub fn select(&self, region: &str, dcid: &str) -> Option<&Group> {
         self.0.iter().find(|group| group.key.region == region && group.key.dcid == dcid)
     }
 
-    /// The groups of that name in AWS: one autoscaling group can serve several data centres.
+    /// Returns the groups with this name in AWS: one Auto Scaling group can serve several data centres.
     pub fn named(&self, region: &str, name: &str) -> Vec<&Group> {
         self.0.iter().filter(|group| group.key.region == region && group.name == name).collect()
     }
 
     fn parse(text: &str) -> Result<Groups, String> {
-        let file: File = if text.trim_start().starts_with('{') {
-            serde_json::from_str(text).map_err(|error| format!("is not as it should be ({error})"))?
+        let file: GroupsFile = if text.trim_start().starts_with('{') {
+            serde_json::from_str(text).map_err(|error| format!("cannot be parsed ({error})"))?
         } else {
-            toml::from_str(text).map_err(|error| format!("is not as it should be ({})", error.message()))?
+            toml::from_str(text).map_err(|error| format!("cannot be parsed ({})", error.message()))?
         };
         let groups: Vec<Group> = file.groups.into_iter().map(Group::try_from).collect::<Result<_, _>>()?;
         let mut keys = HashSet::new();
         if let Some(twice) = groups.iter().find(|group| !keys.insert(&group.key)) {
             return Err(format!("has two groups for the data centre {} in {}", twice.key.dcid, twice.key.region));
         }
-        if groups.is_empty() { Err("names no group".to_owned()) } else { Ok(Groups(groups)) }
+        if groups.is_empty() { Err("contains no group".to_owned()) } else { Ok(Groups(groups)) }
     }
 }
 
-/// The text of `REGISTRY_GROUPS`.
+/// The content of `REGISTRY_GROUPS`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
-    groups: Vec<Entry>,
+struct GroupsFile {
+    groups: Vec<GroupEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct GroupEntry {
     region: String,
     dcid: String,
     autoscaling_group: String,
@@ -118,36 +118,34 @@ struct Entry {
     allowed_cidrs: Option<Vec<IpNet>>,
 }
 
-impl TryFrom<Entry> for Group {
+impl TryFrom<GroupEntry> for Group {
     type Error = String;
 
-    fn try_from(entry: Entry) -> Result<Group, String> {
-        let Entry { region, dcid, autoscaling_group: name, port, allowed_cidrs } = entry;
+    fn try_from(entry: GroupEntry) -> Result<Group, String> {
+        let GroupEntry { region, dcid, autoscaling_group: name, port, allowed_cidrs } = entry;
         if !is_region(&region) {
-            return Err(format!("has the region {region:?}, which is no AWS region"));
+            return Err(format!("has the region {region:?}, which is not an AWS region"));
         }
         if !is_dcid(&dcid) {
             return Err(format!(
-                "has the dcid {dcid:?}; 1 to {LONGEST_DCID} letters, digits, dots, dashes and underscores can be one"
+                "has the dcid {dcid:?}; 1 to {MAX_DCID_LENGTH} letters, digits, dots, dashes and underscores are allowed"
             ));
         }
         if !is_group_name(&name) {
-            return Err(format!("has the autoscaling_group {name:?}, which cannot be the name of one"));
+            return Err(format!("has the autoscaling_group {name:?}, which is not a valid name of an Auto Scaling group"));
         }
         if port == 0 {
             return Err(format!("has the port 0 for the data centre {dcid}"));
         }
         let allowed = allowed_cidrs.unwrap_or_else(|| PRIVATE.iter().filter_map(|range| range.parse().ok()).collect());
         if allowed.is_empty() {
-            return Err(format!(
-                "allows no address at all for the data centre {dcid}; leave allowed_cidrs out for private ranges"
-            ));
+            return Err(format!("has an empty allowed_cidrs for the data centre {dcid}; remove it to allow the private ranges"));
         }
         Ok(Group { key: Key { region, dcid }, name, port, allowed })
     }
 }
 
-/// No text of groups goes without one of these, and hardly a path has them.
+/// Every TOML or JSON text of groups contains one of these characters; paths rarely do.
 fn is_inline(text: &str) -> bool {
     text.trim_start().starts_with('{') || text.contains('=')
 }
@@ -166,12 +164,12 @@ fn is_region(text: &str) -> bool {
 /// A data centre's name becomes part of a store's key, a log line and a metric's label.
 fn is_dcid(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=LONGEST_DCID).contains(&text.len()) && text.bytes().all(allowed)
+    (1..=MAX_DCID_LENGTH).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 fn is_group_name(text: &str) -> bool {
     let allowed = |byte: u8| (byte.is_ascii_graphic() || byte == b' ') && byte != b':';
-    (1..=LONGEST_GROUP_NAME).contains(&text.len()) && text.bytes().all(allowed)
+    (1..=MAX_GROUP_NAME_LENGTH).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 fn can_be_a_server(address: IpAddr) -> bool {
@@ -181,13 +179,13 @@ fn can_be_a_server(address: IpAddr) -> bool {
         }
         IpAddr::V6(ip) => {
             let special = ip.is_loopback() || ip.is_unicast_link_local() || ip.is_multicast() || ip.is_unspecified();
-            // An IPv4 address in disguise would pass by the ranges, and EC2's metadata service lies within the private ones.
+            // An IPv4-mapped address would bypass the ranges, and EC2's metadata service is within the private ranges.
             !(special || ip.to_ipv4_mapped().is_some() || is_instance_metadata(ip))
         }
     }
 }
 
-/// The block `fd00:ec2::/32`, in which EC2 keeps its local services.
+/// Returns whether the address is in `fd00:ec2::/32`, the block of EC2's local services.
 fn is_instance_metadata(ip: Ipv6Addr) -> bool {
     ip.segments()[..2] == [0xfd00, 0x0ec2]
 }
@@ -216,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn toml_and_json_say_the_same() {
+    fn parses_toml_and_json_alike() {
         let json = r#"{"groups":[
             {"region":"eu-west-1","dcid":"eu1","autoscaling_group":"logstash eu1","port":8080,"allowed_cidrs":["10.1.0.0/16","fd12::/16"]},
             {"region":"us-gov-east-1","dcid":"gov","autoscaling_group":"logstash","port":8443}]}"#;
@@ -227,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_only_selects() {
+    fn requests_can_only_select_configured_groups() {
         let groups = groups(TOML);
         assert_eq!(groups.select("eu-west-1", "eu1").map(|group| group.name.as_str()), Some("logstash eu1"));
         for (region, dcid) in
@@ -240,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_no_server_has_are_refused_whatever_is_allowed() {
+    fn rejects_special_addresses_even_if_a_range_allows_them() {
         let mut group = groups(TOML).0.remove(0);
         let admits = |group: &Group, text: &str| group.admits(text.parse().unwrap());
         assert!(admits(&group, "10.1.2.3") && admits(&group, "fd12::7"));
@@ -265,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn without_ranges_private_addresses_are_allowed() {
+    fn allows_private_addresses_by_default() {
         let group = groups(TOML).0.remove(1);
         for (address, expected) in
             [("172.31.0.1", true), ("192.168.1.1", true), ("fd00::1", true), ("8.8.8.8", false), ("2001:db8::1", false)]
@@ -275,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn errors_name_the_mistake() {
         let entry = |region: &str, dcid: &str, name: &str, port: u32| {
             format!(r#"{{"groups":[{{"region":{region:?},"dcid":{dcid:?},"autoscaling_group":{name:?},"port":{port}}}]}}"#)
         };
@@ -302,7 +300,7 @@ mod tests {
         }
         assert!(refused(&entry("eu-west-1", "eu1", "a", 0)).contains("port 0"));
         assert!(refused(&entry("eu-west-1", "eu1", "a", 65_536)).contains("is not as it should be"));
-        assert_eq!(refused("groups = []"), "names no group");
+        assert_eq!(refused("groups = []"), "contains no group");
         assert!(refused("no/such/file.toml").contains("nor a readable file"));
         assert!(refused("groups = [{region = 1}]").contains("is not as it should be"));
         assert!(refused(r#"{"groups":[],"group":[]}"#).contains("unknown field `group`"));

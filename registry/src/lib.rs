@@ -1,42 +1,37 @@
-//! The endpoint registry: tells which Logstash servers of an autoscaling group are alive, from a list that it keeps, instead of
-//! asking AWS each time.
+//! The endpoint registry: keeps a list of the Logstash servers that are in service in each Auto Scaling group, and answers look-ups
+//! from that list instead of calling AWS each time.
 //!
 //! # Layout
 //!
-//! What a list is, without any I/O:
+//! Lists and events, without I/O:
 //!
-//! * [`group`]: which lists there are, and which addresses can be in them.
-//! * [`list`]: one list, and how it becomes the next one.
-//! * [`lifecycle`]: what the events of instances' lives mean.
+//! * [`group`]: the configured groups, and the addresses that their lists may contain.
+//! * [`list`]: one list, and the transitions to the next list.
+//! * [`lifecycle`]: parses lifecycle events of instances.
 //!
-//! Where things come from and go to:
+//! Inputs and outputs:
 //!
-//! * [`store`]: where lists are kept, by compare and set.
-//! * [`fleet`] is what is asked of AWS; [`aws`] asks it.
-//! * [`flight`]: one question at a time, and pauses between them.
-//! * [`alert`] tells people, [`metrics`] tells Prometheus.
+//! * [`store`]: stores lists, with compare-and-set.
+//! * [`fleet`]: the calls to AWS as a trait; [`aws`] implements it.
+//! * [`single_flight`]: one call at a time, and pauses between calls.
+//! * [`alert`]: alerts for people; [`metrics`]: metrics for Prometheus.
 //!
 //! The program:
 //!
-//! * [`registry`]: the rules, made of all of these.
-//! * [`routes`]: look-up and update, by HTTP. [`serve`] puts them on a socket; [`function`] is the same as a Lambda function, and
-//!   its events.
-//! * [`config`] is everything the program can be told; [`assemble`] makes a registry of it.
-//! * [`client`]: a person's way to look at a list.
+//! * [`registry`]: the rules that combine all of these.
+//! * [`routes`]: look-up and update over HTTP. [`serve`] serves them on a socket; [`function`] serves them as a Lambda function, and
+//!   handles events.
+//! * [`config`]: the configuration; [`wiring`] builds a registry from it.
+//! * [`client`]: the command-line client.
 //!
-//! The environment and the wall clock ([`clock`]) are read in the binary alone.
-
-#![forbid(unsafe_code)]
-#![warn(missing_docs)]
+//! Only the binary reads the environment and the wall clock ([`clock`]).
 
 pub mod alert;
-pub mod assemble;
 pub mod aws;
 pub mod client;
 pub mod clock;
 pub mod config;
 pub mod fleet;
-pub mod flight;
 pub mod function;
 pub mod group;
 pub mod lifecycle;
@@ -45,4 +40,6 @@ pub mod metrics;
 pub mod registry;
 pub mod routes;
 pub mod serve;
+pub mod single_flight;
 pub mod store;
+pub mod wiring;

@@ -1,72 +1,72 @@
-//! Events of instances' lives to what they mean. Nothing here does I/O.
+//! Parses lifecycle events of instances. Nothing here does I/O.
 //!
-//! They come from SNS (lifecycle hooks, and plain notifications of a group) and from EventBridge (the same two kinds), each in an
-//! envelope of its own. See "Amazon EC2 Auto Scaling lifecycle hooks" in AWS's documentation.
+//! Events come from SNS (lifecycle hooks, and notifications of a group) and from EventBridge (the same two kinds), each in a different
+//! envelope. See "Amazon EC2 Auto Scaling lifecycle hooks" in AWS's documentation.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::fleet::Hook;
 
-/// What an event means to the registry.
+/// An event, as the registry handles it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// An instance waits at a hook until it is let go on.
+    /// An instance waits at a hook until its lifecycle action is completed.
     Waiting {
-        /// Which way it goes.
+        /// Direction of the change.
         transition: Transition,
-        /// Where it waits.
+        /// The instance and its hook.
         hook: Hook,
     },
-    /// Something has happened to an instance.
+    /// An instance was launched or terminated.
     Happened {
-        /// Which way it went.
+        /// Direction of the change.
         transition: Transition,
-        /// The group's region.
+        /// Region of the group.
         region: String,
-        /// The autoscaling group.
+        /// Auto Scaling group.
         group: String,
-        /// The instance.
+        /// Id of the instance.
         instance: String,
     },
-    /// A schedule asks for lists that have become old to be made anew.
+    /// A schedule: expired lists are refreshed.
     Scheduled,
-    /// Nothing to act on, and why.
+    /// An event that needs no action, and why.
     Nothing(&'static str),
 }
 
-/// Which way an instance goes.
+/// The direction in which an instance changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transition {
     /// Into service.
     Launch,
-    /// Into a warm pool, which is not in service.
+    /// Into a warm pool, whose instances are not in service.
     Warm,
-    /// Out of service, be it into a warm pool.
+    /// Out of service, also into a warm pool.
     Terminate,
 }
 
-/// Why an event is refused.
+/// Why an event is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
-    /// It is none of those that are known.
+    /// The event is of an unknown kind.
     #[error(
-        "the event is neither an HTTP request, nor of SNS, nor of EventBridge for autoscaling; connect only these to the function"
+        "the event is neither an HTTP request, nor an SNS message, nor an EventBridge event of Auto Scaling; connect only these sources to the function"
     )]
     Unknown,
-    /// Something in it is missing or wrong.
-    #[error("the event cannot be understood: {0}")]
+    /// A member of the event is missing or invalid.
+    #[error("cannot parse the event: {0}")]
     Malformed(String),
-    /// Anybody can have a topic.
-    #[error("the topic {0:?} is not in REGISTRY_TOPICS")]
+    /// The topic is not configured. Anyone can create a topic and subscribe the function to it.
+    #[error("the topic {0:?} is not in REGISTRY_TOPICS; add it, or remove the subscription")]
     ForeignTopic(String),
 }
 
-/// Reads the event that the function is invoked with. SNS can hand over several at once, of which one that is refused does not hold
-/// up the others. Only `topics` are obeyed.
+/// Parses the event of an invocation. SNS can deliver several events at once; a rejected one does not affect the others. Events from
+/// other topics than `topics` are rejected.
 ///
 /// # Errors
-/// An event that is not known; of each, that it is not complete, or of another topic.
+/// The event is of an unknown kind. For each event: a member is missing or invalid, or the topic is not configured.
 pub fn parse(event: &Value, topics: &[String]) -> Result<Vec<Result<Event, EventError>>, EventError> {
     if let Some(records) = event.get("Records").and_then(Value::as_array) {
         return Ok(records.iter().map(|record| from_sns(record, topics)).collect());
@@ -99,7 +99,7 @@ struct EventBridge {
     detail: Detail,
 }
 
-/// What all envelopes hold in the end; which members there are depends on the kind of event.
+/// The common content of all envelopes. Which members are present depends on the kind of event.
 #[derive(Deserialize)]
 struct Detail {
     #[serde(rename = "AutoScalingGroupName")]
@@ -128,23 +128,23 @@ fn from_sns(record: &Value, topics: &[String]) -> Result<Event, EventError> {
         return Err(EventError::ForeignTopic(topic_arn));
     }
     let detail: Detail = serde_json::from_str(&message).map_err(malformed)?;
-    // A group notifies a topic of its own region only.
+    // A group notifies only topics in its own region.
     let region = topic_arn.split(':').nth(3).unwrap_or_default().to_owned();
     match (detail.event.as_deref(), detail.transition.clone()) {
         (Some("autoscaling:TEST_NOTIFICATION"), _) => Ok(Event::Nothing("a test notification")),
         (Some("autoscaling:EC2_INSTANCE_LAUNCH"), _) => happened(Transition::Launch, region, detail),
         (Some("autoscaling:EC2_INSTANCE_TERMINATE"), _) => happened(Transition::Terminate, region, detail),
         (Some("autoscaling:EC2_INSTANCE_LAUNCH_ERROR" | "autoscaling:EC2_INSTANCE_TERMINATE_ERROR"), _) => {
-            Ok(Event::Nothing("a launch or termination that failed"))
+            Ok(Event::Nothing("a failed launch or termination"))
         }
         (None, Some(transition)) => waiting(&transition, region, detail),
-        (Some(other), _) => Err(EventError::Malformed(format!("the notification {other:?} is not known"))),
+        (Some(other), _) => Err(EventError::Malformed(format!("the notification {other:?} is unknown"))),
         (None, None) => Err(EventError::Malformed("it has neither Event nor LifecycleTransition".to_owned())),
     }
 }
 
 fn from_eventbridge(event: &Value) -> Result<Event, EventError> {
-    // Other events of the service have no instance in them.
+    // Other events of Auto Scaling contain no instance.
     if !event.get("detail-type").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("EC2 Instance")) {
         return Ok(Event::Nothing("an event that is not about an instance"));
     }
@@ -155,7 +155,7 @@ fn from_eventbridge(event: &Value) -> Result<Event, EventError> {
         "EC2 Instance Launch Successful" => happened(Transition::Launch, region, detail),
         "EC2 Instance Terminate Successful" => happened(Transition::Terminate, region, detail),
         "EC2 Instance Launch Unsuccessful" | "EC2 Instance Terminate Unsuccessful" => {
-            Ok(Event::Nothing("a launch or termination that failed"))
+            Ok(Event::Nothing("a failed launch or termination"))
         }
         _ => Ok(Event::Nothing("an event that changes no list")),
     }
@@ -166,13 +166,13 @@ fn waiting(transition: &str, region: String, detail: Detail) -> Result<Event, Ev
         "autoscaling:EC2_INSTANCE_LAUNCHING" if is_to_warm_pool(&detail) => Transition::Warm,
         "autoscaling:EC2_INSTANCE_LAUNCHING" => Transition::Launch,
         "autoscaling:EC2_INSTANCE_TERMINATING" => Transition::Terminate,
-        other => return Err(EventError::Malformed(format!("the transition {other:?} is not known"))),
+        other => return Err(EventError::Malformed(format!("the transition {other:?} is unknown"))),
     };
     let instance = instance_id(detail.instance)?;
     let name = detail.hook.filter(|name| is_hook_name(name));
-    let name = name.ok_or_else(|| EventError::Malformed("LifecycleHookName is missing or no name of a hook".to_owned()))?;
+    let name = name.ok_or_else(|| EventError::Malformed("LifecycleHookName is missing or invalid".to_owned()))?;
     if detail.token.as_deref().is_some_and(|token| !is_token(token)) {
-        return Err(EventError::Malformed("LifecycleActionToken is no token".to_owned()));
+        return Err(EventError::Malformed("LifecycleActionToken is invalid".to_owned()));
     }
     Ok(Event::Waiting { transition, hook: Hook { region, group: detail.group, instance, name, token: detail.token } })
 }
@@ -189,15 +189,14 @@ fn is_to_warm_pool(detail: &Detail) -> bool {
     detail.destination.as_deref() == Some("WarmPool")
 }
 
-/// Whether this can be an instance's id, such as `i-0123456789abcdef0`.
+/// Returns whether this is a valid instance id, such as `i-0123456789abcdef0`.
 pub fn is_instance_id(id: &str) -> bool {
     let digits = id.strip_prefix("i-").unwrap_or_default();
     (8..=17).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn instance_id(id: Option<String>) -> Result<String, EventError> {
-    id.filter(|id| is_instance_id(id))
-        .ok_or_else(|| EventError::Malformed("EC2InstanceId is missing or no id of an instance".to_owned()))
+    id.filter(|id| is_instance_id(id)).ok_or_else(|| EventError::Malformed("EC2InstanceId is missing or invalid".to_owned()))
 }
 
 fn is_hook_name(name: &str) -> bool {
@@ -246,16 +245,16 @@ mod tests {
     }
 
     #[track_caller]
-    fn refusal(event: &Value, topics: &[String]) -> EventError {
+    fn rejection(event: &Value, topics: &[String]) -> EventError {
         match parse(event, topics) {
-            Ok(mut events) => events.remove(0).expect_err("it is refused"),
+            Ok(mut events) => events.remove(0).expect_err("a rejected event"),
             Err(error) => error,
         }
     }
 
     #[track_caller]
-    fn waits(event: &Value, expected: Transition) {
-        let Event::Waiting { transition, hook } = one(event) else { panic!("{event} is about no hook") };
+    fn assert_waits(event: &Value, expected: Transition) {
+        let Event::Waiting { transition, hook } = one(event) else { panic!("{event} is not about a hook") };
         assert_eq!(transition, expected);
         let expected = Hook {
             region: "eu-west-1".to_owned(),
@@ -268,30 +267,32 @@ mod tests {
     }
 
     #[track_caller]
-    fn has_happened(event: &Value, expected: Transition) {
-        let Event::Happened { transition, region, group, instance } = one(event) else { panic!("{event} is about no instance") };
+    fn assert_happened(event: &Value, expected: Transition) {
+        let Event::Happened { transition, region, group, instance } = one(event) else {
+            panic!("{event} is not about an instance")
+        };
         let found = (transition, region.as_str(), group.as_str(), instance.as_str());
         assert_eq!(found, (expected, "eu-west-1", "logstash-eu1", "i-0123456789abcdef0"));
     }
 
     #[test]
-    fn hooks_are_read_from_sns_and_from_eventbridge() {
-        waits(&sns(&hook_message("LAUNCHING", "AutoScalingGroup")), Transition::Launch);
-        waits(&sns(&hook_message("TERMINATING", "EC2")), Transition::Terminate);
-        waits(&eventbridge("EC2 Instance-launch Lifecycle Action", "AutoScalingGroup"), Transition::Launch);
-        waits(&eventbridge("EC2 Instance-terminate Lifecycle Action", "EC2"), Transition::Terminate);
+    fn parses_hooks_from_sns_and_eventbridge() {
+        assert_waits(&sns(&hook_message("LAUNCHING", "AutoScalingGroup")), Transition::Launch);
+        assert_waits(&sns(&hook_message("TERMINATING", "EC2")), Transition::Terminate);
+        assert_waits(&eventbridge("EC2 Instance-launch Lifecycle Action", "AutoScalingGroup"), Transition::Launch);
+        assert_waits(&eventbridge("EC2 Instance-terminate Lifecycle Action", "EC2"), Transition::Terminate);
     }
 
     #[test]
-    fn what_goes_into_a_warm_pool_is_not_in_service_and_what_leaves_for_one_leaves() {
-        waits(&sns(&hook_message("LAUNCHING", "WarmPool")), Transition::Warm);
-        waits(&sns(&hook_message("TERMINATING", "WarmPool")), Transition::Terminate);
-        has_happened(&eventbridge("EC2 Instance Launch Successful", "WarmPool"), Transition::Warm);
-        has_happened(&eventbridge("EC2 Instance Terminate Successful", "WarmPool"), Transition::Terminate);
+    fn tells_warm_pools_from_service() {
+        assert_waits(&sns(&hook_message("LAUNCHING", "WarmPool")), Transition::Warm);
+        assert_waits(&sns(&hook_message("TERMINATING", "WarmPool")), Transition::Terminate);
+        assert_happened(&eventbridge("EC2 Instance Launch Successful", "WarmPool"), Transition::Warm);
+        assert_happened(&eventbridge("EC2 Instance Terminate Successful", "WarmPool"), Transition::Terminate);
     }
 
     #[test]
-    fn older_notifications_have_no_destination_and_no_token() {
+    fn parses_older_notifications_without_token() {
         let mut message = hook_message("LAUNCHING", "");
         for member in ["Origin", "Destination", "LifecycleActionToken"] {
             message.as_object_mut().unwrap().remove(member);
@@ -301,11 +302,11 @@ mod tests {
     }
 
     #[test]
-    fn plain_notifications_are_read_from_sns() {
+    fn parses_plain_notifications() {
         let message = |event: &str| json!({"Event": format!("autoscaling:{event}"), "AutoScalingGroupName": "logstash-eu1", "EC2InstanceId": "i-0123456789abcdef0"});
-        has_happened(&sns(&message("EC2_INSTANCE_LAUNCH")), Transition::Launch);
-        has_happened(&sns(&message("EC2_INSTANCE_TERMINATE")), Transition::Terminate);
-        has_happened(&eventbridge("EC2 Instance Launch Successful", "AutoScalingGroup"), Transition::Launch);
+        assert_happened(&sns(&message("EC2_INSTANCE_LAUNCH")), Transition::Launch);
+        assert_happened(&sns(&message("EC2_INSTANCE_TERMINATE")), Transition::Terminate);
+        assert_happened(&eventbridge("EC2 Instance Launch Successful", "AutoScalingGroup"), Transition::Launch);
         for error in ["EC2_INSTANCE_LAUNCH_ERROR", "EC2_INSTANCE_TERMINATE_ERROR"] {
             assert!(matches!(one(&sns(&message(error))), Event::Nothing(_)));
         }
@@ -313,14 +314,14 @@ mod tests {
     }
 
     #[test]
-    fn a_test_notification_has_no_instance_and_asks_for_nothing() {
+    fn test_notifications_need_no_action() {
         let message = json!({"AccountId": "123456789012", "AutoScalingGroupARN": "arn:aws:autoscaling:eu-west-1:123456789012:x",
             "AutoScalingGroupName": "logstash-eu1", "Service": "AWS Auto Scaling", "Event": "autoscaling:TEST_NOTIFICATION"});
         assert_eq!(one(&sns(&message)), Event::Nothing("a test notification"));
     }
 
     #[test]
-    fn other_events_of_the_service_ask_for_nothing_and_a_schedule_for_a_poll() {
+    fn parses_schedules_and_ignores_other_events() {
         let other =
             json!({"source": "aws.autoscaling", "detail-type": "EC2 Auto Scaling Instance Refresh Started", "detail": {}});
         assert!(matches!(one(&other), Event::Nothing(_)));
@@ -328,15 +329,18 @@ mod tests {
     }
 
     #[test]
-    fn only_topics_that_are_named_are_obeyed() {
+    fn rejects_topics_that_are_not_configured() {
         let event = sns(&hook_message("TERMINATING", "EC2"));
-        let error = refusal(&event, &["arn:aws:sns:eu-west-1:999999999999:logstash-lifecycle".to_owned()]);
-        assert_eq!(error.to_string(), format!("the topic {TOPIC:?} is not in REGISTRY_TOPICS"));
-        assert!(matches!(refusal(&event, &[]), EventError::ForeignTopic(_)));
+        let error = rejection(&event, &["arn:aws:sns:eu-west-1:999999999999:logstash-lifecycle".to_owned()]);
+        assert_eq!(
+            error.to_string(),
+            format!("the topic {TOPIC:?} is not in REGISTRY_TOPICS; add it, or remove the subscription")
+        );
+        assert!(matches!(rejection(&event, &[]), EventError::ForeignTopic(_)));
     }
 
     #[test]
-    fn a_record_that_is_refused_does_not_hold_up_the_others() {
+    fn a_rejected_record_does_not_affect_the_others() {
         let mut event = sns(&hook_message("TERMINATING", "EC2"));
         let records = event["Records"].as_array_mut().unwrap();
         let mut foreign = records[0].clone();
@@ -347,11 +351,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_name_the_invalid_member() {
         let with = |member: &str, value: Value| {
             let mut message = hook_message("TERMINATING", "EC2");
             message[member] = value;
-            refusal(&sns(&message), &topics()).to_string()
+            rejection(&sns(&message), &topics()).to_string()
         };
         for id in ["", "i-", "i-1", "i-0123456789abcdef0/x", "0123456789abcdef0", "i-0123\r\n4567"] {
             assert!(with("EC2InstanceId", json!(id)).contains("EC2InstanceId"), "{id:?}");
@@ -359,14 +363,14 @@ mod tests {
         assert!(with("LifecycleHookName", json!("a b")).contains("LifecycleHookName"));
         assert!(with("LifecycleActionToken", json!("a\nb")).contains("LifecycleActionToken"));
         assert!(with("LifecycleTransition", json!("autoscaling:EC2_INSTANCE_DANCING")).contains("DANCING"));
-        assert!(with("AutoScalingGroupName", json!(7)).contains("cannot be understood"));
+        assert!(with("AutoScalingGroupName", json!(7)).contains("cannot parse the event"));
         assert!(with("Event", json!("autoscaling:SOMETHING")).contains("SOMETHING"));
         for event in
             [json!({}), json!(null), json!([]), json!({"source": "aws.s3"}), json!({"Records": [{"eventSource": "aws:s3"}]})]
         {
-            assert_eq!(refusal(&event, &topics()), EventError::Unknown, "{event}");
+            assert_eq!(rejection(&event, &topics()), EventError::Unknown, "{event}");
         }
         let no_json = json!({"Records": [{"EventSource": "aws:sns", "Sns": {"TopicArn": TOPIC, "Message": "hello"}}]});
-        assert!(refusal(&no_json, &topics()).to_string().contains("cannot be understood"));
+        assert!(rejection(&no_json, &topics()).to_string().contains("cannot parse the event"));
     }
 }

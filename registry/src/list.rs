@@ -1,4 +1,4 @@
-//! One list of endpoints: how it is kept, and how it becomes the next one. Nothing here does I/O.
+//! One list of endpoints: its stored form, its HTTP form, and the transitions to the next list. Nothing here does I/O.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,59 +11,59 @@ use sha2::{Digest as _, Sha256};
 
 use crate::group::Group;
 
-/// More servers than any group has; what holds more is no list.
-const MOST_ENDPOINTS: usize = 1_000;
+/// Maximum number of endpoints in a list. No group has more servers.
+const MAX_ENDPOINTS: usize = 1_000;
 
-/// How long an instance that has left is kept out. AWS may show it for a moment longer, and an answer may have been under way.
-const KEPT_OUT: SignedDuration = SignedDuration::from_mins(10);
+/// Time for which an instance that has left is excluded. AWS may still report it for a moment, and a response may have been in flight.
+const EXCLUSION_TIME: SignedDuration = SignedDuration::from_mins(10);
 
-/// The clocks of two machines may disagree by so much. What is dated later than that is dated wrongly.
-const CLOCKS_DISAGREE: SignedDuration = SignedDuration::from_mins(1);
+/// Maximum difference between the clocks of two machines. A later timestamp is invalid.
+const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(1);
 
-/// The last known good list of one data centre, as it is kept in the store. It is never empty.
+/// The last known good list of one data centre, as it is stored. A list is never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List {
-    /// Sorted, each once.
+    /// Endpoints, sorted and without duplicates.
     pub endpoints: Vec<SocketAddr>,
-    /// Grows by one with every change; who replaces a list says by this which one it means.
+    /// Number that grows by one with every change. It identifies the version that a writer replaces.
     pub generation: u64,
-    /// When AWS last answered, or an event last changed the endpoints.
+    /// Time of the last response of AWS, or of the last event that changed the endpoints.
     pub updated_at: Timestamp,
-    /// What made it.
+    /// Cause of the last change.
     pub source: Source,
-    /// When the question began that AWS's last answer in it was for: the soft expiry. Events do not put it off.
+    /// Start of the call whose response is in the list. The list expires relative to this time; events do not extend it.
     #[serde(default)]
     pub asked_at: Timestamp,
-    /// The generation that AWS's last answer made. Those after it have only heeded events.
+    /// Generation that the last response of AWS created. Later generations are changes by events.
     #[serde(default)]
     pub asked_generation: u64,
-    /// The autoscaling group that it was made of.
+    /// Auto Scaling group that the list was made of.
     #[serde(default)]
     pub group: String,
-    /// Which instance is behind which endpoint, so that an instance leaves without a question to AWS.
+    /// Endpoint of each instance, so that an instance can be removed without calling AWS.
     #[serde(default)]
     pub instances: BTreeMap<String, SocketAddr>,
-    /// Instances that have left lately, and when.
+    /// Instances that have left recently, and when.
     #[serde(default)]
     pub departed: BTreeMap<String, Timestamp>,
 }
 
-/// What made a list.
+/// The cause of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
-    /// An event of an instance's life.
+    /// A lifecycle event of an instance.
     Lifecycle,
-    /// Somebody asked for it.
+    /// A client's update request.
     Update,
-    /// There was no list that could be read.
+    /// A look-up that found no valid list.
     Fallback,
-    /// It had become old.
+    /// The expiry of the list.
     Poll,
 }
 
 impl Source {
-    /// As it is written in lists, headers and metrics.
+    /// Returns the name of the source in lists, headers and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Source::Lifecycle => "lifecycle",
@@ -77,91 +77,93 @@ impl Source {
 /// A server of a group that is in service and healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its id, such as `i-0123456789abcdef0`.
+    /// Instance id, such as `i-0123456789abcdef0`.
     pub instance: String,
-    /// Its private addresses, the preferred one first.
+    /// Private addresses, the preferred one first.
     pub addresses: Vec<IpAddr>,
 }
 
-/// What AWS says of a group.
+/// The servers of a group, as AWS returned them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Roll {
-    /// Its servers in service.
+pub struct Membership {
+    /// Servers in service.
     pub members: Vec<Member>,
-    /// When it was asked for.
+    /// Time at which AWS was called.
     pub asked_at: Timestamp,
 }
 
-/// A list made of what AWS says.
+/// The list made of a response of AWS.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refreshed {
-    /// The next list.
+pub struct NextList {
+    /// The list.
     pub list: List,
-    /// Instances that are left out because no address of theirs is allowed.
+    /// Instances that are left out because none of their addresses is allowed.
     pub foreign: Vec<Member>,
 }
 
-/// Why no list can be made of what AWS says.
+/// Why no valid list can be made of a response of AWS.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoList {
-    /// Nobody is in service.
-    #[error("AWS shows no healthy instance in service")]
+pub enum NoValidList {
+    /// No instance is in service.
+    #[error("AWS reports no healthy instance in service")]
     Empty,
-    /// There are servers, all of them where none may be.
+    /// All instances are outside the allowed ranges.
     #[error("no instance has an address that REGISTRY_GROUPS allows ({})", describe(.0))]
     AllForeign(Vec<Member>),
-    /// More than any group has.
-    #[error("AWS shows {0} instances, more than the {MOST_ENDPOINTS} that a list holds")]
+    /// There are more instances than a list can hold.
+    #[error("AWS reports {0} instances, more than the maximum of {MAX_ENDPOINTS}")]
     TooMany(usize),
 }
 
-/// What an instance's leaving makes of a list.
+/// The result of removing an instance from a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Departure {
-    /// The next list, without it.
+pub enum Removal {
+    /// The next list, without the instance.
     Next(List),
-    /// It had left already.
-    Known,
-    /// It is the last one. A list of none is of no use to anybody, so this one has it still, and keeps it out of the next.
-    Last(List),
+    /// The instance had left already.
+    AlreadyRemoved,
+    /// The instance is the last one. An empty list is useless, so this list still contains the instance, and excludes it from the
+    /// next list.
+    LastServer(List),
 }
 
 impl List {
-    /// Reads a list as it is kept.
+    /// Decodes a stored list.
     ///
     /// # Errors
-    /// What is wrong with it: it is no such JSON, or it holds what cannot be in a list of this group.
+    /// Describes what is wrong: the text is not the JSON of a list, or an endpoint cannot belong to this group.
     pub fn decode(text: &[u8], group: &Group) -> Result<List, String> {
-        let mut list: List = serde_json::from_slice(text).map_err(|error| format!("it is no list ({error})"))?;
+        let mut list: List = serde_json::from_slice(text).map_err(|error| format!("the JSON of a list is expected ({error})"))?;
         if list.endpoints.is_empty() {
-            return Err("it is empty".to_owned());
+            return Err("the list is empty".to_owned());
         }
-        if list.endpoints.len() > MOST_ENDPOINTS {
-            return Err(format!("it has {} endpoints", list.endpoints.len()));
+        if list.endpoints.len() > MAX_ENDPOINTS {
+            return Err(format!("the list has {} endpoints, more than the maximum of {MAX_ENDPOINTS}", list.endpoints.len()));
         }
         if !list.group.is_empty() && list.group != group.name {
-            return Err(format!("it is of the autoscaling group {:?}, and REGISTRY_GROUPS has {:?}", list.group, group.name));
+            let (found, configured) = (&list.group, &group.name);
+            return Err(format!("the list is for the Auto Scaling group {found:?}, but REGISTRY_GROUPS has {configured:?}"));
         }
         let foreign = |endpoint: &&SocketAddr| endpoint.port() != group.port || !group.admits(endpoint.ip());
         if let Some(foreign) = list.endpoints.iter().chain(list.instances.values()).find(foreign) {
-            return Err(format!("it holds {foreign}, which REGISTRY_GROUPS does not allow"));
+            return Err(format!("the list contains {foreign}, which REGISTRY_GROUPS does not allow"));
         }
         list.endpoints.sort_unstable();
         list.endpoints.dedup();
         Ok(list)
     }
 
-    /// The list as it is kept.
+    /// Encodes the list for the store.
     pub fn encode(&self) -> String {
         json(self)
     }
 
-    /// The list as it is answered: a JSON array of `"ip:port"`, `"[ip]:port"` for IPv6.
+    /// Returns the body of a look-up response: a JSON array of `"ip:port"`, or `"[ip]:port"` for IPv6.
     pub fn body(&self) -> String {
         json(&self.endpoints)
     }
 
-    /// Equal for equal endpoints, whatever the generation; with its quotes.
+    /// Returns the ETag, with its quotes. Lists with equal endpoints have equal ETags, whatever their generation is.
     pub fn etag(&self) -> String {
         let digest = Sha256::digest(self.body());
         digest.iter().take(12).fold(String::from("\""), |mut tag, byte| {
@@ -171,75 +173,76 @@ impl List {
         }) + "\""
     }
 
-    /// How long ago the list was made, in seconds; 0 where the clocks of two machines disagree.
+    /// Returns the age of the list in seconds, or 0 if the clocks of two machines disagree.
     pub fn age_s(&self, now: Timestamp) -> u64 {
         u64::try_from(now.duration_since(self.updated_at).as_secs()).unwrap_or(0)
     }
 
-    /// How long ago AWS was asked for what is in it: for ever where that is not known, or dated in the future.
+    /// Returns the time since AWS was called for this list. If this time is unknown or in the future, returns the maximum.
     pub fn asked_ago(&self, now: Timestamp) -> Duration {
         let ago = now.duration_since(self.asked_at);
-        if ago < -CLOCKS_DISAGREE { Duration::MAX } else { Duration::try_from(ago).unwrap_or_default() }
+        if ago < -MAX_CLOCK_SKEW { Duration::MAX } else { Duration::try_from(ago).unwrap_or_default() }
     }
 
-    /// The list without an instance, which is kept out for a while even if AWS still shows it.
-    pub fn without(&self, instance: &str, now: Timestamp) -> Departure {
+    /// Removes an instance and excludes it for a while, even if AWS still reports it.
+    pub fn without(&self, instance: &str, now: Timestamp) -> Removal {
         if self.departed.contains_key(instance) && !self.instances.contains_key(instance) {
-            return Departure::Known;
+            return Removal::AlreadyRemoved;
         }
         let mut next = List { generation: self.generation + 1, ..self.clone() };
-        let is_news = next.departed.insert(instance.to_owned(), now).is_none();
-        let Some(endpoint) = next.instances.remove(instance) else { return Departure::Next(next) };
-        // Two instances never have one address, except while AWS has given it away anew.
+        let is_new = next.departed.insert(instance.to_owned(), now).is_none();
+        let Some(endpoint) = next.instances.remove(instance) else { return Removal::Next(next) };
+        // Two instances have the same address only while AWS is reassigning it.
         if !next.instances.values().any(|other| *other == endpoint) {
             next.endpoints.retain(|other| *other != endpoint);
         }
         if next.endpoints.is_empty() {
             let List { endpoints, instances, .. } = self.clone();
-            return Departure::Last(if is_news { List { endpoints, instances, ..next } } else { self.clone() });
+            return Removal::LastServer(if is_new { List { endpoints, instances, ..next } } else { self.clone() });
         }
         (next.updated_at, next.source) = (now, Source::Lifecycle);
-        Departure::Next(next)
+        Removal::Next(next)
     }
 
-    /// Whether an instance is in the list, and not only because it is the last one that leaves.
-    pub fn lists(&self, instance: &str) -> bool {
+    /// Returns whether an instance is in the list. An instance that leaves and stays listed only as the last one does not count.
+    pub fn contains(&self, instance: &str) -> bool {
         self.instances.contains_key(instance) && !self.departed.contains_key(instance)
     }
 
-    /// The list that no longer keeps an instance out, which comes back from a warm pool; none if it was not kept out.
-    pub fn readmitting(&self, instance: &str) -> Option<List> {
+    /// Returns the list that no longer excludes an instance, such as one that comes back from a warm pool. Returns `None` if the
+    /// instance was not excluded.
+    pub fn readmit(&self, instance: &str) -> Option<List> {
         let mut next = List { generation: self.generation + 1, ..self.clone() };
         next.departed.remove(instance).map(|_| next)
     }
 }
 
-/// What AWS says to the next list. `current` is the list that it replaces, and `floor` the highest generation that is known.
+/// Makes the next list of a response of AWS. `current` is the list that it replaces, `floor` the highest known generation.
 ///
 /// # Errors
-/// An answer of which no list can be made never replaces one.
-pub fn refreshed(
+/// Without any valid endpoint there is no next list, and the current list stays.
+pub fn next_list(
     group: &Group,
-    roll: &Roll,
+    membership: &Membership,
     current: Option<&List>,
     floor: u64,
     source: Source,
     now: Timestamp,
-) -> Result<Refreshed, NoList> {
+) -> Result<NextList, NoValidList> {
     let mut departed = current.map(|list| list.departed.clone()).unwrap_or_default();
-    departed.retain(|_, left| now.duration_since(*left).abs() < KEPT_OUT);
+    departed.retain(|_, left| now.duration_since(*left).abs() < EXCLUSION_TIME);
     let (mut instances, mut foreign) = (BTreeMap::new(), Vec::new());
-    for member in roll.members.iter().filter(|member| !departed.contains_key(&member.instance)) {
+    for member in membership.members.iter().filter(|member| !departed.contains_key(&member.instance)) {
         match member.addresses.iter().find(|address| group.admits(**address)) {
             Some(address) => _ = instances.insert(member.instance.clone(), SocketAddr::new(*address, group.port)),
             None => foreign.push(member.clone()),
         }
     }
     if instances.is_empty() {
-        return Err(if foreign.is_empty() { NoList::Empty } else { NoList::AllForeign(foreign) });
+        return Err(if foreign.is_empty() { NoValidList::Empty } else { NoValidList::AllForeign(foreign) });
     }
-    if instances.len() > MOST_ENDPOINTS {
-        return Err(NoList::TooMany(instances.len()));
+    if instances.len() > MAX_ENDPOINTS {
+        return Err(NoValidList::TooMany(instances.len()));
     }
     let mut endpoints: Vec<SocketAddr> = instances.values().copied().collect();
     endpoints.sort_unstable();
@@ -250,16 +253,16 @@ pub fn refreshed(
         generation,
         updated_at: now,
         source,
-        asked_at: roll.asked_at,
+        asked_at: membership.asked_at,
         asked_generation: generation,
         group: group.name.clone(),
         instances,
         departed,
     };
-    Ok(Refreshed { list, foreign })
+    Ok(NextList { list, foreign })
 }
 
-/// Instances and their addresses, for a message.
+/// Describes instances and their addresses for a message. At most five are named.
 pub fn describe(members: &[Member]) -> String {
     let one = |member: &Member| match member.addresses.first() {
         Some(address) => format!("{} at {address}", member.instance),
@@ -294,61 +297,61 @@ mod tests {
         Member { instance: instance.to_owned(), addresses: addresses.iter().map(|text| text.parse().unwrap()).collect() }
     }
 
-    fn roll(members: &[Member], second: i64) -> Roll {
-        Roll { members: members.to_vec(), asked_at: at(second) }
+    fn membership(members: &[Member], second: i64) -> Membership {
+        Membership { members: members.to_vec(), asked_at: at(second) }
     }
 
     fn list_of(members: &[Member]) -> List {
-        refreshed(&group(), &roll(members, 0), None, 0, Source::Poll, at(0)).unwrap().list
+        next_list(&group(), &membership(members, 0), None, 0, Source::Poll, at(0)).unwrap().list
     }
 
     fn two() -> List {
         list_of(&[member("i-b", &["10.0.0.2"]), member("i-a", &["10.0.0.10"])])
     }
 
-    fn next(members: &[Member], current: &List, second: i64) -> Result<Refreshed, NoList> {
-        refreshed(&group(), &roll(members, second), Some(current), 0, Source::Update, at(second))
+    fn next(members: &[Member], current: &List, second: i64) -> Result<NextList, NoValidList> {
+        next_list(&group(), &membership(members, second), Some(current), 0, Source::Update, at(second))
     }
 
     #[test]
-    fn a_list_is_kept_and_answered_as_documented() {
+    fn encodes_a_list_as_documented() {
         let list = list_of(&[member("i-b", &["fd12::1"]), member("i-c", &["10.0.0.10"]), member("i-a", &["10.0.0.2"])]);
         assert_eq!(list.body(), r#"["10.0.0.2:8080","10.0.0.10:8080","[fd12::1]:8080"]"#);
-        let kept: serde_json::Value = serde_json::from_str(&list.encode()).unwrap();
-        assert_eq!(kept["endpoints"], serde_json::json!(["10.0.0.2:8080", "10.0.0.10:8080", "[fd12::1]:8080"]));
-        assert_eq!((&kept["generation"], &kept["source"]), (&1.into(), &"poll".into()));
-        assert_eq!(kept["updated_at"], "2027-01-15T08:00:00Z");
+        let stored: serde_json::Value = serde_json::from_str(&list.encode()).unwrap();
+        assert_eq!(stored["endpoints"], serde_json::json!(["10.0.0.2:8080", "10.0.0.10:8080", "[fd12::1]:8080"]));
+        assert_eq!((&stored["generation"], &stored["source"]), (&1.into(), &"poll".into()));
+        assert_eq!(stored["updated_at"], "2027-01-15T08:00:00Z");
         assert_eq!(List::decode(list.encode().as_bytes(), &group()), Ok(list));
     }
 
     #[test]
-    fn the_four_documented_members_are_enough() {
+    fn decodes_a_list_with_the_four_documented_members() {
         let text = br#"{"endpoints":["10.0.0.9:8080","10.0.0.1:8080","10.0.0.9:8080"],"generation":4,"updated_at":"2027-01-15T08:00:00Z","source":"fallback"}"#;
         let list = List::decode(text, &group()).unwrap();
         assert_eq!(list.body(), r#"["10.0.0.1:8080","10.0.0.9:8080"]"#);
-        assert!(list.asked_ago(at(0)) > Duration::from_hours(24), "AWS may never have been asked");
+        assert!(list.asked_ago(at(0)) > Duration::from_hours(24), "AWS may never have been called");
     }
 
     #[test]
-    fn what_cannot_be_a_list_is_none() {
+    fn rejects_values_that_cannot_be_a_list() {
         let with = |endpoints: &str| {
             format!(r#"{{"endpoints":[{endpoints}],"generation":1,"updated_at":"2027-01-15T08:00:00Z","source":"poll"}}"#)
         };
         let cases = [
-            (with(""), "it is empty"),
-            (with(r#""10.0.0.1:5044""#), "it holds 10.0.0.1:5044, which REGISTRY_GROUPS does not allow"),
-            (with(r#""192.0.2.1:8080""#), "it holds 192.0.2.1:8080, which REGISTRY_GROUPS does not allow"),
-            (with(r#""169.254.169.254:8080""#), "it holds 169.254.169.254:8080"),
-            (with(r#""logstash.example:8080""#), "it is no list"),
-            (with(&vec![r#""10.0.0.1:8080""#; 1_001].join(",")), "it has 1001 endpoints"),
-            (String::new(), "it is no list"),
-            ("null".to_owned(), "it is no list"),
-            ("\u{0}\u{1}".to_owned(), "it is no list"),
-            (r#"["10.0.0.1:8080"]"#.to_owned(), "it is no list"),
+            (with(""), "the list is empty"),
+            (with(r#""10.0.0.1:5044""#), "the list contains 10.0.0.1:5044, which REGISTRY_GROUPS does not allow"),
+            (with(r#""192.0.2.1:8080""#), "the list contains 192.0.2.1:8080, which REGISTRY_GROUPS does not allow"),
+            (with(r#""169.254.169.254:8080""#), "the list contains 169.254.169.254:8080"),
+            (with(r#""logstash.example:8080""#), "the JSON of a list is expected"),
+            (with(&vec![r#""10.0.0.1:8080""#; 1_001].join(",")), "the list has 1001 endpoints"),
+            (String::new(), "the JSON of a list is expected"),
+            ("null".to_owned(), "the JSON of a list is expected"),
+            ("\u{0}\u{1}".to_owned(), "the JSON of a list is expected"),
+            (r#"["10.0.0.1:8080"]"#.to_owned(), "the JSON of a list is expected"),
             (
                 r#"{"endpoints":["10.0.0.1:8080"],"generation":-1,"updated_at":"2027-01-15T08:00:00Z","source":"poll"}"#
                     .to_owned(),
-                "it is no list",
+                "the JSON of a list is expected",
             ),
         ];
         for (text, expected) in cases {
@@ -357,11 +360,11 @@ mod tests {
         }
         let renamed = Group { name: "logstash-2".to_owned(), ..group() };
         let error = List::decode(two().encode().as_bytes(), &renamed).unwrap_err();
-        assert_eq!(error, "it is of the autoscaling group \"logstash\", and REGISTRY_GROUPS has \"logstash-2\"");
+        assert_eq!(error, "the list is for the Auto Scaling group \"logstash\", but REGISTRY_GROUPS has \"logstash-2\"");
     }
 
     #[test]
-    fn an_etag_depends_on_the_endpoints_alone() {
+    fn etag_depends_only_on_the_endpoints() {
         let list = two();
         let later = next(&[member("i-c", &["10.0.0.2"]), member("i-a", &["10.0.0.10"])], &list, 60).unwrap().list;
         assert_eq!((later.etag(), later.generation), (list.etag(), 2));
@@ -370,87 +373,87 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_answer_makes_no_list() {
-        assert_eq!(next(&[], &two(), 1), Err(NoList::Empty));
+    fn an_empty_response_makes_no_list() {
+        assert_eq!(next(&[], &two(), 1), Err(NoValidList::Empty));
     }
 
     #[test]
-    fn the_first_allowed_address_of_an_instance_counts_and_foreign_instances_are_named() {
+    fn uses_the_first_allowed_address_and_names_foreign_instances() {
         let members =
             [member("i-a", &["192.0.2.1", "fd12::1"]), member("i-b", &["10.0.0.2", "fd12::2"]), member("i-c", &["192.0.2.3"])];
-        let Refreshed { list, foreign } = refreshed(&group(), &roll(&members, 0), None, 0, Source::Poll, at(0)).unwrap();
+        let NextList { list, foreign } = next_list(&group(), &membership(&members, 0), None, 0, Source::Poll, at(0)).unwrap();
         assert_eq!(list.body(), r#"["10.0.0.2:8080","[fd12::1]:8080"]"#);
         assert_eq!(describe(&foreign), "i-c at 192.0.2.3");
-        let error = refreshed(&group(), &roll(&members[2..], 0), None, 0, Source::Poll, at(0)).unwrap_err();
+        let error = next_list(&group(), &membership(&members[2..], 0), None, 0, Source::Poll, at(0)).unwrap_err();
         assert_eq!(error.to_string(), "no instance has an address that REGISTRY_GROUPS allows (i-c at 192.0.2.3)");
     }
 
     #[test]
-    fn generations_go_on_from_the_highest_that_is_known() {
-        let answer = roll(&[member("i-a", &["10.0.0.1"])], 0);
-        let after_a_loss = refreshed(&group(), &answer, None, 41, Source::Fallback, at(0)).unwrap();
+    fn generations_continue_from_the_highest_known_one() {
+        let response = membership(&[member("i-a", &["10.0.0.1"])], 0);
+        let after_a_loss = next_list(&group(), &response, None, 41, Source::Fallback, at(0)).unwrap();
         assert_eq!(after_a_loss.list.generation, 42);
     }
 
     #[test]
-    fn an_instance_that_left_stays_away_while_aws_still_shows_it() {
-        let Departure::Next(list) = two().without("i-a", at(10)) else { panic!("it was in the list") };
+    fn excludes_an_instance_that_left_while_aws_reports_it() {
+        let Removal::Next(list) = two().without("i-a", at(10)) else { panic!("it was in the list") };
         assert_eq!((list.body().as_str(), list.generation, list.source), (r#"["10.0.0.2:8080"]"#, 2, Source::Lifecycle));
-        assert_eq!(list.without("i-a", at(11)), Departure::Known);
+        assert_eq!(list.without("i-a", at(11)), Removal::AlreadyRemoved);
         let both = [member("i-b", &["10.0.0.2"]), member("i-a", &["10.0.0.10"])];
         assert_eq!(next(&both, &list, 60).unwrap().list.body(), r#"["10.0.0.2:8080"]"#);
         assert_eq!(next(&both, &list, 10 + 600).unwrap().list.body(), two().body());
-        let back = list.readmitting("i-a").unwrap();
+        let back = list.readmit("i-a").unwrap();
         assert_eq!(next(&both, &back, 60).unwrap().list.body(), two().body());
-        assert_eq!(back.readmitting("i-a"), None);
+        assert_eq!(back.readmit("i-a"), None);
     }
 
     #[test]
-    fn an_instance_that_is_not_listed_yet_is_kept_out_too() {
-        let Departure::Next(list) = two().without("i-new", at(10)) else { panic!("it was not known") };
+    fn excludes_an_instance_that_was_never_listed() {
+        let Removal::Next(list) = two().without("i-new", at(10)) else { panic!("it was not known") };
         assert_eq!(list.body(), two().body());
-        assert_eq!((list.updated_at, list.source), (at(0), Source::Poll), "its endpoints are as old as before");
+        assert_eq!((list.updated_at, list.source), (at(0), Source::Poll), "the age of the endpoints does not change");
         let three = [member("i-b", &["10.0.0.2"]), member("i-new", &["10.0.0.3"])];
         assert_eq!(next(&three, &list, 60).unwrap().list.body(), r#"["10.0.0.2:8080"]"#);
     }
 
     #[test]
-    fn the_last_one_stays_until_there_is_another() {
+    fn the_last_instance_stays_until_there_is_another() {
         let list = list_of(&[member("i-a", &["10.0.0.1"])]);
-        let Departure::Last(leaving) = list.without("i-a", at(1)) else { panic!("it is the last one") };
+        let Removal::LastServer(leaving) = list.without("i-a", at(1)) else { panic!("it is the last one") };
         assert_eq!((leaving.body(), leaving.updated_at, leaving.generation), (list.body(), list.updated_at, 2));
-        assert!(list.lists("i-a") && !leaving.lists("i-a"));
-        assert_eq!(leaving.without("i-a", at(2)), Departure::Last(leaving.clone()), "once more is no change");
+        assert!(list.contains("i-a") && !leaving.contains("i-a"));
+        assert_eq!(leaving.without("i-a", at(2)), Removal::LastServer(leaving.clone()), "repeating the removal changes nothing");
         let shown = [member("i-a", &["10.0.0.1"]), member("i-b", &["10.0.0.2"])];
-        assert_eq!(next(&shown[..1], &leaving, 3), Err(NoList::Empty));
+        assert_eq!(next(&shown[..1], &leaving, 3), Err(NoValidList::Empty));
         assert_eq!(next(&shown, &leaving, 3).unwrap().list.body(), r#"["10.0.0.2:8080"]"#);
-        assert!(leaving.readmitting("i-a").unwrap().lists("i-a"));
+        assert!(leaving.readmit("i-a").unwrap().contains("i-a"));
     }
 
     #[test]
-    fn an_address_that_another_instance_has_by_now_stays() {
+    fn keeps_an_address_that_another_instance_uses() {
         let list = list_of(&[member("i-a", &["10.0.0.1"]), member("i-b", &["10.0.0.1"])]);
-        let Departure::Next(list) = list.without("i-a", at(1)) else { panic!("it was in the list") };
+        let Removal::Next(list) = list.without("i-a", at(1)) else { panic!("it was in the list") };
         assert_eq!(list.body(), r#"["10.0.0.1:8080"]"#);
     }
 
     #[test]
-    fn ages_are_never_below_zero() {
+    fn ages_are_never_negative() {
         assert_eq!((two().age_s(at(90)), two().age_s(at(-5))), (90, 0));
     }
 
     #[test]
-    fn events_do_not_make_what_aws_said_any_newer() {
-        let Departure::Next(list) = two().without("i-a", at(200)) else { panic!("it was in the list") };
+    fn events_do_not_extend_the_age_of_the_aws_response() {
+        let Removal::Next(list) = two().without("i-a", at(200)) else { panic!("it was in the list") };
         assert_eq!((list.age_s(at(300)), list.asked_ago(at(300))), (100, Duration::from_secs(300)));
         assert_eq!((list.asked_generation, list.generation), (1, 2));
         assert_eq!(next(&[member("i-b", &["10.0.0.2"])], &list, 300).unwrap().list.asked_generation, 3);
     }
 
     #[test]
-    fn what_is_dated_in_the_future_counts_as_old_and_keeps_nobody_out_for_long() {
+    fn future_timestamps_count_as_expired() {
         assert_eq!((two().asked_ago(at(-50)), two().asked_ago(at(-70))), (Duration::ZERO, Duration::MAX));
-        let Departure::Next(list) = two().without("i-a", at(86_400)) else { panic!("it was in the list") };
+        let Removal::Next(list) = two().without("i-a", at(86_400)) else { panic!("it was in the list") };
         let both = [member("i-b", &["10.0.0.2"]), member("i-a", &["10.0.0.10"])];
         assert_eq!(next(&both, &list, 60).unwrap().list.body(), two().body());
     }

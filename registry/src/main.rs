@@ -1,4 +1,4 @@
-//! The registry: a Lambda function where Lambda runs it, otherwise a server, or a client of either.
+//! The registry's binary: a Lambda function if Lambda starts it, else a server or a command-line client.
 
 use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -14,14 +14,14 @@ use clap::{Args, Parser, Subcommand};
 use elb_common::aws::http_client;
 use elb_common::log::{self, LogFormat};
 use elb_common::tls::SystemRoots;
-use elb_log_registry::assemble::{Assembled, Surroundings, assemble};
-use elb_log_registry::aws::Aws;
-use elb_log_registry::client::{self, ClientError, Look, Seen};
+use elb_log_registry::aws::AwsFleet;
+use elb_log_registry::client::{self, ClientError, Fetched, ListView};
 use elb_log_registry::clock::Clock;
-use elb_log_registry::config::{Config, Program};
+use elb_log_registry::config::{Mode, RegistryConfig};
 use elb_log_registry::function::Function;
 use elb_log_registry::registry::Registry;
-use elb_log_registry::serve::{self, Patience};
+use elb_log_registry::serve::{self, Timeouts};
+use elb_log_registry::wiring::{Platform, Program, build_registry};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -31,16 +31,16 @@ use tokio::time::{sleep, timeout};
 use tracing::level_filters::LevelFilter;
 use url::Url;
 
-/// A start waits no longer for the first lists before it answers.
-const START_PATIENCE: Duration = Duration::from_secs(15);
+/// Maximum time that the server waits for the first lists before it responds.
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Tells which Logstash servers of an autoscaling group are alive.
+/// Keeps lists of the Logstash servers that are in service in Auto Scaling groups.
 ///
-/// Without a command it serves the lists of REGISTRY_GROUPS; the README has all variables.
+/// Without a command, serves the lists of REGISTRY_GROUPS; registry/README.md describes all variables.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
-    /// Where to listen; on another address than this machine's own, REGISTRY_TOKEN has to be set
+    /// Listen address; if other machines can reach it, REGISTRY_TOKEN is required
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     listen: SocketAddr,
     #[command(subcommand)]
@@ -49,20 +49,20 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Shows a list, one endpoint a line, and on standard error its age and where it came from
-    Get(Lookup),
-    /// Has a list made anew from AWS, with the token of REGISTRY_TOKEN
+    /// Prints a list, one endpoint a line, and its age and source on standard error
+    Get(LookupArgs),
+    /// Requests a refresh of a list from AWS, with the token in REGISTRY_TOKEN
     Update {
         #[command(flatten)]
-        lookup: Lookup,
-        /// The autoscaling group of the list
+        lookup: LookupArgs,
+        /// Auto Scaling group of the list
         #[arg(long)]
         as_name: String,
     },
-    /// Shows a list and then every change, until it is stopped
+    /// Prints a list and then every change, until it is interrupted
     Watch {
         #[command(flatten)]
-        lookup: Lookup,
+        lookup: LookupArgs,
         /// Time between two look-ups
         #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
         every: Duration,
@@ -70,8 +70,8 @@ enum Command {
 }
 
 #[derive(Args)]
-struct Lookup {
-    /// The look-up, such as http://127.0.0.1:8081/logstash-ip?dcid=eu1&region=eu-west-1
+struct LookupArgs {
+    /// URL of the look-up, such as http://127.0.0.1:8081/logstash-ip?dcid=eu1&region=eu-west-1
     #[arg(long)]
     url: Url,
 }
@@ -80,49 +80,49 @@ struct Lookup {
 async fn main() -> ExitCode {
     // Lambda starts a function without arguments.
     if env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
-        return run(Program::Function, LogFormat::StdoutJson).await;
+        return run(Mode::Function, LogFormat::StdoutJson).await;
     }
     let Cli { listen, command } = Cli::parse();
     match command {
         None => {
             let format = if io::stderr().is_terminal() { LogFormat::StderrText } else { LogFormat::StderrJson };
-            run(Program::Server(listen), format).await
+            run(Mode::Server(listen), format).await
         }
-        Some(command) => match Box::pin(ask(command)).await {
+        Some(command) => match Box::pin(run_client(command)).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                say(&format!("registry: {error}"));
+                print_error(&format!("registry: {error}"));
                 ExitCode::FAILURE
             }
         },
     }
 }
 
-async fn run(program: Program, format: LogFormat) -> ExitCode {
-    let config = match Config::from_vars(program, variable) {
+async fn run(mode: Mode, format: LogFormat) -> ExitCode {
+    let config = match RegistryConfig::from_env(mode, variable) {
         Ok(config) => config,
         Err(errors) => {
             log::init(format, LevelFilter::ERROR);
-            tracing::error!(error = %errors, "the registry cannot start");
+            tracing::error!(error = %errors, "cannot start the registry");
             return ExitCode::from(2);
         }
     };
     log::init(format, config.log_level);
-    // Boxed, because the compiler does not work out the size of futures that are nested as deeply as these.
+    // Boxed, because the compiler cannot compute the size of futures that are nested this deeply.
     let roots = SystemRoots::new();
     let http = http_client(roots.clone(), ProxyConfig::from_env());
     let aws = Box::pin(aws_config::defaults(BehaviorVersion::latest()).http_client(http).load()).await;
-    let surroundings = Surroundings { aws, roots, clock: Clock::new(jiff::Timestamp::now), seed: fastrand::u64(..) };
-    let result = match (assemble(program, config, surroundings), program) {
-        (Ok(Assembled::Server(registry, routes)), Program::Server(listen)) => Box::pin(serve(registry, routes, listen)).await,
-        (Ok(Assembled::Function(function)), _) => Box::pin(work(function)).await,
-        (Ok(Assembled::Server(..)), Program::Function) => Err("a function listens nowhere".to_owned()),
+    let platform = Platform { aws, roots, clock: Clock::new(jiff::Timestamp::now), seed: fastrand::u64(..) };
+    let result = match (build_registry(mode, config, platform), mode) {
+        (Ok(Program::Server(registry, routes)), Mode::Server(listen)) => Box::pin(serve(registry, routes, listen)).await,
+        (Ok(Program::Function(function)), _) => Box::pin(run_function(function)).await,
+        (Ok(Program::Server(..)), Mode::Function) => Err("a Lambda function cannot run as a server".to_owned()),
         (Err(error), _) => Err(error),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error, "the registry cannot go on");
+            tracing::error!(error, "the registry has failed");
             ExitCode::FAILURE
         }
     }
@@ -132,30 +132,30 @@ fn variable(name: &str) -> Option<String> {
     Some(env::var_os(name)?.to_string_lossy().into_owned())
 }
 
-/// Serves until it is told to stop. The first lists are made before the first answer, so that a start is no alarm.
-async fn serve(registry: Arc<Registry<Aws>>, routes: Router, listen: SocketAddr) -> Result<(), String> {
+/// Serves until a signal arrives. The first lists are fetched before the first response, so that a start raises no alert.
+async fn serve(registry: Arc<Registry<AwsFleet>>, routes: Router, listen: SocketAddr) -> Result<(), String> {
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    // What takes longer goes on in the background.
-    let _ = timeout(START_PATIENCE, first_lists(&registry)).await;
+    // Slower refreshes continue in the background.
+    let _ = timeout(START_TIMEOUT, first_lists(&registry)).await;
     for group in registry.groups().iter() {
         let (registry, group) = (Arc::clone(&registry), group.clone());
         tokio::spawn(async move { registry.keep_polling(&group).await });
     }
     tracing::info!(%address, lists = registry.groups().iter().count(), "the registry listens");
-    let stop = async move {
+    let shutdown = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
         }
     };
-    serve::serve(listener, routes, Patience::default(), stop).await.map_err(|error| error.to_string())?;
+    serve::serve(listener, routes, Timeouts::default(), shutdown).await.map_err(|error| error.to_string())?;
     registry.alerts().flush().await;
     Ok(())
 }
 
-async fn first_lists(registry: &Arc<Registry<Aws>>) {
+async fn first_lists(registry: &Arc<Registry<AwsFleet>>) {
     let mut polls = tokio::task::JoinSet::new();
     for group in registry.groups().iter() {
         let (registry, group) = (Arc::clone(registry), group.clone());
@@ -164,8 +164,8 @@ async fn first_lists(registry: &Arc<Registry<Aws>>) {
     polls.join_all().await;
 }
 
-/// Serves one invocation after the other.
-async fn work(function: Function<Aws>) -> Result<(), String> {
+/// Handles one invocation after another.
+async fn run_function(function: Function<AwsFleet>) -> Result<(), String> {
     let function = Arc::new(function);
     let handler = |LambdaEvent { payload, context }: LambdaEvent<Value>| {
         let function = Arc::clone(&function);
@@ -179,12 +179,12 @@ async fn work(function: Function<Aws>) -> Result<(), String> {
     lambda_runtime::run(service_fn(handler)).await.map_err(|error| error.to_string())
 }
 
-async fn ask(command: Command) -> Result<(), ClientError> {
+async fn run_client(command: Command) -> Result<(), ClientError> {
     let client = reqwest::Client::builder().no_proxy().build().map_err(|error| ClientError::Unreachable(error.to_string()))?;
     match command {
-        Command::Get(Lookup { url }) => {
-            if let Look::New(Seen { endpoints, about, .. }) = client::get(&client, &url, None).await? {
-                say(&about);
+        Command::Get(LookupArgs { url }) => {
+            if let Fetched::New(ListView { endpoints, about, .. }) = client::get(&client, &url, None).await? {
+                print_error(&about);
                 endpoints.iter().for_each(|endpoint| print(&endpoint.to_string()));
             }
             Ok(())
@@ -192,7 +192,7 @@ async fn ask(command: Command) -> Result<(), ClientError> {
         Command::Update { lookup, as_name } => {
             let token = variable("REGISTRY_TOKEN").map(SecretString::from);
             let updated = client::update(&client, &lookup.url, &as_name, token.as_ref()).await?;
-            say(&format!("generation {}", updated.generation));
+            print_error(&format!("generation {}", updated.generation));
             updated.endpoints.iter().for_each(|endpoint| print(&endpoint.to_string()));
             Ok(())
         }
@@ -200,35 +200,35 @@ async fn ask(command: Command) -> Result<(), ClientError> {
     }
 }
 
-/// A registry that fails for a while is told of and asked again; one that never answered ends the watch.
+/// Prints every change. Temporary failures are printed and retried; if the first look-up fails, the watch ends.
 async fn watch(client: &reqwest::Client, url: &Url, every: Duration) -> Result<(), ClientError> {
-    let mut known: Option<Seen> = None;
+    let mut known: Option<ListView> = None;
     loop {
         let etag = known.as_ref().and_then(|seen| seen.etag.as_deref());
         match (client::get(client, url, etag).await, &mut known) {
-            (Ok(Look::New(seen)), _) => {
+            (Ok(Fetched::New(seen)), _) => {
                 let old = known.as_ref().map(|seen| seen.endpoints.clone()).unwrap_or_default();
-                say(&seen.about);
+                print_error(&seen.about);
                 client::changes(&old, &seen.endpoints).iter().for_each(|line| print(line));
                 known = Some(seen);
             }
-            (Ok(Look::Same { warning }), Some(seen)) if warning != seen.warning => {
-                say(&warning.as_ref().map_or("no warning any more".to_owned(), |warning| format!("warning: {warning}")));
+            (Ok(Fetched::Unchanged { warning }), Some(seen)) if warning != seen.warning => {
+                print_error(&warning.as_ref().map_or("the warning is over".to_owned(), |warning| format!("warning: {warning}")));
                 seen.warning = warning;
             }
-            (Ok(Look::Same { .. }), _) => {}
+            (Ok(Fetched::Unchanged { .. }), _) => {}
             (Err(error), None) => return Err(error),
-            (Err(error), Some(_)) => say(&format!("registry: {error}")),
+            (Err(error), Some(_)) => print_error(&format!("registry: {error}")),
         }
         sleep(every.max(Duration::from_millis(100))).await;
     }
 }
 
-/// Nothing can be said any more where standard output is gone.
+/// Ignores errors, because there is no place to report them if standard output is closed.
 fn print(line: &str) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
-fn say(line: &str) {
+fn print_error(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

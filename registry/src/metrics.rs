@@ -1,4 +1,4 @@
-//! What Prometheus reads at `/metrics`.
+//! Metrics for Prometheus, served at `/metrics`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
@@ -12,14 +12,14 @@ use prometheus_client::registry::Registry;
 use crate::group::Key;
 use crate::list::List;
 
-/// Every metric and what it tells; the README's table is checked against it.
+/// Every metric and its description. A test compares the table in the README with it.
 pub const METRICS: &[(&str, &str)] = &[
     ("registry_requests_total", "requests, by route and status"),
-    ("registry_aws_calls_total", "calls to AWS, by operation, retries of the SDK not counted"),
-    ("registry_refreshes_total", "attempts to make a list anew, by source and result"),
+    ("registry_aws_calls_total", "calls to AWS, by operation, without retries of the SDK"),
+    ("registry_refreshes_total", "refreshes of a list, by source and result"),
     ("registry_events_total", "lifecycle events, by kind and result"),
     ("registry_alerts_total", "alerts and recoveries, by problem and state"),
-    ("registry_alerts_lost_total", "alerts that reached nobody, by channel"),
+    ("registry_alerts_lost_total", "alerts that could not be sent, by channel"),
     ("registry_problem", "1 while a problem lasts, by problem and list"),
     ("registry_list_endpoints", "endpoints in a list"),
     ("registry_list_age_seconds", "age of a list"),
@@ -28,7 +28,7 @@ pub const METRICS: &[(&str, &str)] = &[
 type Counters<L> = Family<L, Counter<u64, AtomicU64>>;
 type Gauges<L> = Family<L, Gauge<i64, AtomicI64>>;
 
-/// All metrics. Labels come from closed sets and from the configuration, never from a request.
+/// All metrics. Label values come from fixed sets and from the configuration, never from a request.
 #[derive(Clone, Debug)]
 pub struct Metrics(Arc<Families>);
 
@@ -113,7 +113,7 @@ impl Default for Metrics {
 }
 
 impl Families {
-    /// Counters get their `_total` when they are written.
+    /// The encoder appends `_total` to the names of counters.
     fn register(&mut self) {
         for (full_name, help) in METRICS {
             let name = full_name.strip_suffix("_total").unwrap_or(full_name);
@@ -134,44 +134,44 @@ impl Families {
 }
 
 impl Metrics {
-    /// A request has been answered. `route` is one of the routes there are, never what was asked for.
+    /// Counts a request. `route` is one of the existing routes, never the requested path.
     pub fn request(&self, route: &'static str, status: u16) {
         self.0.requests.get_or_create(&RequestLabels { route, status }).inc();
     }
 
-    /// A call to AWS has been made.
+    /// Counts a call to AWS.
     pub fn aws_call(&self, operation: &'static str) {
         self.0.aws_calls.get_or_create(&OperationLabels { operation }).inc();
     }
 
-    /// Calls to AWS so far.
+    /// Returns the number of calls to AWS.
     pub fn aws_calls(&self, operation: &'static str) -> u64 {
         self.0.aws_calls.get_or_create(&OperationLabels { operation }).get()
     }
 
-    /// An attempt to make a list anew has ended.
+    /// Counts a refresh of a list.
     pub fn refresh(&self, source: &'static str, result: &'static str) {
         self.0.refreshes.get_or_create(&RefreshLabels { source, result }).inc();
     }
 
-    /// A lifecycle event has been handled.
+    /// Counts a lifecycle event.
     pub fn event(&self, kind: &'static str, result: &'static str) {
         self.0.events.get_or_create(&EventLabels { kind, result }).inc();
     }
 
-    /// A problem has appeared or gone.
+    /// Records that a problem was raised or has recovered.
     pub fn problem(&self, problem: &'static str, key: &Key, state: &'static str, lasts: bool) {
         let Key { region, dcid } = key.clone();
         self.0.alerts.get_or_create(&AlertLabels { problem, state }).inc();
         self.0.problems.get_or_create(&ProblemLabels { problem, region, dcid }).set(i64::from(lasts));
     }
 
-    /// An alert could not be sent.
+    /// Counts an alert that could not be sent.
     pub fn alert_lost(&self, channel: &'static str) {
         self.0.alerts_lost.get_or_create(&ChannelLabels { channel }).inc();
     }
 
-    /// How a list is at this moment.
+    /// Records the current size and age of a list.
     pub fn list(&self, key: &Key, list: &List, age_s: u64) {
         let Key { region, dcid } = key.clone();
         let labels = ListLabels { region, dcid };
@@ -179,7 +179,7 @@ impl Metrics {
         self.0.ages.get_or_create(&labels).set(i64::try_from(age_s).unwrap_or(i64::MAX));
     }
 
-    /// All of it, in the text format.
+    /// Returns all metrics as OpenMetrics text.
     pub fn text(&self) -> String {
         let mut text = String::new();
         // Writing into a string cannot fail.
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_is_written_under_its_name() {
+    fn exports_every_metric_under_its_name() {
         let metrics = Metrics::default();
         let key = Key { region: "eu-west-1".to_owned(), dcid: "eu1".to_owned() };
         metrics.request("lookup", 200);

@@ -1,7 +1,7 @@
-//! The rules: what is answered, when AWS is asked, and which list replaces which.
+//! The registry's rules: which list is returned, when AWS is called, and which list replaces which.
 //!
-//! A list is replaced only by a better one. What the store holds is believed if it is a list that the configuration allows;
-//! otherwise AWS is asked, and if AWS fails too, the last good list that this process has seen is better than none.
+//! Only a better list replaces a list. A list from the store is used if the configuration allows every address in it. Otherwise the
+//! registry calls AWS, and if AWS fails too, it uses the last good list that this process has seen.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,69 +15,69 @@ use tokio_util::task::TaskTracker;
 use crate::alert::{Alerts, Problem};
 use crate::clock::Clock;
 use crate::fleet::{Fleet, FleetError};
-use crate::flight::{Flights, Need, TooSoon};
 use crate::group::{Group, Groups, Key};
-use crate::list::{Departure, List, NoList, Refreshed, Roll, Source, describe, refreshed};
+use crate::list::{List, Membership, NextList, NoValidList, Removal, Source, describe, next_list};
 use crate::metrics::Metrics;
+use crate::single_flight::{Freshness, SingleFlight, TooSoon};
 use crate::store::{Store, StoreError, Stored};
 
-/// Groups that are asked for at the same time: a start with many groups is no storm.
-const AT_ONCE: usize = 2;
+/// Number of groups that are fetched from AWS at the same time, so that a start with many groups does not cause a burst of calls.
+const MAX_CONCURRENT_FETCHES: usize = 2;
 
-/// As often a refresh asks AWS again because another one was quicker.
-const MOST_QUESTIONS: usize = 3;
+/// Number of times that a refresh calls AWS again because another refresh was faster.
+const MAX_FETCHES: usize = 3;
 
-/// As often a change is tried while others change the same list.
-const MOST_CHANGES: usize = 50;
+/// Number of attempts to change a list that others change at the same time.
+const MAX_CHANGE_ATTEMPTS: usize = 50;
 
-/// As often the list is asked for again of which AWS does not show a server that it has just announced.
-const MOST_LOOKS: usize = 2;
+/// Number of refreshes that look for a new instance which AWS does not return yet.
+const MAX_LOOKS_FOR_INSTANCE: usize = 2;
 
-/// Who looks up a list that this process knows waits no longer for AWS to give a newer one.
-const LOOKUP_PATIENCE: Duration = Duration::from_secs(1);
+/// Maximum time that a look-up of a known list waits for a newer list from AWS.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Of all that share a store, one asks for a list at a time. Whoever is gone before its answer had the turn for this long.
-const LONGEST_TURN: Duration = Duration::from_secs(30);
+/// Duration of the lease to fetch a list, for processes that share a store. The lease of a process that crashes ends by itself.
+const LEASE_TIME: Duration = Duration::from_secs(30);
 
-/// After an answer nobody has the turn for this long.
-const AFTER_ANSWER: Duration = Duration::from_secs(2);
+/// After a response, no process gets the lease for this time.
+const PAUSE_AFTER_SUCCESS: Duration = Duration::from_secs(2);
 
-/// After a failure nobody has the turn for this long, so that a throttled AWS is not asked by one process after the other.
-const AFTER_QUESTION_FAILED: Duration = Duration::from_secs(4);
+/// After a failure, no process gets the lease for this time, so that processes do not call a throttled AWS one after another.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(4);
 
-/// While another has the turn, its answer is looked for this often, before jitter.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
+/// Interval of the look-ups for the list that another process fetches, before jitter.
+const LEASE_POLL_INTERVAL: Duration = Duration::from_millis(300);
 
-/// After as many looks, 15 to 30 s, there is no answer.
-const MOST_LOOKS_FOR_AN_ANSWER: usize = 50;
+/// Maximum number of these look-ups: 15 to 30 s.
+const MAX_LEASE_POLLS: usize = 50;
 
-/// After a poll that failed, the next one comes no sooner.
-const AFTER_FAILURE: Duration = Duration::from_secs(30);
+/// Minimum time until the next poll after a failed one.
+const MIN_POLL_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Where lists do not become old, they are looked at once a day all the same: one may be gone.
-const NEVER: Duration = Duration::from_hours(24);
+/// Poll interval if lists do not expire. Lists are still checked daily, because the store can lose them.
+const DAILY: Duration = Duration::from_hours(24);
 
-/// The problems that a list which could be read puts an end to.
+/// Problems that end when a list can be read from the store.
 const STORE_PROBLEMS: &[Problem] = &[Problem::ListMissing, Problem::ListUnreadable, Problem::StoreFailed];
 
-/// What the registry is made of.
+/// The parts of a registry.
 #[derive(Debug)]
 pub struct Parts<F> {
-    /// The lists there are.
+    /// Groups whose lists are served.
     pub groups: Groups,
-    /// Where they are kept.
+    /// Store of the lists.
     pub store: Store,
-    /// Who knows the servers.
+    /// Source of the servers of a group.
     pub fleet: F,
-    /// Who is told of problems.
+    /// Alerts about problems.
     pub alerts: Alerts,
-    /// What is counted.
+    /// Metrics.
     pub metrics: Metrics,
-    /// The wall clock.
+    /// Wall clock.
     pub clock: Clock,
-    /// A list older than this is made anew; zero for never.
+    /// Maximum age of a list before it is refreshed; zero for no limit.
     pub poll: Duration,
-    /// Where the randomness of the jitter begins.
+    /// Seed of the jitter.
     pub seed: u64,
 }
 
@@ -85,203 +85,204 @@ pub struct Parts<F> {
 #[derive(Debug)]
 pub struct Registry<F> {
     parts: Parts<F>,
-    desks: HashMap<Key, Desk>,
-    asking: Semaphore,
-    /// Questions that are under way, whether or not somebody still waits for them.
-    questions: TaskTracker,
+    lists: HashMap<Key, ListState>,
+    aws_permits: Semaphore,
+    /// Refreshes in progress, including those whose clients have gone.
+    refreshes: TaskTracker,
 }
 
-/// What a process knows of one list.
+/// What a process knows about one list.
 #[derive(Debug)]
-struct Desk {
-    flights: Flights<Result<Made, RefreshError>>,
+struct ListState {
+    single_flight: SingleFlight<Result<Refresh, RefreshError>>,
     /// The last good list, for when the store fails.
     last_good: Mutex<Option<List>>,
-    /// Changes of this process come one after the other instead of getting in each other's way.
+    /// Serialises the changes of this process, so that they do not conflict with each other.
     changing: tokio::sync::Mutex<()>,
 }
 
-/// A list that is answered.
+/// The result of a look-up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Lookup {
     /// The list.
     pub list: List,
-    /// Why it may be old.
+    /// Why the list may be outdated.
     pub warning: Option<Warning>,
 }
 
-/// Why a list may be old.
+/// Why a list may be outdated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Warning {
-    /// The store fails; the list is from this process's memory.
+    /// The store fails. The list is from this process's memory.
     StoreFailed,
     /// The store fails or has no list, and AWS fails too.
     RefreshFailed,
-    /// It should have been made anew twice by now.
+    /// Two refreshes of the list are overdue.
     Overdue,
 }
 
-/// A list that has been made anew.
+/// The result of a refresh.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Made {
+pub struct Refresh {
     /// The list.
     pub list: List,
-    /// What became of it.
-    pub kept: Kept,
+    /// Where the list is saved.
+    pub saved: SaveResult,
 }
 
-/// What became of a list that has been made anew.
+/// Where a refreshed list is saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// It is in the store.
+pub enum SaveResult {
+    /// This process saved the list in the store.
     Stored,
-    /// It was in the store already: another process has asked AWS meanwhile.
+    /// Another process has refreshed the list and saved it in the store.
     Shared,
-    /// It is in this process's memory only.
-    Not(RefreshError),
+    /// Only in this process's memory, because the store failed.
+    Failed(RefreshError),
 }
 
-/// Why a list was not made anew, or not kept. The one in the store stays as it is.
+/// Why a list was not refreshed, or not saved. The list in the store does not change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RefreshError {
     /// AWS fails.
     #[error(transparent)]
     Fleet(#[from] FleetError),
-    /// AWS answers, and no list can be made of it.
-    #[error("{0}; the old list stays")]
-    NoList(#[from] NoList),
+    /// AWS responds, but no valid list can be made of the response.
+    #[error("{0}; the registry keeps the old list")]
+    NoValidList(#[from] NoValidList),
     /// The store fails.
     #[error("{0}")]
     Store(StoreError),
-    /// The store answers, and did not take the list.
-    #[error("the list was not kept: {0}")]
+    /// The store responds, but did not save the list.
+    #[error("cannot save the list: {0}")]
     NotKept(StoreError),
-    /// There were so many failures lately that AWS is left alone for a while.
-    #[error("AWS is not asked again for {} s after failures", .0.as_secs())]
+    /// AWS is not called for a while after many failures.
+    #[error("AWS is not called again for {} s, because the last calls failed", .0.as_secs())]
     TooSoon(Duration),
-    /// Another process asks AWS, and has no answer.
-    #[error("another registry is asking AWS and has no answer yet; try again")]
+    /// Another process calls AWS, and has no response yet.
+    #[error("another registry process calls AWS and has no response yet; try again")]
     Busy,
-    /// Others changed the list all the time.
-    #[error("the list changed at every attempt to replace it; try again")]
+    /// Other processes changed the list at every attempt.
+    #[error("cannot replace the list: other processes changed it at every attempt; try again")]
     Contended,
 }
 
-/// What became of an instance that leaves.
+/// The result of removing an instance from a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
-    /// It is out of the list, and stays so.
-    Gone,
-    /// It is the last one, as far as is known: the list stays as it is.
+pub enum LeaveOutcome {
+    /// The instance is removed and stays excluded for a while.
+    Removed,
+    /// The instance is the last known one. The list does not change.
     LastServer,
 }
 
-/// What became of an instance that comes.
+/// The result of adding an instance to a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Came {
-    /// It is in the list, or has left again.
+pub enum JoinOutcome {
+    /// The instance is in the list, or has left again.
     Listed,
-    /// AWS does not show it in service yet, or it has no address that is allowed.
-    NotYet,
+    /// AWS does not report the instance in service yet, or the instance has no allowed address.
+    NotInService,
 }
 
-/// Whose turn it was to ask AWS.
-enum Turn<'a> {
-    /// This process's, which asks now.
-    Mine(Option<SemaphorePermit<'a>>),
-    /// Another's, and this is its answer.
-    Theirs(List),
+/// The right to fetch a list from AWS, which one process at a time has.
+enum Lease<'a> {
+    /// This process has the lease.
+    Acquired(Option<SemaphorePermit<'a>>),
+    /// Another process had the lease, and has fetched this list.
+    AnsweredByOther(List),
 }
 
-/// What the store says of a list.
-enum Known {
+/// The content of the store for a list.
+enum StoredList {
     Good(List),
     Missing,
     Unreadable(String),
 }
 
 impl<F: Fleet> Registry<F> {
-    /// A registry that knows nothing yet.
+    /// Creates a registry without any list.
     pub fn new(parts: Parts<F>) -> Self {
-        let desk = |number: usize| Desk {
-            flights: Flights::new(parts.seed.wrapping_add(number as u64)),
+        let list_state = |number: usize| ListState {
+            single_flight: SingleFlight::new(parts.seed.wrapping_add(number as u64)),
             last_good: Mutex::new(None),
             changing: tokio::sync::Mutex::new(()),
         };
-        let desks = parts.groups.iter().enumerate().map(|(number, group)| (group.key.clone(), desk(number))).collect();
-        Registry { parts, desks, asking: Semaphore::new(AT_ONCE), questions: TaskTracker::new() }
+        let groups = parts.groups.iter().enumerate();
+        let lists = groups.map(|(number, group)| (group.key.clone(), list_state(number))).collect();
+        Registry { parts, lists, aws_permits: Semaphore::new(MAX_CONCURRENT_FETCHES), refreshes: TaskTracker::new() }
     }
 
-    /// The lists there are.
+    /// Returns the groups whose lists are served.
     pub fn groups(&self) -> &Groups {
         &self.parts.groups
     }
 
-    /// Who is told of problems.
+    /// Returns the alerts.
     pub fn alerts(&self) -> &Alerts {
         &self.parts.alerts
     }
 
-    /// What is counted.
+    /// Returns the metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.parts.metrics
     }
 
-    /// The wall clock.
+    /// Returns the wall clock.
     pub fn clock(&self) -> &Clock {
         &self.parts.clock
     }
 
-    /// Who knows the servers.
+    /// Returns the source of the servers of a group.
     pub fn fleet(&self) -> &F {
         &self.parts.fleet
     }
 
-    /// The list of a group. AWS is asked only where there is none.
+    /// Returns the list of a group. Calls AWS only if the store has no valid list.
     ///
     /// # Errors
-    /// There is no list that can be read, AWS fails, and this process has never seen one.
-    pub async fn lookup(self: &Arc<Self>, group: &Group) -> Result<Answer, RefreshError> {
-        match self.known(group).await {
-            Ok((stored, Known::Good(list))) => Ok(self.answer(self.believe(group, &stored, list).await)),
-            Ok((_, Known::Missing)) => {
-                self.parts.alerts.raise(&group.key, Problem::ListMissing, "the store holds no list");
+    /// The store has no valid list, AWS fails, and this process has never seen a list.
+    pub async fn lookup(self: &Arc<Self>, group: &Group) -> Result<Lookup, RefreshError> {
+        match self.read_list(group).await {
+            Ok((stored, StoredList::Good(list))) => Ok(self.checked(self.reconcile(group, &stored, list).await)),
+            Ok((_, StoredList::Missing)) => {
+                self.parts.alerts.raise(&group.key, Problem::ListMissing, "the store contains no list");
                 self.fall_back(group, None).await
             }
-            Ok((_, Known::Unreadable(what))) => {
-                let what = format!("what the store holds is no list: {what}");
-                self.parts.alerts.raise(&group.key, Problem::ListUnreadable, &what);
+            Ok((_, StoredList::Unreadable(reason))) => {
+                let description = format!("the store contains an invalid list: {reason}");
+                self.parts.alerts.raise(&group.key, Problem::ListUnreadable, &description);
                 self.fall_back(group, None).await
             }
             Err(error) => {
                 self.parts.alerts.raise(&group.key, Problem::StoreFailed, &error.to_string());
-                match self.last_good(group).filter(|list| !self.is_old(list, 1)) {
-                    Some(list) => Ok(Answer { list, warning: Some(Warning::StoreFailed) }),
+                match self.last_good(group).filter(|list| !self.is_older_than(list, 1)) {
+                    Some(list) => Ok(Lookup { list, warning: Some(Warning::StoreFailed) }),
                     None => self.fall_back(group, Some(Warning::StoreFailed)).await,
                 }
             }
         }
     }
 
-    /// Makes a list anew from what AWS says now. Who comes while another question is under way shares the next answer.
+    /// Fetches a new list from AWS. Calls that arrive while a fetch is in progress share the result of the next fetch.
     ///
     /// # Errors
-    /// The list in the store stays as it is, and a person is told.
+    /// See [`RefreshError`]. The list in the store does not change, and an alert is sent.
     pub async fn update(self: &Arc<Self>, group: &Group, source: Source) -> Result<List, RefreshError> {
-        let made = self.refresh(group, source, Need::News).await?;
-        match made.kept {
-            Kept::Stored | Kept::Shared => Ok(made.list),
-            Kept::Not(error) => Err(error),
+        let refresh = self.refresh(group, source, Freshness::New).await?;
+        match refresh.saved {
+            SaveResult::Stored | SaveResult::Shared => Ok(refresh.list),
+            SaveResult::Failed(error) => Err(error),
         }
     }
 
-    /// Makes a list anew if it is not there, or old, or will be within `early`; and says when to look again.
+    /// Refreshes a list that is missing, expired, or expires within `early`. Returns the time until the next poll.
     ///
     /// # Errors
     /// As [`Registry::update`].
     pub async fn poll(self: &Arc<Self>, group: &Group, early: Duration) -> Result<Duration, RefreshError> {
-        let left = match self.known(group).await {
-            Ok((stored, Known::Good(list))) => self.time_left(&self.believe(group, &stored, list).await),
+        let left = match self.read_list(group).await {
+            Ok((stored, StoredList::Good(list))) => self.time_left(&self.reconcile(group, &stored, list).await),
             Ok(_) => Duration::ZERO,
             Err(error) => {
                 self.parts.alerts.raise(&group.key, Problem::StoreFailed, &error.to_string());
@@ -291,33 +292,33 @@ impl<F: Fleet> Registry<F> {
         if left > early {
             return Ok(left);
         }
-        match self.refresh(group, Source::Poll, Need::Any).await? {
-            Made { kept: Kept::Not(error), .. } => Err(error),
-            Made { list, .. } => Ok(self.time_left(&list)),
+        match self.refresh(group, Source::Poll, Freshness::Recent).await? {
+            Refresh { saved: SaveResult::Failed(error), .. } => Err(error),
+            Refresh { list, .. } => Ok(self.time_left(&list)),
         }
     }
 
-    /// Polls one group for ever. The jitter keeps registries that share a store from asking at the same moment: who comes second
+    /// Polls one group forever. The jitter prevents registries that share a store from calling AWS at the same moment: the second one
     /// finds a new list.
     pub async fn keep_polling(self: &Arc<Self>, group: &Group) {
-        let Some(desk) = self.desks.get(&group.key) else { return };
-        let soonest = if self.parts.poll.is_zero() { AFTER_FAILURE } else { AFTER_FAILURE.min(self.parts.poll) };
+        let Some(list_state) = self.lists.get(&group.key) else { return };
+        let soonest = if self.parts.poll.is_zero() { MIN_POLL_INTERVAL } else { MIN_POLL_INTERVAL.min(self.parts.poll) };
         loop {
             let wait = self.poll(group, Duration::ZERO).await.unwrap_or_default().max(soonest);
-            sleep(wait + desk.flights.jitter(wait / 10)).await;
+            sleep(wait + list_state.single_flight.jitter(wait / 10)).await;
         }
     }
 
-    /// Waits until no question is under way and no alert on its way: a function stands still once it has answered.
+    /// Waits until no refresh is in progress and every alert is sent. Lambda stops a function's process after the response.
     pub async fn settle(&self) {
-        self.questions.close();
-        self.questions.wait().await;
-        self.questions.reopen();
+        self.refreshes.close();
+        self.refreshes.wait().await;
+        self.refreshes.reopen();
         self.parts.alerts.flush().await;
     }
 
-    /// Brings the metrics of all lists up to this moment.
-    pub fn measure(&self) {
+    /// Updates the gauges of all lists.
+    pub fn update_gauges(&self) {
         for group in self.parts.groups.iter() {
             if let Some(list) = self.last_good(group) {
                 self.parts.metrics.list(&group.key, &list, list.age_s(self.parts.clock.now()));
@@ -325,91 +326,85 @@ impl<F: Fleet> Registry<F> {
         }
     }
 
-    /// Takes an instance out of the list and keeps it out for a while. AWS is asked only if nobody else would be left, or if it is
-    /// not known who is behind which endpoint.
+    /// Removes an instance from the list and excludes it for a while. Calls AWS only if the list would become empty, or if the list
+    /// does not contain instance ids.
     ///
     /// # Errors
-    /// The list could not be changed; a person is told.
-    pub async fn leave(self: &Arc<Self>, group: &Group, instance: &str) -> Result<Left, RefreshError> {
-        if !self.names_instances(group).await {
+    /// The list could not be changed; an alert is sent.
+    pub async fn remove_instance(self: &Arc<Self>, group: &Group, instance: &str) -> Result<LeaveOutcome, RefreshError> {
+        if !self.has_instance_ids(group).await {
             match self.update(group, Source::Lifecycle).await {
-                Err(RefreshError::NoList(_)) => return Ok(self.last_one(group, instance)),
+                Err(RefreshError::NoValidList(_)) => return Ok(self.report_last_server(group, instance)),
                 other => _ = other?,
             }
         }
-        if self.take_out(group, instance).await? == Left::Gone {
-            return Ok(Left::Gone);
+        if self.remove_from_list(group, instance).await? == LeaveOutcome::Removed {
+            return Ok(LeaveOutcome::Removed);
         }
-        // A successor may be in service already, of which no event has told yet.
+        // A successor may be in service already, but no event has reported it yet.
         match self.update(group, Source::Lifecycle).await {
-            Ok(_) => Ok(Left::Gone),
-            Err(RefreshError::NoList(_)) => Ok(self.last_one(group, instance)),
+            Ok(_) => Ok(LeaveOutcome::Removed),
+            Err(RefreshError::NoValidList(_)) => Ok(self.report_last_server(group, instance)),
             Err(error) => Err(error),
         }
     }
 
-    async fn take_out(&self, group: &Group, instance: &str) -> Result<Left, RefreshError> {
+    async fn remove_from_list(&self, group: &Group, instance: &str) -> Result<LeaveOutcome, RefreshError> {
         let now = self.parts.clock.now();
-        let mut left = Left::Gone;
-        // Asked again where somebody else has changed the list: it may be the last one no longer.
-        let change = |list: &List| {
-            let departure = list.without(instance, now);
-            left = if matches!(departure, Departure::Last(_)) { Left::LastServer } else { Left::Gone };
-            match departure {
-                Departure::Next(next) => Some(next),
-                Departure::Known => None,
-                Departure::Last(next) => (next != *list).then_some(next),
-            }
+        let remove = |list: &List| match list.without(instance, now) {
+            Removal::Next(next) => (Some(next), LeaveOutcome::Removed),
+            Removal::AlreadyRemoved => (None, LeaveOutcome::Removed),
+            Removal::LastServer(next) => ((next != *list).then_some(next), LeaveOutcome::LastServer),
         };
-        self.change(group, change).await?;
-        Ok(left)
+        // Without a list, the instance is not listed.
+        Ok(self.change(group, remove).await?.unwrap_or(LeaveOutcome::Removed))
     }
 
-    /// No longer keeps an instance out, and asks AWS for it if it is not in the list.
+    /// Stops excluding an instance, and calls AWS if the instance is not in the list.
     ///
     /// # Errors
     /// The list could not be changed, or as [`Registry::update`].
-    pub async fn come(self: &Arc<Self>, group: &Group, instance: &str) -> Result<Came, RefreshError> {
-        if matches!(self.known(group).await, Ok((_, Known::Good(list))) if list.lists(instance)) {
-            return Ok(Came::Listed);
+    pub async fn add_instance(self: &Arc<Self>, group: &Group, instance: &str) -> Result<JoinOutcome, RefreshError> {
+        if matches!(self.read_list(group).await, Ok((_, StoredList::Good(list))) if list.contains(instance)) {
+            return Ok(JoinOutcome::Listed);
         }
-        self.change(group, |list| list.readmitting(instance)).await?;
-        for _ in 0..MOST_LOOKS {
+        self.change(group, |list| (list.readmit(instance), ())).await?;
+        for _ in 0..MAX_LOOKS_FOR_INSTANCE {
             match self.update(group, Source::Lifecycle).await {
-                // It may have left again meanwhile.
+                // The instance may have left again in the meantime.
                 Ok(list) if list.instances.contains_key(instance) || list.departed.contains_key(instance) => {
-                    return Ok(Came::Listed);
+                    return Ok(JoinOutcome::Listed);
                 }
-                Ok(_) | Err(RefreshError::NoList(_)) => {}
+                Ok(_) | Err(RefreshError::NoValidList(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(Came::NotYet)
+        Ok(JoinOutcome::NotInService)
     }
 
-    fn last_one(&self, group: &Group, instance: &str) -> Left {
-        let what = format!("its last server, {instance}, is leaving");
-        self.parts.alerts.raise(&group.key, Problem::LastServer, &what);
-        Left::LastServer
+    fn report_last_server(&self, group: &Group, instance: &str) -> LeaveOutcome {
+        let description = format!("its last server, {instance}, is leaving");
+        self.parts.alerts.raise(&group.key, Problem::LastServer, &description);
+        LeaveOutcome::LastServer
     }
 
-    /// Whether an instance can leave without a question to AWS. Where the store fails, it cannot leave anyway.
-    async fn names_instances(&self, group: &Group) -> bool {
-        match self.known(group).await {
-            Ok((_, Known::Good(list))) => !list.instances.is_empty(),
+    /// Returns whether an instance can be removed without calling AWS. If the store fails, an instance cannot be removed at all.
+    async fn has_instance_ids(&self, group: &Group) -> bool {
+        match self.read_list(group).await {
+            Ok((_, StoredList::Good(list))) => !list.instances.is_empty(),
             Ok(_) => false,
             Err(_) => true,
         }
     }
 
-    /// What the store holds, unless this process knows of something newer.
-    async fn believe(&self, group: &Group, stored: &Stored, list: List) -> List {
+    /// Returns the newer one of the store's list and this process's last good list. Saves the latter if it is newer.
+    async fn reconcile(&self, group: &Group, stored: &Stored, list: List) -> List {
         self.parts.alerts.recover(&group.key, STORE_PROBLEMS);
         let Some(newer) = self.last_good(group).filter(|known| is_newer(known, &list)) else {
             self.remember(group, &list);
             return list;
         };
-        // The store was away or took nothing while this list was made, or it has been set back.
+        // The store was unavailable or read-only when this list was made, or it was reset to an older state.
         match self.parts.store.replace(&group.key, stored, &newer.encode()).await {
             Ok(_) => self.parts.alerts.recover(&group.key, &[Problem::NotKept]),
             Err(error) => self.parts.alerts.raise(&group.key, Problem::NotKept, &error.to_string()),
@@ -417,85 +412,88 @@ impl<F: Fleet> Registry<F> {
         newer
     }
 
-    fn answer(&self, list: List) -> Answer {
-        let warning = self.is_old(&list, 2).then_some(Warning::Overdue);
-        Answer { list, warning }
+    fn checked(&self, list: List) -> Lookup {
+        let warning = self.is_older_than(&list, 2).then_some(Warning::Overdue);
+        Lookup { list, warning }
     }
 
-    /// Answers what AWS says, or else the last good list: at once if AWS fails, and soon if it does not answer.
-    async fn fall_back(self: &Arc<Self>, group: &Group, warning: Option<Warning>) -> Result<Answer, RefreshError> {
-        let refreshed = self.refresh(group, Source::Fallback, Need::Any);
+    /// Returns the list from AWS, or else the last good list: at once if AWS fails, and after [`LOOKUP_TIMEOUT`] if AWS does not
+    /// respond.
+    async fn fall_back(self: &Arc<Self>, group: &Group, warning: Option<Warning>) -> Result<Lookup, RefreshError> {
+        let refresh = self.refresh(group, Source::Fallback, Freshness::Recent);
         let Some(last_good) = self.last_good(group) else {
-            return refreshed.await.map(|made| Answer { list: made.list, warning });
+            return refresh.await.map(|refresh| Lookup { list: refresh.list, warning });
         };
-        match timeout(LOOKUP_PATIENCE, refreshed).await {
-            Ok(Ok(made)) => Ok(Answer { list: made.list, warning }),
-            _ => Ok(Answer { list: last_good, warning: Some(Warning::RefreshFailed) }),
+        match timeout(LOOKUP_TIMEOUT, refresh).await {
+            Ok(Ok(refresh)) => Ok(Lookup { list: refresh.list, warning }),
+            _ => Ok(Lookup { list: last_good, warning: Some(Warning::RefreshFailed) }),
         }
     }
 
-    /// Asks AWS, or shares the answer to somebody else's question. Once it is asked, the question is seen to its end even if nobody
-    /// waits for it any more: otherwise clients that lose their patience would have a slow AWS asked without a pause.
-    async fn refresh(self: &Arc<Self>, group: &Group, source: Source, need: Need) -> Result<Made, RefreshError> {
+    /// Fetches a list from AWS, or shares the result of another fetch. A fetch that has begun is completed even if its clients have
+    /// gone: otherwise clients with short timeouts would make the registry call a slow AWS without a pause.
+    async fn refresh(self: &Arc<Self>, group: &Group, source: Source, freshness: Freshness) -> Result<Refresh, RefreshError> {
         let (registry, group) = (Arc::clone(self), group.clone());
-        let question = self.questions.spawn(async move { registry.ask(&group, source, need).await });
-        // A question ends early only with the program.
-        question.await.unwrap_or(Err(RefreshError::Contended))
+        let refresh = self.refreshes.spawn(async move { registry.refresh_shared(&group, source, freshness).await });
+        // The task is only cancelled when the program ends.
+        refresh.await.unwrap_or(Err(RefreshError::Contended))
     }
 
-    async fn ask(&self, group: &Group, source: Source, need: Need) -> Result<Made, RefreshError> {
-        let Some(desk) = self.desks.get(&group.key) else { return Err(RefreshError::Contended) };
-        let question = async || {
-            let made = self.make(group, source, need).await;
-            self.report(group, source, &made);
-            made
+    async fn refresh_shared(&self, group: &Group, source: Source, freshness: Freshness) -> Result<Refresh, RefreshError> {
+        let Some(list_state) = self.lists.get(&group.key) else { return Err(RefreshError::Contended) };
+        let call = async || {
+            let result = self.refresh_once(group, source, freshness).await;
+            self.report(group, source, &result);
+            result
         };
-        // A list that was not kept has to be asked for again as if there were none.
-        let failed =
-            |made: &Result<Made, RefreshError>| matches!(made, Err(RefreshError::Fleet(_)) | Ok(Made { kept: Kept::Not(_), .. }));
-        match desk.flights.ask(need, question, failed).await {
-            Ok(made) => made,
+        // A list that was not saved has to be fetched again as if there were none.
+        let failed = |result: &Result<Refresh, RefreshError>| {
+            matches!(result, Err(RefreshError::Fleet(_)) | Ok(Refresh { saved: SaveResult::Failed(_), .. }))
+        };
+        match list_state.single_flight.run(freshness, call, failed).await {
+            Ok(result) => result,
             Err(TooSoon { wait }) => Err(RefreshError::TooSoon(wait)),
         }
     }
 
-    /// Asks AWS and replaces the list, once. An answer is worth nothing any more if somebody else's has replaced the list meanwhile:
-    /// theirs may be the newer one. What events have changed meanwhile is heeded by what they have left in the list.
-    async fn make(&self, group: &Group, source: Source, need: Need) -> Result<Made, RefreshError> {
+    /// Fetches the list from AWS and replaces the stored list. The response is discarded if another response has replaced the list in
+    /// the meantime, because the other response may be newer. Events that arrive in the meantime are kept: they are recorded in the
+    /// list.
+    async fn refresh_once(&self, group: &Group, source: Source, freshness: Freshness) -> Result<Refresh, RefreshError> {
         let now = self.parts.clock.now();
-        let since = if need == Need::News { now } else { now - 2 * AFTER_ANSWER };
-        let _permit = match self.wait_for_turn(group, since).await? {
-            Turn::Mine(permit) => permit,
-            Turn::Theirs(list) => return Ok(Made { list, kept: Kept::Shared }),
+        let since = if freshness == Freshness::New { now } else { now - 2 * PAUSE_AFTER_SUCCESS };
+        let _permit = match self.acquire_lease(group, since).await? {
+            Lease::Acquired(permit) => permit,
+            Lease::AnsweredByOther(list) => return Ok(Refresh { list, saved: SaveResult::Shared }),
         };
-        let made = self.make_in_turn(group, source, since).await;
-        let pause = if made.is_ok() { AFTER_ANSWER } else { AFTER_QUESTION_FAILED };
-        // Where it cannot be given back, it ends by itself.
-        let _ = self.parts.store.end_turn(&group.key, pause).await;
-        made
+        let result = self.refresh_with_lease(group, source, since).await;
+        let pause = if result.is_ok() { PAUSE_AFTER_SUCCESS } else { PAUSE_AFTER_FAILURE };
+        // If this call fails, the lease expires.
+        let _ = self.parts.store.end_lease(&group.key, pause).await;
+        result
     }
 
-    async fn make_in_turn(&self, group: &Group, source: Source, since: Timestamp) -> Result<Made, RefreshError> {
-        let mut known = self.known(group).await;
-        for _ in 0..MOST_QUESTIONS {
-            let answered = last_answer(&known);
-            let roll = self.call_the_roll(group).await?;
-            for _ in 0..MOST_CHANGES {
-                let next = self.next(group, &roll, &known, source)?;
-                let stored = match &known {
+    async fn refresh_with_lease(&self, group: &Group, source: Source, since: Timestamp) -> Result<Refresh, RefreshError> {
+        let mut current = self.read_list(group).await;
+        for _ in 0..MAX_FETCHES {
+            let fetched_before = last_fetch(&current);
+            let membership = self.fetch_membership(group).await?;
+            for _ in 0..MAX_CHANGE_ATTEMPTS {
+                let next = self.next(group, &membership, &current, source)?;
+                let stored = match &current {
                     Ok((stored, _)) => stored,
-                    Err(error) => return Ok(self.made(group, next, Kept::Not(RefreshError::Store(error.clone())))),
+                    Err(error) => return Ok(self.finish(group, next, SaveResult::Failed(RefreshError::Store(error.clone())))),
                 };
                 match self.parts.store.replace(&group.key, stored, &next.encode()).await {
-                    Ok(true) => return Ok(self.made(group, next, Kept::Stored)),
-                    Ok(false) => known = self.known(group).await,
-                    Err(error) => return Ok(self.made(group, next, Kept::Not(RefreshError::NotKept(error)))),
+                    Ok(true) => return Ok(self.finish(group, next, SaveResult::Stored)),
+                    Ok(false) => current = self.read_list(group).await,
+                    Err(error) => return Ok(self.finish(group, next, SaveResult::Failed(RefreshError::NotKept(error)))),
                 }
-                match &known {
-                    Ok((_, Known::Good(list))) if list.asked_at > since => {
-                        return Ok(self.made(group, list.clone(), Kept::Shared));
+                match &current {
+                    Ok((_, StoredList::Good(list))) if list.asked_at > since => {
+                        return Ok(self.finish(group, list.clone(), SaveResult::Shared));
                     }
-                    known if last_answer(known) != answered => break,
+                    current if last_fetch(current) != fetched_before => break,
                     _ => {}
                 }
             }
@@ -503,120 +501,121 @@ impl<F: Fleet> Registry<F> {
         Err(RefreshError::Contended)
     }
 
-    /// Waits until nobody else asks, of all that share the store; or for somebody else's answer to a question that began after
-    /// `since`, which is as good as an own one. A hundred invocations of a function at once so become a few questions.
-    async fn wait_for_turn(&self, group: &Group, since: Timestamp) -> Result<Turn<'_>, RefreshError> {
-        let Some(desk) = self.desks.get(&group.key) else { return Err(RefreshError::Busy) };
-        for _ in 0..MOST_LOOKS_FOR_AN_ANSWER {
-            // The permit comes first, so that no turn runs out while this process has other questions under way. The semaphore is
-            // never closed; without a permit there would merely be no limit.
-            let permit = self.asking.acquire().await.ok();
-            // Without a store nobody can wait for anybody.
-            if !matches!(self.parts.store.take_turn(&group.key, LONGEST_TURN).await, Ok(false)) {
-                return Ok(Turn::Mine(permit));
+    /// Waits until this process has the lease, or until another process has saved a list that it began to fetch after `since`. A
+    /// hundred simultaneous invocations of a function then cause a few calls only.
+    async fn acquire_lease(&self, group: &Group, since: Timestamp) -> Result<Lease<'_>, RefreshError> {
+        let Some(list_state) = self.lists.get(&group.key) else { return Err(RefreshError::Busy) };
+        for _ in 0..MAX_LEASE_POLLS {
+            // The permit comes first, so that no lease expires while this process fetches other lists. The semaphore is never closed;
+            // without a permit there would be no limit.
+            let permit = self.aws_permits.acquire().await.ok();
+            // Without a store, processes cannot wait for each other.
+            if !matches!(self.parts.store.acquire_lease(&group.key, LEASE_TIME).await, Ok(false)) {
+                return Ok(Lease::Acquired(permit));
             }
             drop(permit);
-            sleep(BETWEEN_LOOKS + desk.flights.jitter(BETWEEN_LOOKS)).await;
-            if let Ok((_, Known::Good(list))) = self.known(group).await
+            sleep(LEASE_POLL_INTERVAL + list_state.single_flight.jitter(LEASE_POLL_INTERVAL)).await;
+            if let Ok((_, StoredList::Good(list))) = self.read_list(group).await
                 && list.asked_at > since
             {
                 self.remember(group, &list);
-                return Ok(Turn::Theirs(list));
+                return Ok(Lease::AnsweredByOther(list));
             }
         }
         Err(RefreshError::Busy)
     }
 
-    async fn call_the_roll(&self, group: &Group) -> Result<Roll, FleetError> {
+    async fn fetch_membership(&self, group: &Group) -> Result<Membership, FleetError> {
         let asked_at = self.parts.clock.now();
-        Ok(Roll { members: self.parts.fleet.members(group).await?, asked_at })
+        Ok(Membership { members: self.parts.fleet.members(group).await?, asked_at })
     }
 
     fn next(
         &self,
         group: &Group,
-        roll: &Roll,
-        known: &Result<(Stored, Known), StoreError>,
+        membership: &Membership,
+        current: &Result<(Stored, StoredList), StoreError>,
         source: Source,
     ) -> Result<List, RefreshError> {
         let last_good = self.last_good(group);
         let floor = last_good.as_ref().map_or(0, |list| list.generation);
-        let current = match known {
-            Ok((_, Known::Good(list))) => Some(list),
+        let current = match current {
+            Ok((_, StoredList::Good(list))) => Some(list),
             _ => last_good.as_ref(),
         };
-        let Refreshed { list, foreign } = refreshed(group, roll, current, floor, source, self.parts.clock.now())?;
+        let NextList { list, foreign } = next_list(group, membership, current, floor, source, self.parts.clock.now())?;
         if foreign.is_empty() {
             self.parts.alerts.recover(&group.key, &[Problem::ForeignAddress]);
         } else {
-            let what = format!("servers outside of the allowed ranges are left out ({})", describe(&foreign));
-            self.parts.alerts.raise(&group.key, Problem::ForeignAddress, &what);
+            let description = format!("servers outside the allowed ranges are left out ({})", describe(&foreign));
+            self.parts.alerts.raise(&group.key, Problem::ForeignAddress, &description);
         }
         Ok(list)
     }
 
-    fn made(&self, group: &Group, list: List, kept: Kept) -> Made {
+    fn finish(&self, group: &Group, list: List, saved: SaveResult) -> Refresh {
         self.remember(group, &list);
-        Made { list, kept }
+        Refresh { list, saved }
     }
 
-    /// Tells of what became of an attempt to make a list anew.
-    fn report(&self, group: &Group, source: Source, made: &Result<Made, RefreshError>) {
+    /// Reports the result of a refresh to alerts, log and metrics.
+    fn report(&self, group: &Group, source: Source, result: &Result<Refresh, RefreshError>) {
         let Key { region, dcid } = &group.key;
         let alerts = &self.parts.alerts;
-        if let Ok(Made { kept, .. }) = made {
+        if let Ok(Refresh { saved, .. }) = result {
             alerts.recover(&group.key, &[Problem::AwsFailed, Problem::AnswerRefused, Problem::LastServer]);
-            if !matches!(kept, Kept::Not(_)) {
+            if !matches!(saved, SaveResult::Failed(_)) {
                 alerts.recover(&group.key, STORE_PROBLEMS);
             }
         }
-        let result = match made {
-            Ok(Made { list, kept: Kept::Stored }) => {
+        let outcome = match result {
+            Ok(Refresh { list, saved: SaveResult::Stored }) => {
                 alerts.recover(&group.key, &[Problem::NotKept]);
                 let (endpoints, generation) = (list.endpoints.len(), list.generation);
                 tracing::info!(region, dcid, source = source.name(), endpoints, generation, "list updated");
                 "updated"
             }
-            Ok(Made { kept: Kept::Shared, .. }) => "shared",
-            Ok(Made { kept: Kept::Not(error), .. }) => {
+            Ok(Refresh { saved: SaveResult::Shared, .. }) => "shared",
+            Ok(Refresh { saved: SaveResult::Failed(error), .. }) => {
                 self.raise(group, error);
                 "not_kept"
             }
             Err(error) => {
                 self.raise(group, error);
-                if matches!(error, RefreshError::NoList(_)) { "refused" } else { "failed" }
+                if matches!(error, RefreshError::NoValidList(_)) { "refused" } else { "failed" }
             }
         };
-        self.parts.metrics.refresh(source.name(), result);
+        self.parts.metrics.refresh(source.name(), outcome);
     }
 
-    /// Tells people why a list was not made anew, or not changed.
+    /// Raises the alert for a list that was not refreshed, or not changed.
     fn raise(&self, group: &Group, error: &RefreshError) {
         let problem = match error {
             RefreshError::Fleet(_) => Problem::AwsFailed,
-            RefreshError::NoList(_) => Problem::AnswerRefused,
+            RefreshError::NoValidList(_) => Problem::AnswerRefused,
             RefreshError::Store(_) => Problem::StoreFailed,
             RefreshError::NotKept(_) | RefreshError::Contended => Problem::NotKept,
-            // Whoever had the failures has told of them.
+            // The process whose calls failed has raised the alert.
             RefreshError::TooSoon(_) | RefreshError::Busy => return,
         };
         self.parts.alerts.raise(&group.key, problem, &error.to_string());
     }
 
-    /// Changes the list that is kept; `change` gives the next one, or none where nothing is to change. Without a list there is
-    /// nothing to change.
-    async fn change(&self, group: &Group, mut change: impl FnMut(&List) -> Option<List>) -> Result<(), RefreshError> {
-        let Some(desk) = self.desks.get(&group.key) else { return Ok(()) };
-        let _turn = desk.changing.lock().await;
+    /// Changes the stored list. `change` returns the next list, or `None` if the list stays as it is, and a result. It is called again
+    /// if another process has changed the list in the meantime. Returns the last result, or `None` if the store has no valid list.
+    async fn change<T>(&self, group: &Group, change: impl Fn(&List) -> (Option<List>, T)) -> Result<Option<T>, RefreshError> {
+        let Some(list_state) = self.lists.get(&group.key) else { return Ok(None) };
+        let _guard = list_state.changing.lock().await;
         let changed = async {
-            for _ in 0..MOST_CHANGES {
-                let (stored, known) = self.known(group).await.map_err(RefreshError::Store)?;
-                let Known::Good(list) = known else { return Ok(()) };
-                let Some(next) = change(&list) else { return Ok(()) };
+            for _ in 0..MAX_CHANGE_ATTEMPTS {
+                let (stored, current) = self.read_list(group).await.map_err(RefreshError::Store)?;
+                let StoredList::Good(list) = current else { return Ok(None) };
+                let (next, result) = change(&list);
+                let Some(next) = next else { return Ok(Some(result)) };
                 let replaced = self.parts.store.replace(&group.key, &stored, &next.encode()).await;
                 if replaced.map_err(RefreshError::NotKept)? {
                     self.remember(group, &next);
-                    return Ok(());
+                    return Ok(Some(result));
                 }
             }
             Err(RefreshError::Contended)
@@ -624,50 +623,50 @@ impl<F: Fleet> Registry<F> {
         changed.await.inspect_err(|error: &RefreshError| self.raise(group, error))
     }
 
-    async fn known(&self, group: &Group) -> Result<(Stored, Known), StoreError> {
+    async fn read_list(&self, group: &Group) -> Result<(Stored, StoredList), StoreError> {
         let stored = self.parts.store.read(&group.key).await?;
-        let known = match &stored {
-            Stored::Absent => Known::Missing,
-            Stored::Unreadable => Known::Unreadable("it is no text, or far too long".to_owned()),
+        let list = match &stored {
+            Stored::Absent => StoredList::Missing,
+            Stored::Unreadable => StoredList::Unreadable("the value is not a text, or too long".to_owned()),
             Stored::Value(value) => match List::decode(value, group) {
-                Ok(list) => Known::Good(list),
-                Err(what) => Known::Unreadable(what),
+                Ok(list) => StoredList::Good(list),
+                Err(reason) => StoredList::Unreadable(reason),
             },
         };
-        Ok((stored, known))
+        Ok((stored, list))
     }
 
     fn last_good(&self, group: &Group) -> Option<List> {
-        self.desks.get(&group.key)?.last_good.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lists.get(&group.key)?.last_good.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps a good list for bad times, unless a newer one is kept.
+    /// Keeps a good list in memory, unless a newer one is there.
     fn remember(&self, group: &Group, list: &List) {
-        let Some(desk) = self.desks.get(&group.key) else { return };
-        let mut last_good = desk.last_good.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(list_state) = self.lists.get(&group.key) else { return };
+        let mut last_good = list_state.last_good.lock().unwrap_or_else(PoisonError::into_inner);
         if !last_good.as_ref().is_some_and(|known| is_newer(known, list)) {
             *last_good = Some(list.clone());
         }
     }
 
-    /// How long a list is still new enough.
+    /// Returns the time until a list expires.
     fn time_left(&self, list: &List) -> Duration {
         if self.parts.poll.is_zero() {
-            return NEVER;
+            return DAILY;
         }
         self.parts.poll.saturating_sub(list.asked_ago(self.parts.clock.now()))
     }
 
-    /// Whether a list should have been made anew `times` times by now.
-    fn is_old(&self, list: &List, times: u32) -> bool {
-        !self.parts.poll.is_zero() && list.asked_ago(self.parts.clock.now()) > self.parts.poll * times
+    /// Returns whether a list is older than this number of poll intervals.
+    fn is_older_than(&self, list: &List, intervals: u32) -> bool {
+        !self.parts.poll.is_zero() && list.asked_ago(self.parts.clock.now()) > self.parts.poll * intervals
     }
 }
 
-/// Which answer of AWS a list is made of.
-fn last_answer(known: &Result<(Stored, Known), StoreError>) -> Option<u64> {
-    match known {
-        Ok((_, Known::Good(list))) => Some(list.asked_generation),
+/// Returns the generation of the last list that was made of an AWS response.
+fn last_fetch(current: &Result<(Stored, StoredList), StoreError>) -> Option<u64> {
+    match current {
+        Ok((_, StoredList::Good(list))) => Some(list.asked_generation),
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
-//! The routes, for the server and for the function alike.
+//! The HTTP routes, for the server and for the function.
 //!
-//! Whoever asks for what there is not, or for what is not theirs, is told one and the same: what exists is nobody's business but
-//! the operator's. Nothing of a request is repeated in an answer or in the log before it has been found in the configuration.
+//! Missing and forbidden resources both return the same 404, so that a client cannot find out what exists. Responses and the log repeat
+//! a value of a request only after it was found in the configuration.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,56 +20,56 @@ use crate::fleet::Fleet;
 use crate::group::Group;
 use crate::lifecycle::is_instance_id;
 use crate::list::{List, Source};
-use crate::registry::{Answer, Came, Left, RefreshError, Registry, Warning};
+use crate::registry::{JoinOutcome, LeaveOutcome, Lookup, RefreshError, Registry, Warning};
 
-/// The header that says what made a list.
+/// Response header with the cause of the list's last change.
 pub const SOURCE_HEADER: &str = "registry-source";
 
-/// The header with a list's generation.
+/// Response header with the list's generation.
 pub const GENERATION_HEADER: &str = "registry-generation";
 
-/// The parameter of an update that names an instance which leaves; see [`Registry::leave`].
+/// Query parameter of an update: the instance to remove; see [`Registry::remove_instance`].
 pub const LEAVES: &str = "leaves";
 
-/// The parameter of an update that names an instance which comes; see [`Registry::come`].
+/// Query parameter of an update: the instance to add; see [`Registry::add_instance`].
 pub const COMES: &str = "comes";
 
-/// The status of an update after which the instance that leaves is still listed.
+/// Status of an update: the instance that leaves is the last one and is still listed.
 pub const LAST_SERVER: &str = "last_server";
 
-/// The status of an update after which the instance that comes is not listed yet.
+/// Status of an update: AWS does not report the new instance in service yet.
 pub const NOT_IN_SERVICE: &str = "not_in_service";
 
-/// Longest query that is read, in bytes. The longest proper one has some 400.
-const LONGEST_QUERY: usize = 1_024;
+/// Maximum length of a query, in bytes. Valid queries have up to about 400.
+const MAX_QUERY_BYTES: usize = 1_024;
 
-/// A client that is told of a failure may come again after so many seconds.
-const COME_AGAIN_S: &str = "10";
+/// Value of `Retry-After` after a failure, in seconds.
+const RETRY_AFTER_S: &str = "10";
 
-/// What everybody is told who asks for what there is not, or may not ask.
-const REFUSED: &str = "there is no such list, or it is not yours to change; check region, dcid, as_name and the token";
+/// Error of every 404.
+const NOT_FOUND: &str = "the list does not exist, or access is denied; check region, dcid, as_name and the token";
 
-/// What a request has been found to be by somebody in front, who is trusted.
+/// Marks a request whose signature AWS IAM has verified in front of the function.
 #[derive(Clone, Copy, Debug)]
 pub struct SignedByIam;
 
-/// Who may ask for an update.
+/// How the update route authorizes its clients.
 #[derive(Debug)]
-pub enum Updaters {
-    /// Whoever has the token.
+pub enum UpdateAuth {
+    /// By this bearer token.
     Token(SecretString),
-    /// Whoever AWS IAM lets pass in front of the function.
+    /// By AWS IAM in front of the function's URL.
     Iam,
-    /// Whoever reaches the server, which listens to its own machine only.
-    Anybody,
+    /// Every client is allowed, because the server listens on its own machine only.
+    Anyone,
 }
 
-impl Updaters {
-    fn include(&self, headers: &HeaderMap, extensions: &Extensions) -> bool {
+impl UpdateAuth {
+    fn allows(&self, headers: &HeaderMap, extensions: &Extensions) -> bool {
         match self {
-            Updaters::Anybody => true,
-            Updaters::Iam => extensions.get::<SignedByIam>().is_some(),
-            Updaters::Token(token) => {
+            UpdateAuth::Anyone => true,
+            UpdateAuth::Iam => extensions.get::<SignedByIam>().is_some(),
+            UpdateAuth::Token(token) => {
                 let shown = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
                 shown.is_some_and(|shown| shown.ct_eq(token.expose_secret().as_bytes()).into())
             }
@@ -77,22 +77,22 @@ impl Updaters {
     }
 }
 
-/// What the routes need.
+/// State of the routes.
 #[derive(Debug)]
-struct Service<F> {
+struct RouteState<F> {
     registry: Arc<Registry<F>>,
-    updaters: Updaters,
+    auth: UpdateAuth,
 }
 
-/// A request of which the access log tells.
-struct Asked<'a> {
+/// A request in the access log.
+struct AccessLogEntry<'a> {
     route: &'static str,
     group: Option<&'a Group>,
     began: Instant,
 }
 
-/// All routes.
-pub fn router<F: Fleet>(registry: Arc<Registry<F>>, updaters: Updaters) -> Router {
+/// Returns all routes.
+pub fn router<F: Fleet>(registry: Arc<Registry<F>>, auth: UpdateAuth) -> Router {
     Router::new()
         .route("/logstash-ip", get(lookup::<F>))
         .route("/update-ip-list", post(update::<F>))
@@ -100,67 +100,67 @@ pub fn router<F: Fleet>(registry: Arc<Registry<F>>, updaters: Updaters) -> Route
         .route("/metrics", get(metrics::<F>))
         .fallback(unknown::<F>)
         .method_not_allowed_fallback(unknown::<F>)
-        .with_state(Arc::new(Service { registry, updaters }))
+        .with_state(Arc::new(RouteState { registry, auth }))
 }
 
-/// No route at all: whatever is asked for, there is not.
-pub fn closed<F: Fleet>(registry: Arc<Registry<F>>) -> Router {
-    Router::new().fallback(unknown::<F>).with_state(Arc::new(Service { registry, updaters: Updaters::Iam }))
+/// Returns a router without any route: every request gets a 404.
+pub fn no_routes<F: Fleet>(registry: Arc<Registry<F>>) -> Router {
+    Router::new().fallback(unknown::<F>).with_state(Arc::new(RouteState { registry, auth: UpdateAuth::Iam }))
 }
 
-async fn lookup<F: Fleet>(State(service): State<Arc<Service<F>>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let mut asked = Asked::new("lookup");
+async fn lookup<F: Fleet>(State(service): State<Arc<RouteState<F>>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    let mut entry = AccessLogEntry::new("lookup");
     let registry = &service.registry;
     let found = query.as_deref().and_then(|query| parameters(query, ["region", "dcid"], []));
     let Some(group) = found.and_then(|([region, dcid], [])| registry.groups().select(&region, &dcid)) else {
-        return asked.end(registry, refused());
+        return entry.end(registry, not_found());
     };
-    asked.group = Some(group);
+    entry.group = Some(group);
     let response = match registry.lookup(group).await {
-        Ok(answer) => list(&answer, answer.list.age_s(registry.clock().now()), &headers),
+        Ok(lookup) => list(&lookup, lookup.list.age_s(registry.clock().now()), &headers),
         Err(error) => failure(StatusCode::SERVICE_UNAVAILABLE, &error),
     };
-    asked.end(registry, response)
+    entry.end(registry, response)
 }
 
 async fn update<F: Fleet>(
-    State(service): State<Arc<Service<F>>>,
+    State(service): State<Arc<RouteState<F>>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     extensions: Extensions,
 ) -> Response {
-    let mut asked = Asked::new("update");
+    let mut entry = AccessLogEntry::new("update");
     let registry = &service.registry;
     let found = query.as_deref().and_then(|query| parameters(query, ["region", "dcid", "as_name"], [LEAVES, COMES]));
-    let found = found.filter(|_| service.updaters.include(&headers, &extensions));
-    let asked_for = found.and_then(|([region, dcid, name], changes)| {
+    let found = found.filter(|_| service.auth.allows(&headers, &extensions));
+    let request = found.and_then(|([region, dcid, name], changes)| {
         let group = registry.groups().select(&region, &dcid).filter(|group| group.name == name)?;
         Some((group, Change::of(changes)?))
     });
-    let Some((group, change)) = asked_for else {
-        return asked.end(registry, refused());
+    let Some((group, change)) = request else {
+        return entry.end(registry, not_found());
     };
-    asked.group = Some(group);
-    let response = match change.make(registry, group).await {
+    entry.group = Some(group);
+    let response = match change.apply(registry, group).await {
         Ok((status, list)) => {
             let (endpoints, generation) = list.map(|list| (list.endpoints, list.generation)).unwrap_or_default();
             json(StatusCode::OK, &serde_json::json!({"status": status, "endpoints": endpoints, "generation": generation}))
         }
         Err(error) => failure(StatusCode::BAD_GATEWAY, &error),
     };
-    asked.end(registry, response)
+    entry.end(registry, response)
 }
 
-/// What an update is to change.
+/// What an update changes.
 enum Change {
-    /// Whatever AWS says.
+    /// The whole list, from AWS.
     All,
     Leaves(String),
     Comes(String),
 }
 
 impl Change {
-    /// None if it names no instance, or two.
+    /// Returns `None` if a value is not an instance id, or if both parameters are given.
     fn of([leaves, comes]: [Option<String>; 2]) -> Option<Change> {
         match (leaves, comes) {
             (None, None) => Some(Change::All),
@@ -170,52 +170,52 @@ impl Change {
         }
     }
 
-    /// What became of it, and the list as it is now. There may be none of which the last server could leave.
-    async fn make<F: Fleet>(
+    /// Applies the change. Returns the status, and the current list if there is one.
+    async fn apply<F: Fleet>(
         &self,
         registry: &Arc<Registry<F>>,
         group: &Group,
     ) -> Result<(&'static str, Option<List>), RefreshError> {
         let status = match self {
             Change::All => return registry.update(group, Source::Update).await.map(|list| ("updated", Some(list))),
-            Change::Leaves(instance) => match registry.leave(group, instance).await? {
-                Left::Gone => "updated",
-                Left::LastServer => LAST_SERVER,
+            Change::Leaves(instance) => match registry.remove_instance(group, instance).await? {
+                LeaveOutcome::Removed => "updated",
+                LeaveOutcome::LastServer => LAST_SERVER,
             },
-            Change::Comes(instance) => match registry.come(group, instance).await? {
-                Came::Listed => "updated",
-                Came::NotYet => NOT_IN_SERVICE,
+            Change::Comes(instance) => match registry.add_instance(group, instance).await? {
+                JoinOutcome::Listed => "updated",
+                JoinOutcome::NotInService => NOT_IN_SERVICE,
             },
         };
-        Ok((status, registry.lookup(group).await.ok().map(|answer| answer.list)))
+        Ok((status, registry.lookup(group).await.ok().map(|lookup| lookup.list)))
     }
 }
 
-async fn health<F: Fleet>(State(service): State<Arc<Service<F>>>) -> Response {
+async fn health<F: Fleet>(State(service): State<Arc<RouteState<F>>>) -> Response {
     let response = respond(StatusCode::OK, "text/plain", "ok\n".to_owned());
-    Asked::new("healthz").end(&service.registry, response)
+    AccessLogEntry::new("healthz").end(&service.registry, response)
 }
 
-async fn metrics<F: Fleet>(State(service): State<Arc<Service<F>>>) -> Response {
-    service.registry.measure();
+async fn metrics<F: Fleet>(State(service): State<Arc<RouteState<F>>>) -> Response {
+    service.registry.update_gauges();
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let response = respond(StatusCode::OK, content_type, service.registry.metrics().text());
-    Asked::new("metrics").end(&service.registry, response)
+    AccessLogEntry::new("metrics").end(&service.registry, response)
 }
 
-async fn unknown<F: Fleet>(State(service): State<Arc<Service<F>>>) -> Response {
-    Asked::new("unknown").end(&service.registry, refused())
+async fn unknown<F: Fleet>(State(service): State<Arc<RouteState<F>>>) -> Response {
+    AccessLogEntry::new("unknown").end(&service.registry, not_found())
 }
 
-/// The list, or that it is still the one that the client has.
-fn list(answer: &Answer, age_s: u64, headers: &HeaderMap) -> Response {
-    let Answer { list, warning } = answer;
+/// Returns the list, or 304 if the client has this version.
+fn list(lookup: &Lookup, age_s: u64, headers: &HeaderMap) -> Response {
+    let Lookup { list, warning } = lookup;
     let etag = list.etag();
     let is_known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|tags| names(tags, &etag));
     let mut response = Response::builder()
         .status(if is_known { StatusCode::NOT_MODIFIED } else { StatusCode::OK })
         .header(CONTENT_TYPE, "application/json")
-        // A list may be kept, and has to be asked for again each time: a server can leave at any moment.
+        // A client may cache the list, but has to revalidate it each time: a server can leave at any moment.
         .header(CACHE_CONTROL, "no-cache")
         .header(AGE, age_s)
         .header(ETAG, etag)
@@ -228,27 +228,28 @@ fn list(answer: &Answer, age_s: u64, headers: &HeaderMap) -> Response {
     response.body(body).unwrap_or_else(|_| Response::new(Body::empty()))
 }
 
-/// Whether a list of tags has this one in it. A tag that went through a compressing proxy is a weak one.
+/// Returns whether a list of ETags contains this one. A proxy that compresses responses makes an ETag weak.
 fn names(tags: &str, etag: &str) -> bool {
     tags.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
-/// See RFC 7234, section 5.5.
+/// Returns the value of the `Warning` header; see RFC 7234, section 5.5.
 fn warning_text(warning: Warning) -> &'static str {
     match warning {
         Warning::StoreFailed => "110 registry \"the store fails; this list is from memory\"",
-        Warning::RefreshFailed => "111 registry \"neither the store nor AWS gives a list; this is the last good one\"",
-        Warning::Overdue => "110 registry \"this list has not been made anew for long\"",
+        Warning::RefreshFailed => "111 registry \"neither the store nor AWS returns a list; this is the last good one\"",
+        Warning::Overdue => "110 registry \"this list has not been refreshed for a long time\"",
     }
 }
 
-/// The parameters of these names, each of the needed ones given once, the others at most once, and none besides; none otherwise.
+/// Returns the values of the parameters `needed` and `others`. Returns `None` if a needed parameter is missing, a parameter is repeated, or
+/// the query contains any other parameter.
 fn parameters<const N: usize, const M: usize>(
     query: &str,
     needed: [&str; N],
     others: [&str; M],
 ) -> Option<([String; N], [Option<String>; M])> {
-    if query.len() > LONGEST_QUERY {
+    if query.len() > MAX_QUERY_BYTES {
         return None;
     }
     let (mut values, mut more) = ([const { None }; N], [const { None }; M]);
@@ -264,13 +265,13 @@ fn parameters<const N: usize, const M: usize>(
     values.iter().all(Option::is_some).then(|| (values.map(Option::unwrap_or_default), more))
 }
 
-fn refused() -> Response {
-    json(StatusCode::NOT_FOUND, &serde_json::json!({"error": REFUSED}))
+fn not_found() -> Response {
+    json(StatusCode::NOT_FOUND, &serde_json::json!({"error": NOT_FOUND}))
 }
 
 fn failure(status: StatusCode, error: &RefreshError) -> Response {
     let mut response = json(status, &serde_json::json!({"error": error.to_string()}));
-    response.headers_mut().insert(RETRY_AFTER, axum::http::HeaderValue::from_static(COME_AGAIN_S));
+    response.headers_mut().insert(RETRY_AFTER, axum::http::HeaderValue::from_static(RETRY_AFTER_S));
     response
 }
 
@@ -285,12 +286,12 @@ fn respond(status: StatusCode, content_type: &'static str, body: String) -> Resp
     response
 }
 
-impl Asked<'_> {
+impl AccessLogEntry<'_> {
     fn new(route: &'static str) -> Self {
-        Asked { route, group: None, began: Instant::now() }
+        AccessLogEntry { route, group: None, began: Instant::now() }
     }
 
-    /// Writes the access log, and counts.
+    /// Writes the entry to the access log, and counts the request.
     fn end<F: Fleet>(&self, registry: &Registry<F>, response: Response) -> Response {
         let status = response.status().as_u16();
         registry.metrics().request(self.route, status);
@@ -307,14 +308,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_are_given_once_and_no_others_are() {
+    fn rejects_missing_repeated_and_unknown_parameters() {
         let read = |query: &str| parameters(query, ["region", "dcid"], []).map(|(needed, [])| needed);
         assert_eq!(read("dcid=eu1&region=eu-west-1"), Some(["eu-west-1".to_owned(), "eu1".to_owned()]));
         assert_eq!(read("dcid=e%75%31&region=eu-west-1"), Some(["eu-west-1".to_owned(), "eu1".to_owned()]));
         for query in ["", "dcid=eu1", "dcid=eu1&dcid=eu1&region=a", "dcid=a&region=b&x=c", "DCID=a&region=b"] {
             assert_eq!(read(query), None, "{query}");
         }
-        assert_eq!(read(&format!("region=a&dcid={}", "a".repeat(LONGEST_QUERY))), None);
+        assert_eq!(read(&format!("region=a&dcid={}", "a".repeat(MAX_QUERY_BYTES))), None);
         let with = |query: &str| parameters(query, ["region"], ["leaves", "comes"]).map(|(_, others)| others);
         assert_eq!(with("region=a"), Some([None, None]));
         assert_eq!(with("comes=i-1&region=a"), Some([None, Some("i-1".to_owned())]));
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_is_about_one_instance_or_about_all() {
+    fn an_update_changes_one_instance_or_all() {
         let id = || Some("i-0123456789abcdef0".to_owned());
         assert!(matches!(Change::of([None, None]), Some(Change::All)));
         assert!(matches!(Change::of([id(), None]), Some(Change::Leaves(_))));
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_compared_weakly() {
+    fn compares_etags_weakly() {
         for tags in ["\"a\"", "W/\"a\"", "\"b\", \"a\"", "*"] {
             assert!(names(tags, "\"a\""), "{tags}");
         }
@@ -343,12 +344,12 @@ mod tests {
     }
 
     #[test]
-    fn only_the_token_itself_opens() {
-        let updaters = Updaters::Token(SecretString::from("0123456789abcdef"));
+    fn accepts_only_the_exact_token() {
+        let auth = UpdateAuth::Token(SecretString::from("0123456789abcdef"));
         let shown = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, value.parse().unwrap());
-            updaters.include(&headers, &Extensions::new())
+            auth.allows(&headers, &Extensions::new())
         };
         assert!(shown("Bearer 0123456789abcdef"));
         for value in
@@ -356,11 +357,11 @@ mod tests {
         {
             assert!(!shown(value), "{value}");
         }
-        assert!(!updaters.include(&HeaderMap::new(), &Extensions::new()));
+        assert!(!auth.allows(&HeaderMap::new(), &Extensions::new()));
         let mut signed = Extensions::new();
         signed.insert(SignedByIam);
-        assert!(Updaters::Iam.include(&HeaderMap::new(), &signed));
-        assert!(!Updaters::Iam.include(&HeaderMap::new(), &Extensions::new()));
-        assert!(!updaters.include(&HeaderMap::new(), &signed));
+        assert!(UpdateAuth::Iam.allows(&HeaderMap::new(), &signed));
+        assert!(!UpdateAuth::Iam.allows(&HeaderMap::new(), &Extensions::new()));
+        assert!(!auth.allows(&HeaderMap::new(), &signed));
     }
 }

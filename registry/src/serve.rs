@@ -1,4 +1,4 @@
-//! The server's sockets: who is slow to ask, or to be answered, does not hold up anybody else, nor the end.
+//! The server's sockets. Slow clients delay neither other clients nor the shutdown.
 
 use std::io;
 use std::time::Duration;
@@ -10,34 +10,39 @@ use tokio::net::TcpListener;
 
 /// How long the server waits for its clients.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// For the head of a connection's next request. A client that asks less often opens a new connection.
-    pub head: Duration,
-    /// For what is under way when the server is told to stop.
-    pub end: Duration,
+pub struct Timeouts {
+    /// Time limit for the head of a connection's next request. A client that sends requests less often opens a new connection.
+    pub request_head: Duration,
+    /// Time limit for requests in progress when the server shuts down.
+    pub shutdown: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
-        Patience { head: Duration::from_secs(30), end: Duration::from_secs(10) }
+        Timeouts { request_head: Duration::from_secs(30), shutdown: Duration::from_secs(10) }
     }
 }
 
-/// Serves until `stop` ends, and then for as long as what is under way takes, within the patience.
+/// Serves until `shutdown` completes, and then until the requests in progress are complete or their time limit is reached.
 ///
 /// # Errors
 /// The listener cannot be used.
-pub async fn serve(listener: TcpListener, routes: Router, patience: Patience, stop: impl Future<Output = ()>) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    timeouts: Timeouts,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
     let handle = Handle::new();
     let mut server = axum_server::from_tcp(listener.into_std()?)?.handle(handle.clone()).http1_only();
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(patience.head);
-    let stopped = async {
-        stop.await;
-        handle.graceful_shutdown(Some(patience.end));
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(timeouts.request_head);
+    let stop = async {
+        shutdown.await;
+        handle.graceful_shutdown(Some(timeouts.shutdown));
         std::future::pending().await
     };
     tokio::select! {
         served = server.serve(routes.into_make_service()) => served,
-        never = stopped => never,
+        never = stop => never,
     }
 }

@@ -200,8 +200,13 @@ impl Transport for Told {
 }
 
 fn one_event() -> Batch {
-    let settings =
-        BatchSettings { max_events: 10, max_bytes: 1 << 20, framing: Framing::JsonArray, compression: Compression::None, bodies: true };
+    let settings = BatchSettings {
+        max_events: 10,
+        max_bytes: 1 << 20,
+        framing: Framing::JsonArray,
+        compression: Compression::None,
+        bodies: true,
+    };
     let mut builder = BatchBuilder::new(settings);
     builder.add(|out| out.put(b"{}"));
     builder.finish().expect("a batch")

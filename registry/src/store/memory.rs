@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{LONGEST_VALUE, Stored};
+use super::{MAX_VALUE_BYTES, Stored};
 use crate::group::Key;
 
-/// Lists that end with the process. Clones are the same store.
+/// Lists that are lost when the process ends. Clones share the same lists.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     values: Arc<Mutex<HashMap<Key, Vec<u8>>>>,
-    turns: Arc<Mutex<HashMap<Key, Instant>>>,
+    leases: Arc<Mutex<HashMap<Key, Instant>>>,
 }
 
 impl MemoryStore {
@@ -32,26 +32,26 @@ impl MemoryStore {
         is_expected
     }
 
-    /// See [`super::Store::take_turn`].
-    pub fn take_turn(&self, key: &Key, turn: Duration) -> bool {
-        let mut turns = self.turns();
-        let is_free = turns.get(key).is_none_or(|ends| *ends <= Instant::now());
+    /// See [`super::Store::acquire_lease`].
+    pub fn acquire_lease(&self, key: &Key, duration: Duration) -> bool {
+        let mut leases = self.leases();
+        let is_free = leases.get(key).is_none_or(|ends| *ends <= Instant::now());
         if is_free {
-            turns.insert(key.clone(), Instant::now() + turn);
+            leases.insert(key.clone(), Instant::now() + duration);
         }
         is_free
     }
 
-    /// See [`super::Store::end_turn`].
-    pub fn end_turn(&self, key: &Key, pause: Duration) {
-        self.turns().insert(key.clone(), Instant::now() + pause);
+    /// See [`super::Store::end_lease`].
+    pub fn end_lease(&self, key: &Key, pause: Duration) {
+        self.leases().insert(key.clone(), Instant::now() + pause);
     }
 
-    fn turns(&self) -> MutexGuard<'_, HashMap<Key, Instant>> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    fn leases(&self) -> MutexGuard<'_, HashMap<Key, Instant>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nothing that holds the lock can panic half-way through a change.
+    /// No code panics in the middle of a change while it holds the lock.
     fn values(&self) -> MutexGuard<'_, HashMap<Key, Vec<u8>>> {
         self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -60,7 +60,7 @@ impl MemoryStore {
 fn stored(value: Option<&Vec<u8>>) -> Stored {
     match value {
         None => Stored::Absent,
-        Some(value) if value.len() > LONGEST_VALUE => Stored::Unreadable,
+        Some(value) if value.len() > MAX_VALUE_BYTES => Stored::Unreadable,
         Some(value) => Stored::Value(value.clone()),
     }
 }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_replaced_only_by_who_has_seen_it() {
+    fn replaces_a_value_only_if_it_is_the_expected_one() {
         let store = MemoryStore::default();
         let key = Key { region: "eu-west-1".to_owned(), dcid: "eu1".to_owned() };
         assert_eq!(store.read(&key), Stored::Absent);
@@ -84,16 +84,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_at_a_time_has_the_turn_of_a_list() {
-        let (store, turn) = (MemoryStore::default(), Duration::from_secs(2));
+    async fn only_one_caller_has_the_lease_of_a_list() {
+        let (store, time) = (MemoryStore::default(), Duration::from_secs(2));
         let key = |dcid: &str| Key { region: "eu-west-1".to_owned(), dcid: dcid.to_owned() };
-        assert!(store.take_turn(&key("eu1"), turn) && store.take_turn(&key("eu2"), turn));
-        assert!(!store.clone().take_turn(&key("eu1"), turn));
-        tokio::time::advance(turn).await;
-        assert!(store.take_turn(&key("eu1"), turn * 100));
-        store.end_turn(&key("eu1"), turn);
-        assert!(!store.take_turn(&key("eu1"), turn));
-        tokio::time::advance(turn).await;
-        assert!(store.take_turn(&key("eu1"), turn));
+        assert!(store.acquire_lease(&key("eu1"), time) && store.acquire_lease(&key("eu2"), time));
+        assert!(!store.clone().acquire_lease(&key("eu1"), time));
+        tokio::time::advance(time).await;
+        assert!(store.acquire_lease(&key("eu1"), time * 100));
+        store.end_lease(&key("eu1"), time);
+        assert!(!store.acquire_lease(&key("eu1"), time));
+        tokio::time::advance(time).await;
+        assert!(store.acquire_lease(&key("eu1"), time));
     }
 }

@@ -1,53 +1,53 @@
-//! Where lists are kept: one value for each list, replaced in one step or not at all.
+//! Stores of lists: one value for each list, replaced atomically.
 
 mod memory;
 mod redis;
 
 pub use self::memory::MemoryStore;
-pub use self::redis::{RedisAddress, RedisStore, STORE_PATIENCE};
+pub use self::redis::{RedisAddress, RedisStore, STORE_TIMEOUT};
 use std::time::Duration;
 
 use crate::group::Key;
 
-/// Longest value that is read, in bytes. A list of a thousand servers has an eighth of it.
-const LONGEST_VALUE: usize = 1 << 20;
+/// Maximum length of a value, in bytes. A list of a thousand servers has an eighth of it.
+const MAX_VALUE_BYTES: usize = 1 << 20;
 
-/// What is kept under a key, byte by byte. It also says what is to be replaced: every value carries its generation, so an equal
-/// value is the same generation, and what is no list at all can be replaced just as safely.
+/// The stored value of a key. It also identifies the value to replace: every list contains its generation, so equal values have the same
+/// generation. A value that is not a list can be replaced just as safely.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stored {
-    /// Nothing.
+    /// No value.
     Absent,
     /// A value.
     Value(Vec<u8>),
-    /// Something else than a text, or one that is far too long.
+    /// A value that is not a text, or too long.
     Unreadable,
 }
 
-/// The store did not do what it was asked for.
+/// Why an operation of the store failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the store {store} {problem}")]
 pub struct StoreError {
-    /// Its address without secrets.
+    /// Address of the store, without secrets.
     pub store: String,
-    /// What happened, as the rest of the sentence.
+    /// The rest of the sentence: what happened.
     pub problem: String,
 }
 
-/// The stores there are.
+/// A store.
 #[derive(Debug)]
 pub enum Store {
     /// The memory of this process.
     Memory(MemoryStore),
-    /// A Redis, which many processes share.
+    /// A Redis server or cluster, which many processes share.
     Redis(Box<RedisStore>),
 }
 
 impl Store {
-    /// What is kept under a key.
+    /// Returns the value of a key.
     ///
     /// # Errors
-    /// The store does not answer in time, or refuses.
+    /// The store does not respond in time, or returns an error.
     pub async fn read(&self, key: &Key) -> Result<Stored, StoreError> {
         match self {
             Store::Memory(store) => Ok(store.read(key)),
@@ -55,10 +55,10 @@ impl Store {
         }
     }
 
-    /// Puts `value` in the place of `expected`, and says whether that was still there. Otherwise nothing has changed.
+    /// Replaces `expected` by `value`. Returns whether `expected` was still the current value; if not, nothing changes.
     ///
     /// # Errors
-    /// As [`Store::read`]; whether the value was replaced is then unknown.
+    /// As [`Store::read`]; the value may have been replaced or not.
     pub async fn replace(&self, key: &Key, expected: &Stored, value: &str) -> Result<bool, StoreError> {
         match self {
             Store::Memory(store) => Ok(store.replace(key, expected, value)),
@@ -66,28 +66,28 @@ impl Store {
         }
     }
 
-    /// Takes the turn to ask AWS for a list, and says whether it was free. It ends by itself after `turn`.
+    /// Acquires the lease to fetch a list from AWS. Returns whether it was free. The lease expires after `duration`.
     ///
     /// # Errors
     /// As [`Store::read`].
-    pub async fn take_turn(&self, key: &Key, turn: Duration) -> Result<bool, StoreError> {
+    pub async fn acquire_lease(&self, key: &Key, duration: Duration) -> Result<bool, StoreError> {
         match self {
-            Store::Memory(store) => Ok(store.take_turn(key, turn)),
-            Store::Redis(store) => store.take_turn(key, turn).await,
+            Store::Memory(store) => Ok(store.acquire_lease(key, duration)),
+            Store::Redis(store) => store.acquire_lease(key, duration).await,
         }
     }
 
-    /// Ends the turn that was taken, after a pause.
+    /// Ends the lease that this process has acquired, after a pause.
     ///
     /// # Errors
     /// As [`Store::read`].
-    pub async fn end_turn(&self, key: &Key, pause: Duration) -> Result<(), StoreError> {
+    pub async fn end_lease(&self, key: &Key, pause: Duration) -> Result<(), StoreError> {
         match self {
             Store::Memory(store) => {
-                store.end_turn(key, pause);
+                store.end_lease(key, pause);
                 Ok(())
             }
-            Store::Redis(store) => store.end_turn(key, pause).await,
+            Store::Redis(store) => store.end_lease(key, pause).await,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Lists in Redis: on one server, or in a cluster.
+//! Lists in Redis, on one server or in a cluster.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,27 +9,27 @@ use redis::cluster_async::ClusterConnection;
 use redis::{Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo as _, RedisResult, ServerErrorKind};
 use tokio::time::{Instant, timeout};
 
-use super::{LONGEST_VALUE, StoreError, Stored};
+use super::{MAX_VALUE_BYTES, StoreError, Stored};
 use crate::group::Key;
 
-/// Redis answers within a millisecond. Who asks for a list is not kept waiting for one that does not.
-pub const STORE_PATIENCE: Duration = Duration::from_secs(1);
+/// Time limit of a command. Redis normally responds within a millisecond, and look-ups do not wait for a slow one.
+pub const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// After a failure nobody waits for the store for this long: everything is answered as if it failed again.
+/// After a failure, every command fails at once for this time, so that callers do not wait for a store that is down.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// A list that nobody has written for so long belongs to a data centre that is no more. Until then an old list is better than
-/// none.
-const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
+/// Expiry of a list. A list that was not written for this time belongs to a data centre that no longer exists. Until then, an old list
+/// is better than none.
+const LIST_EXPIRY: Duration = Duration::from_hours(30 * 24);
 
-/// What is kept under a key, in one step: its kind, then its text where there is one.
+/// Returns the value of a key atomically: its kind, then its text if it has one.
 const READ: &str = "
 local value = redis.pcall('GET', KEYS[1])
 if value == false then return {'absent', ''} end
 if type(value) == 'table' or #value > tonumber(ARGV[1]) then return {'unreadable', ''} end
 return {'value', value}";
 
-/// Replaces what the caller has seen, in one step. A value of any type gives way to `SET`.
+/// Replaces the value that the caller has read, atomically. `SET` replaces values of any type.
 const REPLACE: &str = "
 local value = redis.pcall('GET', KEYS[1])
 local kind = 'value'
@@ -39,24 +39,24 @@ if kind ~= ARGV[2] or value ~= ARGV[3] then return 0 end
 redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5])
 return 1";
 
-/// As often a command follows a list that is moving from one node of a cluster to another; all within the store's patience.
-const REDIRECTIONS: u32 = 3;
+/// Maximum number of redirections of a command while a list moves between the nodes of a cluster, all within the time limit.
+const MAX_REDIRECTIONS: u32 = 3;
 
-/// Between two of them, in milliseconds.
-const BETWEEN_REDIRECTIONS_MS: u64 = 20;
+/// Time between two redirections, in milliseconds.
+const REDIRECTION_INTERVAL_MS: u64 = 20;
 
-/// Where a Redis is, and who asks; nothing is connected yet.
+/// Address of a Redis, with user and password. Nothing is connected yet.
 #[derive(Clone, Debug)]
 pub enum RedisAddress {
     /// One server, or the primary of a replication group.
     Server(ConnectionInfo),
-    /// A cluster, of which this node tells the others. ElastiCache Serverless is always one.
+    /// A cluster. This node returns the addresses of the others. ElastiCache Serverless is always a cluster.
     Cluster(ConnectionInfo),
 }
 
 impl RedisAddress {
-    /// Reads `redis://`, `rediss://` (TLS), `redis+unix://`, and for clusters `redis+cluster://` or `rediss+cluster://`. None if it
-    /// is none of them.
+    /// Parses `redis://`, `rediss://` (TLS), `redis+unix://`, and for clusters `redis+cluster://` or `rediss+cluster://`. Returns `None`
+    /// for any other URL.
     pub fn parse(url: &str) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
         let (scheme, kind): (_, fn(ConnectionInfo) -> Self) = match scheme {
@@ -69,12 +69,12 @@ impl RedisAddress {
     }
 }
 
-/// A Redis, reached by connections that are opened when they are first needed, and again whenever they are lost.
+/// A store in Redis. Connections are opened when they are first needed, and again when they are lost.
 pub struct RedisStore {
     connection: Connection,
     address: String,
-    patience: Duration,
-    /// The last failure, and until when it is what everybody is told.
+    time_limit: Duration,
+    /// The last failure, and the time until which it is returned for every command.
     failed: Mutex<Option<(Instant, StoreError)>>,
 }
 
@@ -101,15 +101,15 @@ struct Cluster {
 }
 
 impl RedisStore {
-    /// A store that connects later, and is given up after `patience`.
+    /// Creates a store that connects later. `time_limit` is the time limit of a command.
     ///
     /// # Errors
-    /// The system's certificates cannot be used, or a cluster cannot be reached by such an address.
-    pub fn new(address: RedisAddress, patience: Duration) -> Result<RedisStore, StoreError> {
+    /// The system's certificates cannot be used, or the address does not fit a cluster.
+    pub fn new(address: RedisAddress, time_limit: Duration) -> Result<RedisStore, StoreError> {
         let (RedisAddress::Server(info) | RedisAddress::Cluster(info)) = &address;
         let name = info.addr().to_string();
-        match Connection::new(address, patience) {
-            Ok(connection) => Ok(RedisStore { connection, address: name, patience, failed: Mutex::new(None) }),
+        match Connection::new(address, time_limit) {
+            Ok(connection) => Ok(RedisStore { connection, address: name, time_limit, failed: Mutex::new(None) }),
             Err(error) => Err(StoreError { store: name, problem: format!("cannot be used ({error})") }),
         }
     }
@@ -117,8 +117,8 @@ impl RedisStore {
     /// See [`super::Store::read`].
     pub async fn read(&self, key: &Key) -> Result<Stored, StoreError> {
         let mut command = redis::cmd("EVAL");
-        command.arg(READ).arg(1).arg(name(key)).arg(LONGEST_VALUE);
-        let (kind, value): (String, Vec<u8>) = self.ask(&command).await?;
+        command.arg(READ).arg(1).arg(name(key)).arg(MAX_VALUE_BYTES);
+        let (kind, value): (String, Vec<u8>) = self.query(&command).await?;
         Ok(match kind.as_str() {
             "absent" => Stored::Absent,
             "value" => Stored::Value(value),
@@ -138,53 +138,53 @@ impl RedisStore {
             .arg(REPLACE)
             .arg(1)
             .arg(name(key))
-            .arg(LONGEST_VALUE)
+            .arg(MAX_VALUE_BYTES)
             .arg(kind)
             .arg(seen)
             .arg(value)
-            .arg(KEPT_FOR.as_millis() as u64);
-        let replaced: u8 = self.ask(&command).await?;
+            .arg(LIST_EXPIRY.as_millis() as u64);
+        let replaced: u8 = self.query(&command).await?;
         Ok(replaced == 1)
     }
 
-    /// See [`super::Store::take_turn`].
-    pub async fn take_turn(&self, key: &Key, turn: Duration) -> Result<bool, StoreError> {
+    /// See [`super::Store::acquire_lease`].
+    pub async fn acquire_lease(&self, key: &Key, duration: Duration) -> Result<bool, StoreError> {
         let mut command = redis::cmd("SET");
-        command.arg(format!("{}:turn", name(key))).arg("taken").arg("NX").arg("PX").arg(turn.as_millis() as u64);
-        let taken: Option<String> = self.ask(&command).await?;
+        command.arg(format!("{}:turn", name(key))).arg("taken").arg("NX").arg("PX").arg(duration.as_millis() as u64);
+        let taken: Option<String> = self.query(&command).await?;
         Ok(taken.is_some())
     }
 
-    /// See [`super::Store::end_turn`].
-    pub async fn end_turn(&self, key: &Key, pause: Duration) -> Result<(), StoreError> {
+    /// See [`super::Store::end_lease`].
+    pub async fn end_lease(&self, key: &Key, pause: Duration) -> Result<(), StoreError> {
         let mut command = redis::cmd("SET");
         command.arg(format!("{}:turn", name(key))).arg("over").arg("PX").arg(pause.as_millis() as u64);
-        self.ask::<String>(&command).await.map(|_| ())
+        self.query::<String>(&command).await.map(|_| ())
     }
 
-    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
         if let Some((until, error)) = self.failed().as_ref()
             && Instant::now() < *until
         {
             return Err(error.clone());
         }
-        let problem = match timeout(self.patience, self.connection.query(command)).await {
-            Ok(Ok(answer)) => {
+        let problem = match timeout(self.time_limit, self.connection.query(command)).await {
+            Ok(Ok(value)) => {
                 *self.failed() = None;
-                return Ok(answer);
+                return Ok(value);
             }
-            // It is there, and refuses this: a full disk, a replica, an access list. What it does not refuse it may still do.
+            // The server responds, but refuses this command: a full disk, a replica, an access list. It may accept other commands.
             Ok(Err(error)) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
                 if error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) {
                     self.connection.forget();
                 }
                 return Err(StoreError {
                     store: self.address.clone(),
-                    problem: format!("refuses ({error}); see REGISTRY_STORE"),
+                    problem: format!("refuses the command ({error}); check REGISTRY_STORE"),
                 });
             }
-            Ok(Err(error)) => format!("failed ({error}); see REGISTRY_STORE"),
-            Err(_) => format!("did not answer within {:?}; see REGISTRY_STORE", self.patience),
+            Ok(Err(error)) => format!("failed ({error}); check REGISTRY_STORE"),
+            Err(_) => format!("did not respond within {:?}; check REGISTRY_STORE", self.time_limit),
         };
         let error = StoreError { store: self.address.clone(), problem };
         self.connection.forget();
@@ -192,20 +192,20 @@ impl RedisStore {
         Err(error)
     }
 
-    /// Nothing that holds the lock can panic.
+    /// No code panics while it holds the lock.
     fn failed(&self) -> MutexGuard<'_, Option<(Instant, StoreError)>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Connection {
-    fn new(address: RedisAddress, patience: Duration) -> RedisResult<Self> {
+    fn new(address: RedisAddress, time_limit: Duration) -> RedisResult<Self> {
         match address {
             RedisAddress::Server(info) => {
                 let config = ConnectionManagerConfig::new()
-                    .set_connection_timeout(Some(patience))
-                    .set_response_timeout(Some(patience))
-                    // What cannot be had now is answered from elsewhere, and asked for again by the next request.
+                    .set_connection_timeout(Some(time_limit))
+                    .set_response_timeout(Some(time_limit))
+                    // The registry responds from memory instead, and the next request tries again.
                     .set_number_of_retries(0);
                 let client = Client::open(info)?;
                 let open = Mutex::new(ConnectionManager::new_lazy_with_config(client.clone(), config.clone())?);
@@ -213,11 +213,11 @@ impl Connection {
             }
             RedisAddress::Cluster(info) => {
                 let client = ClusterClientBuilder::new([info])
-                    .connection_timeout(patience)
-                    .response_timeout(patience)
-                    .retries(REDIRECTIONS)
-                    .min_retry_wait(BETWEEN_REDIRECTIONS_MS)
-                    .max_retry_wait(BETWEEN_REDIRECTIONS_MS)
+                    .connection_timeout(time_limit)
+                    .response_timeout(time_limit)
+                    .retries(MAX_REDIRECTIONS)
+                    .min_retry_wait(REDIRECTION_INTERVAL_MS)
+                    .max_retry_wait(REDIRECTION_INTERVAL_MS)
                     .build()?;
                 Ok(Connection::Cluster(Box::new(Cluster { client, open: tokio::sync::Mutex::new(None) })))
             }
@@ -234,31 +234,31 @@ impl Connection {
         }
     }
 
-    /// After a failure everything is looked for anew: no node of a cluster need be where it was, and a server that has become a
-    /// replica has a successor under the same name.
+    /// Drops the connection after a failure: the nodes of a cluster may have moved, and a server that has become a replica has a
+    /// successor under the same name.
     fn forget(&self) {
         match self {
             Connection::Server(server) => {
-                // It could be made before, so it can be made again.
-                if let Ok(anew) = ConnectionManager::new_lazy_with_config(server.client.clone(), server.config.clone()) {
-                    *server.open() = anew;
+                // Creating a connection cannot fail here, because it has succeeded with the same arguments before.
+                if let Ok(new) = ConnectionManager::new_lazy_with_config(server.client.clone(), server.config.clone()) {
+                    *server.open() = new;
                 }
             }
-            // Whoever holds the lock is looking for it already.
+            // The task that holds the lock is connecting already.
             Connection::Cluster(cluster) => _ = cluster.open.try_lock().map(|mut open| *open = None),
         }
     }
 }
 
 impl Server {
-    /// Nothing that holds the lock can panic.
+    /// No code panics while it holds the lock.
     fn open(&self) -> MutexGuard<'_, ConnectionManager> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Cluster {
-    /// The connection that is open, or a new one: one of all who wait opens it.
+    /// Returns the open connection, or opens one. Only one of the waiting tasks opens it.
     async fn connection(&self) -> RedisResult<ClusterConnection> {
         let mut open = self.open.lock().await;
         match open.as_ref() {
@@ -268,7 +268,7 @@ impl Cluster {
     }
 }
 
-/// The key's name. Its braces keep a list on one node of a cluster.
+/// Returns the name of the key. Its braces keep the keys of a list on one node of a cluster.
 fn name(key: &Key) -> String {
     format!("elb-registry:{{{key}}}")
 }

@@ -1,10 +1,10 @@
-//! The true SDK: against moto, and where moto is too kind, against a scripted server.
+//! The AWS SDK against moto, and against a scripted server for responses that moto does not return.
 
 use std::time::Duration;
 
 use axum::response::Response;
 use elb_log_registry::alert::{Alerts, Channel, Problem};
-use elb_log_registry::aws::Aws;
+use elb_log_registry::aws::AwsFleet;
 use elb_log_registry::fleet::{Fleet, FleetError, Hook};
 use elb_log_registry::metrics::Metrics;
 
@@ -22,11 +22,11 @@ fn hook() -> Hook {
 }
 
 #[tokio::test]
-async fn the_members_of_a_group_come_with_their_addresses() {
+async fn returns_the_members_of_a_group_with_addresses() {
     let moto = Moto::start().await;
     moto.make_group(3).await;
     let metrics = Metrics::default();
-    let fleet = Aws::new(&moto.config(), &groups(), metrics.clone());
+    let fleet = AwsFleet::new(&moto.config(), &groups(), metrics.clone());
     let members = fleet.members(&group()).await.unwrap();
     assert_eq!(members.len(), 3);
     assert!(members.iter().all(|member| member.addresses.iter().any(|address| group().admits(*address))), "{members:?}");
@@ -36,22 +36,22 @@ async fn the_members_of_a_group_come_with_their_addresses() {
 }
 
 #[tokio::test]
-async fn more_instances_than_a_filter_takes_are_asked_for_in_parts() {
+async fn splits_large_groups_into_several_calls() {
     let moto = Moto::start().await;
     moto.make_group(205).await;
     let metrics = Metrics::default();
-    let members = Aws::new(&moto.config(), &groups(), metrics.clone()).members(&group()).await.unwrap();
+    let members = AwsFleet::new(&moto.config(), &groups(), metrics.clone()).members(&group()).await.unwrap();
     assert_eq!((members.len(), metrics.aws_calls("DescribeInstances")), (205, 2));
 }
 
 #[tokio::test]
-async fn a_group_that_aws_does_not_know_is_named() {
+async fn names_a_group_that_does_not_exist() {
     let moto = Moto::start().await;
-    let error = Aws::new(&moto.config(), &groups(), Metrics::default()).members(&group()).await.unwrap_err();
-    assert_eq!(error.to_string(), "there is no autoscaling group \"logstash-eu1\" in eu-west-1; see REGISTRY_GROUPS");
+    let error = AwsFleet::new(&moto.config(), &groups(), Metrics::default()).members(&group()).await.unwrap_err();
+    assert_eq!(error.to_string(), "the Auto Scaling group \"logstash-eu1\" does not exist in eu-west-1; correct REGISTRY_GROUPS");
 }
 
-/// Alerts go to a topic; a queue that is subscribed to it gets them.
+/// A queue that is subscribed to the topic receives the alerts.
 #[tokio::test]
 async fn alerts_and_recoveries_reach_a_topic() {
     let moto = Moto::start().await;
@@ -64,7 +64,7 @@ async fn alerts_and_recoveries_reach_a_topic() {
     let channel = Channel::Topic { client: sns, arn };
     let alerts = Alerts::new(vec![channel], Metrics::default(), clock());
     for _ in 0..10 {
-        alerts.raise(&group().key, Problem::AwsFailed, "DescribeInstances was throttled");
+        alerts.raise(&group().key, Problem::AwsFailed, "AWS throttled DescribeInstances");
     }
     alerts.flush().await;
     alerts.recover(&group().key, &[Problem::AwsFailed]);
@@ -73,12 +73,12 @@ async fn alerts_and_recoveries_reach_a_topic() {
         sqs.receive_message().queue_url(queue).max_number_of_messages(10).send().await.unwrap().messages.unwrap_or_default();
     let bodies: Vec<&str> = messages.iter().filter_map(|message| message.body()).collect();
     assert_eq!(bodies.len(), 2, "{bodies:#?}");
-    assert!(bodies.iter().any(|body| body.contains("DescribeInstances was throttled") && body.contains("raised")), "{bodies:#?}");
+    assert!(bodies.iter().any(|body| body.contains("AWS throttled DescribeInstances") && body.contains("raised")), "{bodies:#?}");
     assert!(bodies.iter().any(|body| body.contains("aws_failed is over") && body.contains("recovered")), "{bodies:#?}");
 }
 
 #[tokio::test]
-async fn an_alert_that_nobody_takes_is_counted_and_holds_nobody_up() {
+async fn counts_alerts_that_cannot_be_sent() {
     let receiver = Scripted::start(|_, _| answer(500, "")).await;
     let channel = Channel::Webhook { client: reqwest::Client::new(), url: receiver.url.clone().into() };
     let metrics = Metrics::default();
@@ -89,7 +89,7 @@ async fn an_alert_that_nobody_takes_is_counted_and_holds_nobody_up() {
     assert!(metrics.text().contains("registry_alerts_lost_total{channel=\"webhook\"} 1"), "{}", metrics.text());
 }
 
-/// What a group looks like while instances come, go, are ill, or wait in a warm pool.
+/// A response with instances in these lifecycle and health states.
 fn describe_groups(states: &[(u8, &str, &str)]) -> String {
     let instances: String = states
         .iter()
@@ -112,7 +112,7 @@ fn describe_groups(states: &[(u8, &str, &str)]) -> String {
     )
 }
 
-/// Two pages, so that a second one has to be asked for.
+/// A response of two pages.
 fn describe_instances(request: &Seen) -> String {
     let (number, next) = if request.body.contains("NextToken") { (2, "") } else { (1, "<nextToken>more</nextToken>") };
     format!(
@@ -133,12 +133,12 @@ fn error(status: u16, code: &str, message: &str) -> Response {
     )
 }
 
-fn fleet(server: &Scripted) -> Aws {
-    Aws::new(&aws(&server.url), &groups(), Metrics::default())
+fn fleet(server: &Scripted) -> AwsFleet {
+    AwsFleet::new(&aws(&server.url), &groups(), Metrics::default())
 }
 
 #[tokio::test]
-async fn only_what_is_in_service_and_healthy_is_asked_for() {
+async fn requests_only_instances_in_service_and_healthy() {
     let server = Scripted::start(|_, request| {
         let states = [
             (1, "InService", "Healthy"),
@@ -165,14 +165,14 @@ async fn only_what_is_in_service_and_healthy_is_asked_for() {
 }
 
 #[tokio::test]
-async fn nobody_in_service_is_an_empty_answer_without_a_second_question() {
+async fn a_group_without_instances_needs_one_call() {
     let server = Scripted::start(|_, _| answer(200, &describe_groups(&[(3, "Pending:Wait", "Healthy")]))).await;
     assert_eq!(fleet(&server).members(&group()).await, Ok(Vec::new()));
     assert_eq!(server.seen().len(), 1);
 }
 
 #[tokio::test]
-async fn throttling_is_known_as_such_and_tried_twice_at_most() {
+async fn recognises_throttling_and_tries_at_most_twice() {
     let server = Scripted::start(|_, _| error(400, "Throttling", "Rate exceeded")).await;
     let error = fleet(&server).members(&group()).await.unwrap_err();
     assert!(matches!(&error, FleetError::Throttled { reason, .. } if reason == "Throttling: Rate exceeded"), "{error}");
@@ -180,9 +180,9 @@ async fn throttling_is_known_as_such_and_tried_twice_at_most() {
 }
 
 #[tokio::test]
-async fn an_instance_goes_on_with_its_token() {
+async fn completes_a_lifecycle_action_with_its_token() {
     let server = Scripted::start(|_, _| answer(200, "<CompleteLifecycleActionResponse xmlns=\"http://autoscaling.amazonaws.com/doc/2011-01-01/\"><CompleteLifecycleActionResult/></CompleteLifecycleActionResponse>")).await;
-    fleet(&server).go_on(&hook()).await.unwrap();
+    fleet(&server).complete_lifecycle_action(&hook()).await.unwrap();
     let asked = &server.seen()[0].body;
     for part in [
         "Action=CompleteLifecycleAction",
@@ -197,21 +197,20 @@ async fn an_instance_goes_on_with_its_token() {
 }
 
 #[tokio::test]
-async fn an_instance_that_waits_no_longer_has_gone_on() {
+async fn completing_a_finished_lifecycle_action_succeeds() {
     let gone = "No active Lifecycle Action found with instance ID i-0";
     let server = Scripted::start(move |_, _| error(400, "ValidationError", gone)).await;
-    assert_eq!(fleet(&server).go_on(&hook()).await, Ok(()));
+    assert_eq!(fleet(&server).complete_lifecycle_action(&hook()).await, Ok(()));
     let server = Scripted::start(|_, _| error(400, "ValidationError", "Unable to find a hook")).await;
-    let error = fleet(&server).go_on(&hook()).await.unwrap_err().to_string();
+    let error = fleet(&server).complete_lifecycle_action(&hook()).await.unwrap_err().to_string();
     assert_eq!(error, "CompleteLifecycleAction failed (ValidationError: Unable to find a hook)");
 }
 
 #[tokio::test]
-async fn an_aws_that_does_not_answer_is_given_up() {
+async fn a_call_to_a_hanging_aws_times_out() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let fleet = Aws::new(&aws(&url), &groups(), Metrics::default());
-    let error =
-        tokio::time::timeout(Duration::from_secs(30), fleet.members(&group())).await.expect("it is given up").unwrap_err();
+    let fleet = AwsFleet::new(&aws(&url), &groups(), Metrics::default());
+    let error = tokio::time::timeout(Duration::from_secs(30), fleet.members(&group())).await.expect("a time-out").unwrap_err();
     assert!(error.to_string().contains("DescribeAutoScalingGroups failed"), "{error}");
 }

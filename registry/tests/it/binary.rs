@@ -25,7 +25,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_server_keeps_serving_its_list_when_redis_stops_and_raises_an_alert() {
+async fn serves_its_list_and_raises_an_alert_when_redis_stops() {
     let (moto, mut redis) = (Moto::start().await, Redis::start().await);
     moto.make_group(3).await;
     let webhook = Scripted::start(|_, _| answer(200, "")).await;
@@ -35,14 +35,14 @@ async fn a_server_keeps_serving_its_list_when_redis_stops_and_raises_an_alert() 
     let shown = run(&["get", "--url", &server.lookup()], &[]).await;
     assert_eq!((text(&shown.stdout).lines().count(), shown.status.code()), (3, Some(0)), "{}", text(&shown.stderr));
     assert!(text(&shown.stderr).starts_with("generation 1, made by poll, "), "{}", text(&shown.stderr));
-    assert!(webhook.seen().is_empty(), "a start is no alarm: {:?}", webhook.seen());
+    assert!(webhook.seen().is_empty(), "a start raises no alert: {:?}", webhook.seen());
 
     moto.resize_group(2).await;
     let arguments = ["update", "--url", &server.lookup(), "--as-name", "logstash-eu1"];
     let refused = run(&arguments, &[]).await;
     assert_eq!(refused.status.code(), Some(1));
     assert!(
-        text(&refused.stderr).contains("404 Not Found: there is no such list, or it is not yours"),
+        text(&refused.stderr).contains("404 Not Found: the list does not exist, or access is denied"),
         "{}",
         text(&refused.stderr)
     );
@@ -73,8 +73,8 @@ async fn a_server_keeps_serving_its_list_when_redis_stops_and_raises_an_alert() 
     assert!(!server.log().contains(TOKEN));
 }
 
-/// Waits until a list comes from the store: on a busy machine the first connection takes longer than the server's patience.
-async fn is_kept_by(server: &Server) {
+/// Waits until a list comes from the store: on a busy machine the first connection can exceed the server's time limit.
+async fn wait_until_stored(server: &Server) {
     let kept = async || {
         let shown = run(&["get", "--url", &server.lookup()], &[]).await;
         (shown.status.success() && !text(&shown.stderr).contains("warning")).then_some(())
@@ -82,14 +82,14 @@ async fn is_kept_by(server: &Server) {
     until("the list comes from the store", kept).await;
 }
 
-/// The system's authorities are trusted, and nobody else.
+/// Only the system's certificate authorities are trusted.
 #[tokio::test]
-async fn redis_is_reached_by_tls_as_a_user_of_its_access_list() {
+async fn connects_to_redis_by_tls_as_a_user() {
     let (moto, redis) = (Moto::start().await, TlsRedis::start().await);
     moto.make_group(1).await;
     let authority = redis.authority.to_str().expect("UTF-8");
     let server = Server::start(&moto.url, &[("REGISTRY_STORE", &redis.url), ("SSL_CERT_FILE", authority)]).await;
-    is_kept_by(&server).await;
+    wait_until_stored(&server).await;
 
     let server = Server::start(&moto.url, &[("REGISTRY_STORE", &redis.url)]).await;
     let shown = run(&["get", "--url", &server.lookup()], &[]).await;
@@ -97,21 +97,21 @@ async fn redis_is_reached_by_tls_as_a_user_of_its_access_list() {
     assert!(server.log().contains("store_failed") && !server.log().contains("secret"), "{}", server.log());
 }
 
-/// As ElastiCache Serverless is reached.
+/// ElastiCache Serverless is used in this way.
 #[tokio::test]
-async fn a_cluster_is_reached_by_tls_as_a_user_of_its_access_list() {
+async fn connects_to_a_redis_cluster_by_tls_as_a_user() {
     let (moto, redis) = (Moto::start().await, TlsRedis::start_cluster().await);
     moto.make_group(2).await;
     let authority = redis.authority.to_str().expect("UTF-8");
     let server = Server::start(&moto.url, &[("REGISTRY_STORE", &redis.url), ("SSL_CERT_FILE", authority)]).await;
-    is_kept_by(&server).await;
+    wait_until_stored(&server).await;
     assert!(!server.log().contains("secret"), "{}", server.log());
     let kept = redis.command(&["get", "elb-registry:{eu-west-1:eu1}"]).await;
     assert!(kept.starts_with("{\"endpoints\":["), "{kept}");
 }
 
 #[tokio::test]
-async fn a_watch_tells_every_change() {
+async fn watch_prints_every_change() {
     let lists = [json!(["10.0.0.1:8080", "10.0.0.2:8080"]), json!(["10.0.0.2:8080", "10.0.0.3:8080"])];
     let registry = Scripted::start(move |number, _| answer(200, &lists[number.min(1)].to_string())).await;
     let url = format!("{}/logstash-ip?dcid=eu1&region=eu-west-1", registry.url);
@@ -123,7 +123,7 @@ async fn a_watch_tells_every_change() {
 }
 
 #[tokio::test]
-async fn a_watch_tells_when_a_list_that_stays_the_same_may_be_old() {
+async fn watch_prints_warnings_about_an_unchanged_list() {
     let registry = Scripted::start(move |number, _| match number {
         0 => Response::builder().header("etag", "\"a\"").body(Body::from("[\"10.0.0.1:8080\"]")).expect("an answer"),
         1 | 2 => {
@@ -135,21 +135,21 @@ async fn a_watch_tells_when_a_list_that_stays_the_same_may_be_old() {
     let url = format!("{}/logstash-ip?dcid=eu1&region=eu-west-1", registry.url);
     let mut watch = program(&["watch", "--url", &url, "--every", "100ms"], &[]).stdout(Stdio::null()).spawn().expect("a watch");
     let mut lines = BufReader::new(watch.stderr.take().expect("piped")).lines();
-    for expected in ["", "warning: 110 registry \"old\"", "no warning any more"] {
+    for expected in ["", "warning: 110 registry \"old\"", "the warning is over"] {
         assert_eq!(lines.next_line().await.expect("a line").as_deref(), Some(expected));
     }
 }
 
 #[tokio::test]
-async fn an_answer_of_something_else_is_no_list() {
+async fn get_rejects_a_response_that_is_not_a_list() {
     let page = Scripted::start(|_, _| answer(200, "<html>")).await;
     let shown = run(&["get", "--url", &page.url], &[]).await;
     assert_eq!((shown.status.code(), text(&shown.stdout)), (Some(1), String::new()));
-    assert!(text(&shown.stderr).contains("the answer is no list of a registry"), "{}", text(&shown.stderr));
+    assert!(text(&shown.stderr).contains("cannot parse the response as a list"), "{}", text(&shown.stderr));
 }
 
 #[tokio::test]
-async fn mistakes_of_the_configuration_end_the_start_with_all_of_them() {
+async fn reports_all_configuration_mistakes_at_start() {
     let shown = run(&["--listen", "0.0.0.0:0"], &[("REGISTRY_GROUPS", GROUPS), ("REGISTRY_POLL", "often")]).await;
     assert_eq!(shown.status.code(), Some(2));
     for part in ["REGISTRY_TOKEN is missing", "REGISTRY_POLL=\\\"often\\\" is not a duration"] {
@@ -157,7 +157,7 @@ async fn mistakes_of_the_configuration_end_the_start_with_all_of_them() {
     }
 }
 
-/// The Runtime API of Lambda: hands out events one by one, and takes the answers.
+/// The Runtime API of Lambda: hands out events one by one, and collects the responses.
 struct Lambda {
     events: Mutex<Vec<Value>>,
     answers: Mutex<Vec<(String, Value)>>,
@@ -207,7 +207,7 @@ impl Lambda {
 }
 
 #[tokio::test]
-async fn the_same_binary_is_a_function_for_requests_and_for_events() {
+async fn the_binary_runs_as_a_function_for_requests_and_events() {
     let redis = Redis::start().await;
     let list = json!({"endpoints": ["10.0.0.1:8080", "10.0.0.2:8080"], "generation": 4, "source": "poll",
         "updated_at": jiff::Timestamp::now(), "instances": {"i-00000000000000001": "10.0.0.1:8080", "i-00000000000000002": "10.0.0.2:8080"}});
@@ -215,7 +215,7 @@ async fn the_same_binary_is_a_function_for_requests_and_for_events() {
     let events = ["registry-alb-lookup.json", "asg-sns-terminate.json", "asg-sns-test.json", "registry-url-lookup.json"];
     let events = events.into_iter().map(sample).chain([json!({"hello": "world"})]).collect();
     let topics = "arn:aws:sns:eu-west-1:123456789012:logstash-lifecycle";
-    // Nothing of this needs AWS.
+    // These events need no AWS calls.
     let vars = [("REGISTRY_STORE", redis.url.as_str()), ("REGISTRY_TOPICS", topics), ("AWS_ENDPOINT_URL", "http://127.0.0.1:9")];
     let answers = Lambda::run(events, &vars).await;
     let (hows, answers): (Vec<&str>, Vec<&Value>) = answers.iter().map(|(how, answer)| (how.as_str(), answer)).unzip();

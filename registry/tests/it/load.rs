@@ -1,4 +1,4 @@
-//! Look-ups a second, and how long the slow ones take.
+//! Throughput and latency of look-ups.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,9 +11,9 @@ use crate::support::peers::{Moto, Redis, Server};
 const LOOKUPS: usize = 50_000;
 const CLIENTS: usize = 30;
 
-/// Thirty clients, each with a connection of its own, ask the server as fast as it answers; every list comes from Redis.
+/// Thirty clients with separate connections send look-ups as fast as possible; every list comes from Redis.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes all of the machine: run it alone, with --release and --nocapture"]
+#[ignore = "uses the whole machine: run it alone, with --release and --nocapture"]
 async fn lookups_a_second_with_redis() {
     let (moto, redis) = (Moto::start().await, Redis::start().await);
     moto.make_group(20).await;
@@ -44,5 +44,5 @@ async fn lookups_a_second_with_redis() {
     println!("{} look-ups by {CLIENTS} clients: {rate:.0} a second; p50 {:?}, p99 {:?}", times.len(), at(0.5), at(0.99));
     let metrics = reqwest::get(format!("{}/metrics", server.url)).await.expect("metrics").text().await.expect("text");
     let calls: Vec<&str> = metrics.lines().filter(|line| line.starts_with("registry_aws_calls_total{")).collect();
-    assert!(calls.len() == 2 && calls.iter().all(|line| line.ends_with(" 1")), "look-ups ask AWS nothing: {calls:?}");
+    assert!(calls.len() == 2 && calls.iter().all(|line| line.ends_with(" 1")), "look-ups cause no AWS calls: {calls:?}");
 }

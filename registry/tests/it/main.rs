@@ -1,4 +1,4 @@
-//! The registry against doubles, and against real peers. One test binary, because linking AWS's crates takes long.
+//! Tests of the registry with test doubles and with real peers. One test binary, because linking the AWS crates takes long.
 
 mod aws;
 mod binary;

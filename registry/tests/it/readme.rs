@@ -1,4 +1,4 @@
-//! What the registry's README says is so.
+//! The registry's README: its tables match the code, and its commands run.
 
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use crate::support::until;
 
 const README: &str = include_str!("../../README.md");
 
-/// The table follows from the code; `UPDATE_GOLDEN=1 cargo test -p elb-log-registry --test it table_of_variables` rewrites it.
+/// The table is generated from the code; `UPDATE_GOLDEN=1 cargo test -p elb-log-registry --test it table_of_variables` rewrites it.
 #[test]
 fn the_table_of_variables_is_up_to_date() {
     let (before, rest) = README.split_once("\n## Configuration\n\n").expect("a section \"Configuration\"");
@@ -34,12 +34,12 @@ fn the_table_of_variables_is_up_to_date() {
 #[test]
 fn the_readme_names_every_metric() {
     for (name, _) in METRICS {
-        assert!(README.contains(&format!("`{name}`")), "the README does not say what {name} is");
+        assert!(README.contains(&format!("`{name}`")), "the README does not describe {name}");
     }
 }
 
 #[test]
-fn the_sample_of_groups_can_be_used() {
+fn the_sample_groups_are_valid() {
     let path = project().join("samples/registry/groups.toml");
     let groups = Groups::read(path.to_str().expect("UTF-8")).expect("good groups");
     assert!(groups.select("eu-west-1", "eu1").is_some());
@@ -51,7 +51,7 @@ fn every_event_is_in_the_table_of_samples() {
     for entry in std::fs::read_dir(project().join("samples/events")).expect("the events") {
         let name = entry.expect("an event").file_name().into_string().expect("UTF-8");
         if name.starts_with("asg-") || name.starts_with("registry-") {
-            assert!(table.contains(&format!("events/{name}")), "samples/README.md does not say what {name} shows");
+            assert!(table.contains(&format!("events/{name}")), "samples/README.md does not describe {name}");
         }
     }
 }
@@ -68,17 +68,17 @@ const INVOKE: &str = "cargo lambda invoke registry --data-file target/leave.json
 const WATCH: &str = "cargo lambda watch";
 const REDIS: &str = "redis-server --port 6379 --save \"\"";
 
-/// Only the ports and the place of one file differ from what the README says.
-struct Words(Vec<(&'static str, String)>);
+/// The README's commands with other ports and another path for one file.
+struct Commands(Vec<(&'static str, String)>);
 
-impl Words {
+impl Commands {
     fn of(&self, command: &str) -> String {
-        assert!(README.lines().any(|line| line == command), "the README does not say {command:?}; change both together");
+        assert!(README.lines().any(|line| line == command), "the README does not contain {command:?}; change both together");
         self.here(command)
     }
 
     fn here(&self, command: &str) -> String {
-        self.0.iter().fold(command.to_owned(), |command, (said, here)| command.replace(said, here))
+        self.0.iter().fold(command.to_owned(), |command, (documented, here)| command.replace(documented, here))
     }
 
     fn shell(&self, command: &str) -> Command {
@@ -89,7 +89,7 @@ impl Words {
         shell
     }
 
-    /// Starts a server and shows its log, so that it never stops for a full pipe.
+    /// Starts a server and prints its log, so that a full pipe never blocks it.
     async fn start(&self, command: &str, port: u16) -> Group {
         let log = Arc::new(Mutex::new(String::new()));
         let kept = Arc::clone(&log);
@@ -112,13 +112,13 @@ impl Words {
     async fn run_here(&self, command: &str) -> (String, String) {
         let output = self.shell(command).output().await.expect("a shell");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (shown, told) = (text(&output.stdout), text(&output.stderr));
-        assert!(output.status.success(), "{command}\n{shown}\n{told}");
-        (shown, told)
+        let (shown, errors) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{command}\n{shown}\n{errors}");
+        (shown, errors)
     }
 }
 
-/// A shell with all that it has started.
+/// A shell and all processes that it has started.
 struct Group {
     shell: Child,
     log: Arc<Mutex<String>>,
@@ -127,18 +127,18 @@ struct Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let id = self.shell.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = id.map(|id| killpg(id, Signal::SIGTERM));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs cargo-lambda: run ./check, which installs it into .venv"]
-async fn the_readmes_registry_on_one_machine() {
+#[ignore = "needs cargo-lambda: run ./check --release, which installs it into .venv"]
+async fn the_readme_commands_run_on_one_machine() {
     let (moto, redis, server, lambda) = (free_port(), free_port(), free_port(), free_port());
     let binary = env!("CARGO_BIN_EXE_registry");
     let file = tempfile::NamedTempFile::new().expect("a file");
-    let words = Words(vec![
+    let commands = Commands(vec![
         ("127.0.0.1:5000", format!("127.0.0.1:{moto}")),
         ("-p 5000", format!("-p {moto}")),
         ("6379", redis.to_string()),
@@ -148,20 +148,20 @@ async fn the_readmes_registry_on_one_machine() {
         ("cargo lambda invoke", format!("cargo lambda invoke -A 127.0.0.1 -P {lambda}")),
         (WATCH, format!("exec cargo lambda watch -A 127.0.0.1 -P {lambda} --ignore-changes")),
     ]);
-    let _moto = words.start(MOTO, moto).await;
-    let stored = words.start(REDIS, redis).await;
-    words.run(MAKE).await;
-    let served = words.start(SERVE, server).await;
-    let (answer, _) = words.run(CURL).await;
+    let _moto = commands.start(MOTO, moto).await;
+    let stored = commands.start(REDIS, redis).await;
+    commands.run(MAKE).await;
+    let served = commands.start(SERVE, server).await;
+    let (answer, _) = commands.run(CURL).await;
     assert!(answer.contains("registry-source: poll") && answer.contains(":8080\""), "{answer}");
-    let (three, about) = words.run(GET).await;
+    let (three, about) = commands.run(GET).await;
     assert!(three.lines().count() == 3 && about.starts_with("generation 1, made by poll"), "{three}{about}");
 
-    words.run(LEAVE).await;
-    let emulator = words.start(WATCH, lambda).await;
-    let (done, _) = words.run(INVOKE).await;
+    commands.run(LEAVE).await;
+    let emulator = commands.start(WATCH, lambda).await;
+    let (done, _) = commands.run(INVOKE).await;
     assert!(done.contains("left the list"), "{done}");
-    let (two, about) = words.run(GET).await;
+    let (two, about) = commands.run(GET).await;
     assert!(two.lines().count() == 2 && about.contains("made by lifecycle"), "{two}{about}");
     assert!(two.lines().all(|line| three.contains(line)));
     let samples = [
@@ -172,7 +172,7 @@ async fn the_readmes_registry_on_one_machine() {
     ];
     for (sample, expected) in samples {
         let invoke = INVOKE.replace("target/leave.json", &format!("samples/events/{sample}"));
-        let (done, _) = words.run_here(&words.here(&invoke)).await;
+        let (done, _) = commands.run_here(&commands.here(&invoke)).await;
         assert!(done.contains(expected), "{sample}: {done}");
     }
     drop(emulator);
@@ -180,7 +180,7 @@ async fn the_readmes_registry_on_one_machine() {
     drop(stored);
     let gone = async || TcpStream::connect(("127.0.0.1", redis)).await.is_err().then_some(());
     until("Redis has stopped", gone).await;
-    let (still, about) = words.run(GET).await;
+    let (still, about) = commands.run(GET).await;
     assert!(still == two && about.contains("warning: 110"), "{still}{about}");
     let alert = async || served.log.lock().expect("nobody panics while holding it").contains("store_failed").then_some(());
     until("the server's log has the alert", alert).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use elb_log_registry::group::Key;
 use elb_log_registry::list::Source;
 use elb_log_registry::registry::{Registry, Warning};
-use elb_log_registry::store::{RedisAddress, RedisStore, STORE_PATIENCE, Store, Stored};
+use elb_log_registry::store::{RedisAddress, RedisStore, STORE_TIMEOUT, Store, Stored};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -26,7 +26,7 @@ fn webhook(receiver: &Scripted) -> elb_log_registry::alert::Channel {
 }
 
 #[tokio::test]
-async fn a_value_is_replaced_only_by_who_has_seen_it() {
+async fn replaces_a_value_only_if_it_is_the_expected_one() {
     let redis = Redis::start().await;
     let (store, key) = (redis.store(), group().key);
     assert_eq!(store.read(&key).await, Ok(Stored::Absent));
@@ -37,11 +37,11 @@ async fn a_value_is_replaced_only_by_who_has_seen_it() {
     assert_eq!(store.read(&key).await, Ok(Stored::Value(b"two".to_vec())));
     assert_eq!(store.read(&Key { dcid: "eu2".to_owned(), ..key }).await, Ok(Stored::Absent));
     let days: u64 = redis.command::<u64>(&["PTTL", KEY]).await / 86_400_000;
-    assert!((29..=30).contains(&days), "{days} days: a list outlives every outage, and not its data centre");
+    assert!((29..=30).contains(&days), "{days} days: a list outlives every outage, but not its data centre");
 }
 
 #[tokio::test]
-async fn of_a_hundred_who_replace_the_same_value_one_does() {
+async fn only_one_of_a_hundred_replacements_succeeds() {
     let redis = Redis::start().await;
     let stores: Vec<Arc<Store>> = (0..4).map(|_| Arc::new(redis.store())).collect();
     let mut writers = JoinSet::new();
@@ -53,9 +53,9 @@ async fn of_a_hundred_who_replace_the_same_value_one_does() {
     assert_eq!(won, 1);
 }
 
-/// Each of them changes the list that the others change at the same moment, and none of the changes is lost.
+/// Four registries change the same list at the same time.
 #[tokio::test]
-async fn registries_that_share_a_store_lose_no_change_of_each_other() {
+async fn registries_that_share_a_store_lose_no_changes() {
     let redis = Redis::start().await;
     let double = Double::with(&(1..=40).collect::<Vec<u8>>());
     let registries: Vec<_> = (0..4).map(|_| registry_with(&double, redis.store(), Vec::new())).collect();
@@ -63,7 +63,7 @@ async fn registries_that_share_a_store_lose_no_change_of_each_other() {
     let mut changes = JoinSet::new();
     for number in 1..=39_u8 {
         let registry = Arc::clone(&registries[usize::from(number % 4)]);
-        changes.spawn(async move { registry.leave(&group(), &instance(number)).await });
+        changes.spawn(async move { registry.remove_instance(&group(), &instance(number)).await });
     }
     for change in changes.join_all().await {
         change.unwrap();
@@ -73,7 +73,7 @@ async fn registries_that_share_a_store_lose_no_change_of_each_other() {
 }
 
 #[tokio::test]
-async fn garbage_of_any_kind_is_told_of_and_repaired() {
+async fn reports_and_repairs_garbage_of_any_kind() {
     let redis = Redis::start().await;
     let huge = "x".repeat(2 << 20);
     let garbage: [&[&str]; 5] = [
@@ -95,7 +95,7 @@ async fn garbage_of_any_kind_is_told_of_and_repaired() {
 }
 
 #[tokio::test]
-async fn while_redis_is_gone_lists_are_served_and_it_is_repaired_when_it_comes_back_empty() {
+async fn serves_lists_while_redis_is_down_and_repairs_it_later() {
     let mut redis = Redis::start().await;
     let receiver = Scripted::start(|_, _| answer(200, "")).await;
     let double = Double::with(&[1, 2]);
@@ -107,9 +107,9 @@ async fn while_redis_is_gone_lists_are_served_and_it_is_repaired_when_it_comes_b
     for _ in 0..100 {
         assert_eq!(looked_up(&registry).await, (body(&[1, 2]), Some(Warning::StoreFailed)));
     }
-    assert_eq!(double.asked(), 1, "a list that is not old is served from memory");
+    assert_eq!(double.asked(), 1, "a list that has not expired is served from memory");
     assert_eq!(alerts(&registry, "store_failed", "raised"), 1);
-    assert!(registry.leave(&group(), &instance(1)).await.is_err(), "a change that is not kept is none");
+    assert!(registry.remove_instance(&group(), &instance(1)).await.is_err(), "a change that is not saved fails");
     let error = registry.update(&group(), Source::Update).await.unwrap_err();
     assert!(error.to_string().contains("redis.sock") && error.to_string().contains("REGISTRY_STORE"), "{error}");
 
@@ -133,7 +133,7 @@ async fn while_redis_is_gone_lists_are_served_and_it_is_repaired_when_it_comes_b
 }
 
 #[tokio::test]
-async fn a_redis_that_is_gone_from_the_start_is_no_reason_to_answer_nothing() {
+async fn answers_lookups_if_redis_is_down_from_the_start() {
     let mut redis = Redis::start().await;
     redis.stop().await;
     let double = Double::with(&[1]);
@@ -145,7 +145,7 @@ async fn a_redis_that_is_gone_from_the_start_is_no_reason_to_answer_nothing() {
 }
 
 #[tokio::test]
-async fn a_redis_that_does_not_answer_keeps_nobody_waiting() {
+async fn a_hanging_redis_delays_no_lookups() {
     let redis = Redis::start().await;
     let registry = registry_with(&Double::with(&[1]), redis.store_with(Duration::from_secs(1)), Vec::new());
     registry.lookup(&group()).await.unwrap();
@@ -158,10 +158,10 @@ async fn a_redis_that_does_not_answer_keeps_nobody_waiting() {
 }
 
 #[tokio::test]
-async fn a_server_that_accepts_and_says_nothing_is_no_store() {
+async fn a_store_that_never_responds_times_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://user:hunter2@{}/", listener.local_addr().unwrap());
-    let store = Store::Redis(Box::new(RedisStore::new(RedisAddress::parse(&url).unwrap(), STORE_PATIENCE).unwrap()));
+    let store = Store::Redis(Box::new(RedisStore::new(RedisAddress::parse(&url).unwrap(), STORE_TIMEOUT).unwrap()));
     let began = Instant::now();
     let error = store.read(&group().key).await.unwrap_err().to_string();
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
@@ -169,32 +169,32 @@ async fn a_server_that_accepts_and_says_nothing_is_no_store() {
 }
 
 #[tokio::test]
-async fn a_store_set_back_to_an_older_list_is_brought_forward() {
+async fn repairs_a_store_that_was_reset_to_an_older_list() {
     let redis = Redis::start().await;
     let double = Double::with(&[1, 2]);
     let registry = registry_with(&double, redis.store(), Vec::new());
     registry.update(&group(), Source::Update).await.unwrap();
     let old: String = redis.command(&["GET", KEY]).await;
-    registry.leave(&group(), &instance(1)).await.unwrap();
+    registry.remove_instance(&group(), &instance(1)).await.unwrap();
     redis.command::<redis::Value>(&["SET", KEY, &old]).await;
     assert_eq!(looked_up(&registry).await, (body(&[2]), None));
     assert_ne!(redis.command::<String>(&["GET", KEY]).await, old);
 }
 
-/// Its disk is full, say: it reads, and takes nothing.
+/// A Redis whose disk is full, for example, accepts reads but no writes.
 #[tokio::test]
-async fn a_redis_that_takes_no_lists_is_told_of_once_and_makes_nobody_ask_aws_more_often() {
+async fn a_read_only_redis_raises_one_alert_and_no_extra_aws_calls() {
     let redis = Redis::start().await;
     let double = Double::with(&[1, 2]);
     let registry = registry_with(&double, redis.store(), Vec::new());
     registry.update(&group(), Source::Update).await.unwrap();
-    // Without a replica no write is taken any more.
+    // Without a replica, Redis rejects writes.
     redis.command::<redis::Value>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
     double.end(2);
     let error = registry.update(&group(), Source::Update).await.unwrap_err().to_string();
-    assert!(error.starts_with("the list was not kept: ") && error.contains("refuses (\"NOREPLICAS\""), "{error}");
+    assert!(error.starts_with("cannot save the list: ") && error.contains("refuses the command (\"NOREPLICAS\""), "{error}");
     for _ in 0..50 {
-        assert_eq!(looked_up(&registry).await, (body(&[1]), None), "this process knows the newer one");
+        assert_eq!(looked_up(&registry).await, (body(&[1]), None), "this process has the newer list in memory");
         registry.poll(&group(), Duration::ZERO).await.unwrap();
     }
     let told = ["not_kept", "store_failed"]
@@ -207,9 +207,8 @@ async fn a_redis_that_takes_no_lists_is_told_of_once_and_makes_nobody_ask_aws_mo
     assert!(redis.command::<String>(&["GET", KEY]).await.starts_with("{\"endpoints\":[\"10.0.0.1:8080\"]"));
 }
 
-/// Nor is it asked at every look-up where there is no list that could be kept.
 #[tokio::test]
-async fn an_empty_redis_that_takes_no_lists_makes_nobody_ask_aws_at_every_lookup() {
+async fn an_empty_read_only_redis_causes_one_aws_call() {
     let redis = Redis::start().await;
     redis.command::<redis::Value>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
     let double = Double::with(&[1]);
@@ -221,35 +220,35 @@ async fn an_empty_redis_that_takes_no_lists_makes_nobody_ask_aws_at_every_lookup
 }
 
 #[tokio::test]
-async fn one_of_all_that_share_a_redis_has_the_turn_to_ask() {
+async fn only_one_process_has_the_lease_in_redis() {
     let redis = Redis::start().await;
     let (one, other) = (redis.store(), redis.store());
-    assert_eq!(one.take_turn(&group().key, Duration::from_millis(50)).await, Ok(true));
-    let again = async || other.take_turn(&group().key, Duration::from_mins(1)).await.unwrap().then_some(());
-    until("the turn is given back", again).await;
-    assert_eq!(one.take_turn(&group().key, Duration::from_mins(1)).await, Ok(false));
-    assert_eq!(one.end_turn(&group().key, Duration::from_millis(50)).await, Ok(()));
-    let again = async || one.take_turn(&group().key, Duration::from_mins(1)).await.unwrap().then_some(());
-    until("the turn has ended", again).await;
-    assert_eq!(one.read(&group().key).await, Ok(Stored::Absent), "a turn is no list");
+    assert_eq!(one.acquire_lease(&group().key, Duration::from_millis(50)).await, Ok(true));
+    let again = async || other.acquire_lease(&group().key, Duration::from_mins(1)).await.unwrap().then_some(());
+    until("the first lease expires", again).await;
+    assert_eq!(one.acquire_lease(&group().key, Duration::from_mins(1)).await, Ok(false));
+    assert_eq!(one.end_lease(&group().key, Duration::from_millis(50)).await, Ok(()));
+    let again = async || one.acquire_lease(&group().key, Duration::from_mins(1)).await.unwrap().then_some(());
+    until("the lease ends after the pause", again).await;
+    assert_eq!(one.read(&group().key).await, Ok(Stored::Absent), "a lease is stored under another key");
 }
 
 #[tokio::test]
-async fn a_list_is_found_on_whichever_node_of_a_cluster_has_it() {
+async fn finds_a_list_on_the_right_node_of_a_cluster() {
     let mut cluster = RedisCluster::start().await;
     let owner = cluster.owner(KEY).await;
     let store = |number: usize| redis_store(&cluster.url(number), Duration::from_secs(20));
     let stores = [store(0), store(1)];
     assert_eq!(stores[1 - owner].replace(&group().key, &Stored::Absent, "one").await, Ok(true));
     assert_eq!(stores[owner].read(&group().key).await, Ok(Stored::Value(b"one".to_vec())));
-    assert_eq!(stores[owner].take_turn(&group().key, Duration::from_mins(1)).await, Ok(true));
-    assert_eq!(stores[1 - owner].take_turn(&group().key, Duration::from_mins(1)).await, Ok(false));
-    assert_eq!(stores[1 - owner].end_turn(&group().key, Duration::from_millis(1)).await, Ok(()));
+    assert_eq!(stores[owner].acquire_lease(&group().key, Duration::from_mins(1)).await, Ok(true));
+    assert_eq!(stores[1 - owner].acquire_lease(&group().key, Duration::from_mins(1)).await, Ok(false));
+    assert_eq!(stores[1 - owner].end_lease(&group().key, Duration::from_millis(1)).await, Ok(()));
 
     let impatient = redis_store(&cluster.url(1 - owner), Duration::from_secs(2));
     let registry = registry_with(&Double::with(&[1, 2]), impatient, Vec::new());
     let kept = async || Some(looked_up(&registry).await).filter(|(_, warning)| warning.is_none());
-    assert_eq!(until("what is no list is replaced by one", kept).await.0, body(&[1, 2]));
+    assert_eq!(until("an invalid list is replaced", kept).await.0, body(&[1, 2]));
     cluster.stop(owner).await;
     assert_eq!(looked_up(&registry).await, (body(&[1, 2]), Some(Warning::StoreFailed)));
     cluster.start_again(owner).await;
@@ -257,16 +256,16 @@ async fn a_list_is_found_on_whichever_node_of_a_cluster_has_it() {
     assert_eq!(until("the cluster is used again", recovered).await.0, body(&[1, 2]));
 }
 
-/// After a failover, say: the connection is to what is a replica by now.
+/// After a failover, the connection leads to a server that is a replica now.
 #[tokio::test]
-async fn a_server_that_has_become_a_replica_is_looked_for_anew() {
+async fn reconnects_after_a_server_became_a_replica() {
     let redis = Redis::start().await;
     let store = redis.store();
     assert_eq!(store.read(&group().key).await, Ok(Stored::Absent));
     let connected: String = redis.command(&["CLIENT", "LIST"]).await;
     redis.command::<redis::Value>(&["REPLICAOF", "127.0.0.1", "1"]).await;
     let error = store.replace(&group().key, &Stored::Absent, "one").await.unwrap_err();
-    assert!(error.to_string().contains("refuses (ReadOnly"), "{error}");
+    assert!(error.to_string().contains("refuses the command (ReadOnly"), "{error}");
     store.read(&group().key).await.unwrap();
     let again: String = redis.command(&["CLIENT", "LIST"]).await;
     let id =
@@ -274,9 +273,9 @@ async fn a_server_that_has_become_a_replica_is_looked_for_anew() {
     assert!(id(&again).is_some() && id(&again) != id(&connected), "{connected}{again}");
 }
 
-/// The user of the README's chapter, and one that may not write.
+/// The user in the README, and a user that cannot write.
 #[tokio::test]
-async fn a_user_of_an_access_list_needs_three_commands() {
+async fn a_redis_user_needs_three_commands() {
     let redis = Redis::start().await;
     for (user, commands) in [("registry", "+eval +get +set"), ("reader", "+eval +get")] {
         let rules = format!("ACL SETUSER {user} on >secret ~elb-registry:* {commands}");

@@ -4,7 +4,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, StatusCode};
 use elb_log_registry::fleet::FleetError;
-use elb_log_registry::routes::{Updaters, router};
+use elb_log_registry::routes::{UpdateAuth, router};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -16,7 +16,7 @@ const UPDATE: &str = "/update-ip-list?region=eu-west-1&dcid=eu1&as_name=logstash
 const TOKEN: &str = "0123456789abcdef";
 
 fn service(double: &Double) -> Router {
-    router(registry(double), Updaters::Token(SecretString::from(TOKEN)))
+    router(registry(double), UpdateAuth::Token(SecretString::from(TOKEN)))
 }
 
 /// Status, headers as `name: value` lines, and body.
@@ -48,7 +48,7 @@ async fn update(service: &Router, uri: &str, authorization: &str) -> (StatusCode
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lookup_is_an_array_with_what_there_is_to_know_about_it() {
+async fn a_lookup_returns_an_array_and_describing_headers() {
     let service = service(&Double::with(&[2, 10, 1]));
     let (status, headers, text) = get(&service, LOOKUP).await;
     assert_eq!((status, text), (StatusCode::OK, body(&[1, 2, 10])));
@@ -61,7 +61,7 @@ async fn a_lookup_is_an_array_with_what_there_is_to_know_about_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_has_the_list_is_told_so() {
+async fn returns_304_to_a_client_that_has_the_list() {
     let double = Double::with(&[1]);
     let service = service(&double);
     let (_, headers, _) = get(&service, LOOKUP).await;
@@ -77,7 +77,7 @@ async fn a_client_that_has_the_list_is_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_asks_aws_and_says_what_the_list_is_now() {
+async fn an_update_calls_aws_and_returns_the_list() {
     let service = service(&Double::with(&[1]));
     let answer = update(&service, UPDATE, &format!("Bearer {TOKEN}")).await;
     assert_eq!(answer, (StatusCode::OK, json!({"status": "updated", "endpoints": ["10.0.0.1:8080"], "generation": 1})));
@@ -101,27 +101,27 @@ async fn an_update_can_be_about_one_instance() {
     assert_eq!((about("leaves", 1).await, double.asked()), ((json!("last_server"), json!(["10.0.0.1:8080"])), 2));
     assert_eq!(about("comes", 2).await, (json!("not_in_service"), json!(["10.0.0.1:8080"])));
     double.start(2);
-    assert_eq!(about("comes", 2).await, (json!("updated"), json!(["10.0.0.2:8080"])), "the last one has a successor");
+    assert_eq!(about("comes", 2).await, (json!("updated"), json!(["10.0.0.2:8080"])), "the last server has a successor");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_update_is_a_502_and_a_failed_lookup_a_503_with_the_reason() {
+async fn failed_updates_return_502_and_failed_lookups_503() {
     let double = Double::with(&[1]);
     double.fail(Some(FleetError::Throttled { operation: "DescribeInstances", reason: "RequestLimitExceeded".to_owned() }));
     let service = service(&double);
     let (status, body) = update(&service, UPDATE, &format!("Bearer {TOKEN}")).await;
     assert_eq!(
         (status, &body["error"]),
-        (StatusCode::BAD_GATEWAY, &json!("DescribeInstances was throttled by AWS (RequestLimitExceeded)"))
+        (StatusCode::BAD_GATEWAY, &json!("AWS throttled DescribeInstances (RequestLimitExceeded)"))
     );
     let (status, headers, text) = get(&service, LOOKUP).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(text.contains("RequestLimitExceeded") && header(&headers, "retry-after") == Some("10"), "{text}");
 }
 
-/// What is not there, not allowed, or not meant well: one answer, and nothing of the request in it.
+/// Missing, forbidden and hostile requests get the same response, and the response repeats nothing of the request.
 #[tokio::test(start_paused = true)]
-async fn everything_that_is_refused_is_refused_alike() {
+async fn all_rejected_requests_get_the_same_response() {
     let double = Double::with(&[1]);
     let service = service(&double);
     let overlong = format!("/logstash-ip?dcid={}&region=eu-west-1", "a".repeat(60_000));
@@ -183,11 +183,11 @@ async fn everything_that_is_refused_is_refused_alike() {
         let (status, _, text) = ask(&service, method.clone(), uri, &[("authorization", &bearer)]).await;
         assert_eq!((status, &text), (StatusCode::NOT_FOUND, &expected), "{method} {uri}");
     }
-    assert_eq!(double.asked(), 0, "nothing of that reaches AWS");
+    assert_eq!(double.asked(), 0, "none of these requests causes an AWS call");
 }
 
 #[tokio::test(start_paused = true)]
-async fn health_and_metrics_are_for_machines() {
+async fn serves_health_and_metrics() {
     let service = service(&Double::with(&[1, 2]));
     let (status, _, text) = get(&service, "/healthz").await;
     assert_eq!((status, text.as_str()), (StatusCode::OK, "ok\n"));

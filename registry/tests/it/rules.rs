@@ -1,4 +1,4 @@
-//! What is answered, when AWS is asked, and which list replaces which. Time is paused: a day takes a second.
+//! Which list is returned, when AWS is called, and which list replaces which. Time is paused: a day takes a second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use elb_log_registry::fleet::FleetError;
 use elb_log_registry::group::Key;
 use elb_log_registry::list::{List, Source};
-use elb_log_registry::registry::{Came, Left, RefreshError, Registry, Warning};
+use elb_log_registry::registry::{JoinOutcome, LeaveOutcome, RefreshError, Registry, Warning};
 use elb_log_registry::store::{MemoryStore, Store, Stored};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, advance, sleep, timeout};
 
 use crate::support::{Double, alerts, body, group, instance, metric, registry, registry_at, registry_with};
 
-/// A store that already holds this.
+/// A store that already contains this value.
 fn store_with(value: &str) -> Store {
     let store = MemoryStore::default();
     assert!(store.replace(&group().key, &Stored::Absent, value));
@@ -25,14 +25,14 @@ async fn looked_up(registry: &Arc<Registry<Double>>) -> (String, Option<Warning>
     (answer.list.body(), answer.warning)
 }
 
-/// An update that goes on beside the test.
+/// Starts an update in the background.
 fn updating(registry: &Arc<Registry<Double>>) -> JoinHandle<Result<List, RefreshError>> {
     let registry = Arc::clone(registry);
     tokio::spawn(async move { registry.update(&group(), Source::Update).await })
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_lookups_ask_aws_nothing() {
+async fn ten_thousand_lookups_cause_no_aws_calls() {
     let double = Double::with(&[1, 2]);
     let registry = registry(&double);
     registry.poll(&group(), Duration::ZERO).await.unwrap();
@@ -44,7 +44,7 @@ async fn ten_thousand_lookups_ask_aws_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_missing_list_is_fetched_answered_and_repaired_with_one_alert_and_a_recovery() {
+async fn fetches_and_repairs_a_missing_list_with_one_alert() {
     let double = Double::with(&[1, 2]);
     let registry = registry(&double);
     assert_eq!(looked_up(&registry).await, (body(&[1, 2]), None));
@@ -58,7 +58,7 @@ async fn a_missing_list_is_fetched_answered_and_repaired_with_one_alert_and_a_re
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_lookups_without_a_list_share_one_question() {
+async fn a_hundred_lookups_without_a_list_share_one_aws_call() {
     let double = Double::with(&[1]);
     let registry = registry(&double);
     let mut lookups: JoinSet<_> = (0..100)
@@ -72,7 +72,7 @@ async fn a_hundred_lookups_without_a_list_share_one_question() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_list_is_replaced_by_one() {
+async fn replaces_invalid_lists() {
     let foreign = r#"{"endpoints":["192.0.2.66:8080"],"generation":9,"updated_at":"2027-01-15T08:00:00Z","source":"update"}"#;
     for garbage in ["", "[]", "{\"endpoints\":[]}", "\u{1}\u{2}", foreign, &"x".repeat(2 << 20)] {
         let registry = registry_with(&Double::with(&[1]), store_with(garbage), Vec::new());
@@ -84,7 +84,7 @@ async fn what_is_no_list_is_replaced_by_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_aws_fails_the_last_good_list_is_served_marked_and_without_one_there_is_an_error() {
+async fn without_any_list_lookups_fail_until_aws_recovers() {
     let double = Double::with(&[1]);
     double.throttle();
     let registry = registry(&double);
@@ -94,7 +94,7 @@ async fn while_aws_fails_the_last_good_list_is_served_marked_and_without_one_the
     for _ in 0..1_000 {
         assert!(registry.lookup(&group()).await.is_err());
     }
-    assert_eq!(double.asked(), 1, "look-ups do not make an outage worse");
+    assert_eq!(double.asked(), 1, "look-ups cause no calls during an outage");
 
     double.fail(None);
     advance(Duration::from_mins(2)).await;
@@ -102,8 +102,8 @@ async fn while_aws_fails_the_last_good_list_is_served_marked_and_without_one_the
     assert_eq!(alerts(&registry, "aws_failed", "recovered"), 1);
 }
 
-/// A registry with a list of the servers 1 and 2 in its memory, whose store holds garbage.
-async fn robbed(double: &Double) -> Arc<Registry<Double>> {
+/// A registry that has a list of the servers 1 and 2 in memory, and garbage in its store.
+async fn with_garbage_in_store(double: &Double) -> Arc<Registry<Double>> {
     let store = MemoryStore::default();
     let registry = registry_with(double, Store::Memory(store.clone()), Vec::new());
     registry.poll(&group(), Duration::ZERO).await.unwrap();
@@ -113,9 +113,9 @@ async fn robbed(double: &Double) -> Arc<Registry<Double>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_store_and_aws_the_last_good_list_is_answered_and_marked() {
+async fn returns_the_last_good_list_with_a_warning_without_aws() {
     let double = Double::with(&[1, 2]);
-    let registry = robbed(&double).await;
+    let registry = with_garbage_in_store(&double).await;
     double.throttle();
     for _ in 0..1_000 {
         assert_eq!(looked_up(&registry).await, (body(&[1, 2]), Some(Warning::RefreshFailed)));
@@ -124,9 +124,9 @@ async fn without_store_and_aws_the_last_good_list_is_answered_and_marked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_looks_up_a_known_list_does_not_wait_for_an_aws_that_does_not_answer() {
+async fn lookups_of_a_known_list_do_not_wait_for_a_slow_aws() {
     let double = Double::with(&[1, 2]);
-    let registry = robbed(&double).await;
+    let registry = with_garbage_in_store(&double).await;
     double.slow(Duration::from_mins(10));
     let began = Instant::now();
     let mut clients: JoinSet<_> =
@@ -139,7 +139,7 @@ async fn who_looks_up_a_known_list_does_not_wait_for_an_aws_that_does_not_answer
 }
 
 #[tokio::test(start_paused = true)]
-async fn clients_that_lose_their_patience_do_not_have_a_slow_aws_asked_again() {
+async fn client_timeouts_cause_no_extra_calls_to_a_slow_aws() {
     let double = Double::with(&[1]);
     double.slow(Duration::from_secs(8));
     double.throttle();
@@ -148,7 +148,7 @@ async fn clients_that_lose_their_patience_do_not_have_a_slow_aws_asked_again() {
         let gone = timeout(Duration::from_secs(1), registry.lookup(&group())).await;
         assert!(gone.is_err() || gone.is_ok_and(|answer| answer.is_err()));
     }
-    assert!(double.asked() <= 2, "AWS was asked {} times in 20 s", double.asked());
+    assert!(double.asked() <= 2, "AWS was called {} times in 20 s", double.asked());
     registry.settle().await;
     assert_eq!(alerts(&registry, "aws_failed", "raised"), 1);
 }
@@ -170,13 +170,13 @@ async fn an_update_that_fails_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_answer_never_replaces_a_good_list() {
+async fn an_empty_response_never_replaces_a_good_list() {
     let double = Double::with(&[1]);
     let registry = registry(&double);
     registry.poll(&group(), Duration::ZERO).await.unwrap();
     double.end(1);
     let error = registry.update(&group(), Source::Update).await.unwrap_err();
-    assert_eq!(error.to_string(), "AWS shows no healthy instance in service; the old list stays");
+    assert_eq!(error.to_string(), "AWS reports no healthy instance in service; the registry keeps the old list");
     assert_eq!(looked_up(&registry).await, (body(&[1]), None));
     assert_eq!(alerts(&registry, "answer_refused", "raised"), 1);
 
@@ -186,7 +186,7 @@ async fn an_empty_answer_never_replaces_a_good_list() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn servers_where_none_may_be_are_left_out_and_told_of() {
+async fn leaves_out_servers_outside_the_allowed_ranges() {
     let double = Double::with(&[1]);
     double.start_at(2, "192.0.2.2");
     double.start_at(3, "169.254.169.254");
@@ -199,9 +199,9 @@ async fn servers_where_none_may_be_are_left_out_and_told_of() {
     assert_eq!(looked_up(&registry).await, (body(&[1]), None));
 }
 
-/// Two registries share a store. The first asks AWS before a server starts and is answered long after the second has come.
+/// Two registries share a store. The first calls AWS before a server starts, and gets its response long after the second.
 #[tokio::test(start_paused = true)]
-async fn of_two_updates_that_race_the_older_view_does_not_win() {
+async fn the_older_of_two_racing_updates_does_not_win() {
     let (double, store) = (Double::with(&[1]), MemoryStore::default());
     let sharing = || registry_with(&double, Store::Memory(store.clone()), Vec::new());
     let (slow, quick) = (sharing(), sharing());
@@ -211,15 +211,15 @@ async fn of_two_updates_that_race_the_older_view_does_not_win() {
     double.start(2);
     double.slow(Duration::from_secs(1));
     let second = quick.update(&group(), Source::Update).await.unwrap();
-    assert_eq!((second.body(), second.generation), (body(&[1, 2]), 2), "an answer to an older question is no news");
+    assert_eq!((second.body(), second.generation), (body(&[1, 2]), 2), "a response to an older call is not sufficient");
     let first = first.await.unwrap().unwrap();
     assert_eq!((first.body(), first.generation), (body(&[1]), 1));
     assert_eq!((looked_up(&slow).await.0, looked_up(&quick).await.0, double.asked()), (body(&[1, 2]), body(&[1, 2]), 2));
 }
 
-/// The same, where an event made the newer list: it is not taken for a list that events have merely taken instances out of.
+/// As above, but an event made the newer list. It must not be confused with a list from which events have only removed instances.
 #[tokio::test(start_paused = true)]
-async fn an_older_view_does_not_win_over_a_list_that_an_event_has_made() {
+async fn an_older_response_does_not_replace_a_list_made_by_an_event() {
     let (double, store) = (Double::with(&[1]), MemoryStore::default());
     let sharing = || registry_with(&double, Store::Memory(store.clone()), Vec::new());
     let (slow, quick) = (sharing(), sharing());
@@ -233,14 +233,14 @@ async fn an_older_view_does_not_win_over_a_list_that_an_event_has_made() {
     sleep(Duration::from_secs(1)).await;
     double.start(2);
     double.slow(Duration::from_secs(1));
-    assert_eq!(quick.come(&group(), &instance(2)).await, Ok(Came::Listed));
+    assert_eq!(quick.add_instance(&group(), &instance(2)).await, Ok(JoinOutcome::Listed));
     poll.await.unwrap().unwrap();
     assert_eq!(looked_up(&quick).await.0, body(&[1, 2]));
 }
 
-/// Somebody has asked before, and is answered later than anybody should be.
+/// Another process has called AWS earlier, and its response arrives very late.
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_not_put_in_the_place_of_one_that_came_meanwhile_and_may_be_newer() {
+async fn a_response_does_not_replace_a_list_that_may_be_newer() {
     let (double, store) = (Double::with(&[1]), MemoryStore::default());
     let registry = registry_with(&double, Store::Memory(store.clone()), Vec::new());
     sleep(Duration::from_secs(60)).await;
@@ -255,7 +255,7 @@ async fn an_answer_is_not_put_in_the_place_of_one_that_came_meanwhile_and_may_be
     assert_eq!((updated.body(), updated.generation, double.asked()), (body(&[1, 2]), 51, 2));
 }
 
-/// Each has a process of its own, as invocations of a function have.
+/// Updates from 250 processes, such as invocations of a function.
 async fn storm(double: &Double) -> Vec<Result<String, RefreshError>> {
     let store = MemoryStore::default();
     let mut processes = JoinSet::new();
@@ -270,21 +270,21 @@ async fn storm(double: &Double) -> Vec<Result<String, RefreshError>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_many_processes_few_ask_an_aws_that_is_slow_or_fails() {
+async fn few_of_many_processes_call_a_slow_or_failing_aws() {
     let slow = Double::with(&[1]);
     slow.slow(Duration::from_secs(8));
     for updated in storm(&slow).await {
         assert!(updated == Ok(body(&[1])) || updated == Err(RefreshError::Busy), "{updated:?}");
     }
-    assert!(slow.asked() <= 4, "a slow AWS was asked {} times", slow.asked());
+    assert!(slow.asked() <= 4, "a slow AWS was called {} times", slow.asked());
     let failing = Double::with(&[1]);
     failing.throttle();
     assert!(storm(&failing).await.into_iter().all(|updated| updated.is_err()));
-    assert!(failing.asked() <= 12, "a throttling AWS was asked {} times", failing.asked());
+    assert!(failing.asked() <= 12, "a throttling AWS was called {} times", failing.asked());
 }
 
 #[tokio::test(start_paused = true)]
-async fn forty_processes_that_share_a_store_ask_a_few_times() {
+async fn forty_processes_that_share_a_store_call_aws_a_few_times() {
     let (double, store) = (Double::with(&[1]), MemoryStore::default());
     let mut processes = JoinSet::new();
     for number in 0..40_u64 {
@@ -297,21 +297,21 @@ async fn forty_processes_that_share_a_store_ask_a_few_times() {
     for updated in processes.join_all().await {
         assert_eq!(updated, Ok(body(&[1])));
     }
-    assert!(double.asked() <= 3, "AWS was asked {} times", double.asked());
+    assert!(double.asked() <= 3, "AWS was called {} times", double.asked());
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_leaves_while_aws_is_asked_is_not_listed_by_the_answer() {
+async fn a_response_does_not_relist_an_instance_that_left() {
     let double = Double::with(&[1, 2, 3]);
     let registry = registry(&double);
     registry.poll(&group(), Duration::ZERO).await.unwrap();
     double.slow(Duration::from_secs(5));
     let update = updating(&registry);
-    // Past the pause after the first list: AWS has been asked and has not answered.
+    // The pause after the first list is over: AWS was called and has not responded.
     sleep(Duration::from_secs(4)).await;
     assert_eq!(double.asked(), 2);
     for number in [2, 9] {
-        assert_eq!(registry.leave(&group(), &instance(number)).await, Ok(Left::Gone));
+        assert_eq!(registry.remove_instance(&group(), &instance(number)).await, Ok(LeaveOutcome::Removed));
     }
     assert_eq!(looked_up(&registry).await.0, body(&[1, 3]));
     assert_eq!(update.await.unwrap().unwrap().body(), body(&[1, 3]));
@@ -324,92 +324,96 @@ async fn the_last_server_stays_listed_unless_another_is_in_service() {
     let registry = registry(&double);
     registry.poll(&group(), Duration::ZERO).await.unwrap();
     double.end(1);
-    assert_eq!(registry.leave(&group(), &instance(1)).await, Ok(Left::LastServer));
+    assert_eq!(registry.remove_instance(&group(), &instance(1)).await, Ok(LeaveOutcome::LastServer));
     assert_eq!(looked_up(&registry).await.0, body(&[1]));
     assert_eq!(alerts(&registry, "last_server", "raised"), 1);
     double.start(2);
-    assert_eq!(registry.leave(&group(), &instance(1)).await, Ok(Left::Gone));
+    assert_eq!(registry.remove_instance(&group(), &instance(1)).await, Ok(LeaveOutcome::Removed));
     assert_eq!(looked_up(&registry).await.0, body(&[2]));
     assert_eq!(alerts(&registry, "last_server", "recovered"), 1);
 }
 
 /// The four members of a list are enough for an answer, and not for knowing who leaves.
 #[tokio::test(start_paused = true)]
-async fn an_instance_leaves_a_list_that_is_missing_or_names_no_instances_by_a_question_to_aws() {
+async fn removes_an_instance_from_a_list_without_ids_by_calling_aws() {
     let nameless =
         r#"{"endpoints":["10.0.0.1:8080","10.0.0.2:8080"],"generation":9,"updated_at":"2027-01-15T08:00:00Z","source":"update"}"#;
     for store in [Store::Memory(MemoryStore::default()), store_with("garbage"), store_with(nameless)] {
         let double = Double::with(&[1, 2]);
         let registry = registry_with(&double, store, Vec::new());
-        assert_eq!(registry.leave(&group(), &instance(2)).await, Ok(Left::Gone));
+        assert_eq!(registry.remove_instance(&group(), &instance(2)).await, Ok(LeaveOutcome::Removed));
         assert_eq!((looked_up(&registry).await.0, double.asked()), (body(&[1]), 1));
     }
     let nobody = registry(&Double::with(&[]));
-    assert_eq!(nobody.leave(&group(), &instance(1)).await, Ok(Left::LastServer), "there is no list to leave");
+    assert_eq!(nobody.remove_instance(&group(), &instance(1)).await, Ok(LeaveOutcome::LastServer), "no list exists");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_aws_does_not_show_yet_is_looked_for_twice() {
+async fn looks_twice_for_an_instance_that_aws_does_not_report() {
     let double = Double::with(&[1]);
     let registry = registry(&double);
     registry.poll(&group(), Duration::ZERO).await.unwrap();
-    assert_eq!(registry.come(&group(), &instance(2)).await, Ok(Came::NotYet));
+    assert_eq!(registry.add_instance(&group(), &instance(2)).await, Ok(JoinOutcome::NotInService));
     assert_eq!(double.asked(), 3);
     let coming = tokio::spawn({
         let registry = Arc::clone(&registry);
-        async move { registry.come(&group(), &instance(2)).await }
+        async move { registry.add_instance(&group(), &instance(2)).await }
     });
     sleep(Duration::from_secs(4)).await;
     double.start(2);
-    assert_eq!(coming.await.unwrap(), Ok(Came::Listed));
+    assert_eq!(coming.await.unwrap(), Ok(JoinOutcome::Listed));
 }
 
-/// Nobody knows then whether it is the last one: it waits at its hook until AWS answers.
+/// While AWS fails, the registry does not know whether an instance is the last one: it waits at its hook until AWS responds.
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_may_be_the_last_does_not_leave_while_aws_fails() {
+async fn the_possibly_last_instance_stays_while_aws_fails() {
     let double = Double::with(&[1]);
     let registry = registry(&double);
     registry.poll(&group(), Duration::ZERO).await.unwrap();
     double.start(2);
     double.throttle();
-    assert!(matches!(registry.leave(&group(), &instance(1)).await, Err(RefreshError::Fleet(_))));
+    assert!(matches!(registry.remove_instance(&group(), &instance(1)).await, Err(RefreshError::Fleet(_))));
     assert_eq!((looked_up(&registry).await.0, alerts(&registry, "last_server", "raised")), (body(&[1]), 0));
     double.fail(None);
-    assert_eq!(registry.leave(&group(), &instance(1)).await, Ok(Left::Gone));
+    assert_eq!(registry.remove_instance(&group(), &instance(1)).await, Ok(LeaveOutcome::Removed));
     assert_eq!(looked_up(&registry).await.0, body(&[2]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_one_leaves_when_it_is_shown_beside_its_successor_and_is_told_of_once_otherwise() {
+async fn the_last_server_leaves_only_when_a_successor_is_in_service() {
     let double = Double::with(&[1]);
     let registry = registry(&double);
     registry.poll(&group(), Duration::ZERO).await.unwrap();
     double.start(2);
-    assert_eq!(registry.leave(&group(), &instance(1)).await, Ok(Left::Gone));
+    assert_eq!(registry.remove_instance(&group(), &instance(1)).await, Ok(LeaveOutcome::Removed));
     assert_eq!((looked_up(&registry).await.0, alerts(&registry, "last_server", "raised")), (body(&[2]), 0));
     for _ in 0..5 {
-        assert_eq!(registry.leave(&group(), &instance(2)).await, Ok(Left::LastServer), "AWS shows nobody else");
+        assert_eq!(
+            registry.remove_instance(&group(), &instance(2)).await,
+            Ok(LeaveOutcome::LastServer),
+            "AWS reports no other server"
+        );
         assert_eq!(looked_up(&registry).await.0, body(&[2]));
     }
     assert_eq!(["raised", "recovered"].map(|state| alerts(&registry, "last_server", state)), [1, 0]);
-    registry.come(&group(), &instance(2)).await.unwrap();
+    registry.add_instance(&group(), &instance(2)).await.unwrap();
     assert_eq!(["raised", "recovered"].map(|state| alerts(&registry, "last_server", state)), [1, 1]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_comes_back_from_a_warm_pool_is_listed_again() {
+async fn lists_an_instance_that_returns_from_a_warm_pool() {
     let double = Double::with(&[1, 2]);
     let registry = registry(&double);
     registry.poll(&group(), Duration::ZERO).await.unwrap();
-    registry.leave(&group(), &instance(2)).await.unwrap();
+    registry.remove_instance(&group(), &instance(2)).await.unwrap();
     assert_eq!(looked_up(&registry).await.0, body(&[1]));
-    registry.come(&group(), &instance(2)).await.unwrap();
+    registry.add_instance(&group(), &instance(2)).await.unwrap();
     assert_eq!(looked_up(&registry).await.0, body(&[1, 2]));
 }
 
-/// Five hundred events of thirty instances, hooks and notifications of both kinds, most of them many times.
+/// Five hundred events of thirty instances: hooks and notifications of both kinds, most of them repeated.
 #[tokio::test(start_paused = true)]
-async fn a_storm_of_events_asks_aws_a_handful_of_times() {
+async fn hundreds_of_events_call_aws_a_few_times() {
     let double = Double::with(&(1..=30).collect::<Vec<u8>>());
     let registry = registry(&double);
     registry.poll(&group(), Duration::ZERO).await.unwrap();
@@ -421,8 +425,8 @@ async fn a_storm_of_events_asks_aws_a_handful_of_times() {
         let number = u8::try_from(event % 30 + 1).unwrap();
         events.spawn(async move {
             match number {
-                1..=15 => registry.leave(&group(), &instance(number)).await.map(|_| ()),
-                _ => registry.come(&group(), &instance(number + 15)).await.map(|_| ()),
+                1..=15 => registry.remove_instance(&group(), &instance(number)).await.map(|_| ()),
+                _ => registry.add_instance(&group(), &instance(number + 15)).await.map(|_| ()),
             }
         });
     }
@@ -430,12 +434,12 @@ async fn a_storm_of_events_asks_aws_a_handful_of_times() {
         result.unwrap().unwrap();
     }
     assert_eq!(looked_up(&registry).await.0, body(&(16..=45).collect::<Vec<u8>>()));
-    println!("a storm of 500 events for 30 instances: AWS asked {} times", double.asked() - 1);
-    assert!(double.asked() - 1 <= 3, "AWS was asked {} times", double.asked() - 1);
+    println!("500 events for 30 instances: AWS was called {} times", double.asked() - 1);
+    assert!(double.asked() - 1 <= 3, "AWS was called {} times", double.asked() - 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttled_aws_is_left_alone_ever_longer() {
+async fn calls_a_throttled_aws_ever_less_often() {
     let double = Double::with(&[1, 2]);
     let registry = registry(&double);
     registry.poll(&group(), Duration::ZERO).await.unwrap();
@@ -446,15 +450,15 @@ async fn a_throttled_aws_is_left_alone_ever_longer() {
     });
     sleep(Duration::from_hours(1)).await;
     polling.abort();
-    println!("an hour of throttling: AWS asked {} times", double.asked() - 1);
-    assert!(double.asked() - 1 <= 90, "AWS was asked {} times", double.asked() - 1);
+    println!("an hour of throttling: AWS was called {} times", double.asked() - 1);
+    assert!(double.asked() - 1 <= 90, "AWS was called {} times", double.asked() - 1);
     assert_eq!(looked_up(&registry).await, (body(&[1, 2]), Some(Warning::Overdue)));
     assert_eq!(alerts(&registry, "aws_failed", "raised"), 1);
 }
 
-/// Thirty clients that ask every three minutes, and forty instances that come or go, for a day.
+/// A day with thirty clients that look up every three minutes, and forty instances that arrive or leave.
 #[tokio::test(start_paused = true)]
-async fn a_day_asks_aws_less_than_thirty_times_an_hour() {
+async fn a_day_causes_fewer_than_thirty_aws_calls_an_hour() {
     let double = Double::with(&(1..=20).collect::<Vec<u8>>());
     let registry = registry(&double);
     registry.poll(&group(), Duration::ZERO).await.unwrap();
@@ -477,9 +481,9 @@ async fn a_day_asks_aws_less_than_thirty_times_an_hour() {
         sleep(Duration::from_mins(35)).await;
         if transition % 2 == 0 {
             double.start(100 + transition);
-            registry.come(&group(), &instance(100 + transition)).await.unwrap();
+            registry.add_instance(&group(), &instance(100 + transition)).await.unwrap();
         } else {
-            registry.leave(&group(), &instance(100 + transition - 1)).await.unwrap();
+            registry.remove_instance(&group(), &instance(100 + transition - 1)).await.unwrap();
             double.end(100 + transition - 1);
         }
     }
@@ -487,7 +491,7 @@ async fn a_day_asks_aws_less_than_thirty_times_an_hour() {
         client.unwrap();
     }
     poller.abort();
-    // The true AWS is called twice for each question: for the group, and for the addresses.
+    // The real fleet calls AWS twice: for the group, and for the addresses.
     let calls_per_hour = double.asked() * 2 / 24;
     let made = metric(&registry, "registry_refreshes_total{source=\"poll\",result=\"updated\"}");
     println!(
@@ -498,9 +502,9 @@ async fn a_day_asks_aws_less_than_thirty_times_an_hour() {
     assert_eq!(looked_up(&registry).await.0, body(&(1..=20).collect::<Vec<u8>>()));
 }
 
-/// Somebody empties the store, and another registry, which has never seen a list, makes a new one: generation 1 again.
+/// The store was emptied, and another registry without any list saves a new one: generation 1 again.
 #[tokio::test(start_paused = true)]
-async fn a_list_that_another_registry_began_anew_is_believed() {
+async fn accepts_a_list_that_another_registry_restarted() {
     let (double, store) = (Double::with(&[1, 2]), MemoryStore::default());
     let old = registry_with(&double, Store::Memory(store.clone()), Vec::new());
     for _ in 0..3 {
@@ -518,7 +522,7 @@ async fn a_list_that_another_registry_began_anew_is_believed() {
 }
 
 #[test]
-fn keys_are_shown_as_region_and_data_centre() {
+fn formats_keys_as_region_and_data_centre() {
     assert_eq!(group().key, Key { region: "eu-west-1".to_owned(), dcid: "eu1".to_owned() });
     assert_eq!(group().key.to_string(), "eu-west-1:eu1");
 }

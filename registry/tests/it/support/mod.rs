@@ -1,4 +1,4 @@
-//! A double of AWS, and real peers: each on a free port of 127.0.0.1 or a socket of its own, ended with the test.
+//! A test double of AWS, and real peers: each on a free port of 127.0.0.1 or a separate socket, stopped when the test ends.
 
 pub mod peers;
 
@@ -44,13 +44,13 @@ pub fn instance(number: u8) -> String {
     format!("i-{number:017x}")
 }
 
-/// What a look-up of these servers answers.
+/// The body of a look-up of these servers.
 pub fn body(numbers: &[u8]) -> String {
     let endpoints: Vec<String> = numbers.iter().map(|number| format!("\"10.0.0.{number}:8080\"")).collect();
     format!("[{}]", endpoints.join(","))
 }
 
-/// A group whose servers a test starts and ends. An answer is what was so when it was asked for, and takes a moment.
+/// A group whose servers a test starts and stops. A response shows the state at the time of the call, and is delayed.
 #[derive(Clone, Debug, Default)]
 pub struct Double(Arc<Inner>);
 
@@ -60,7 +60,7 @@ struct Inner {
     fault: Mutex<Option<FleetError>>,
     delay: Mutex<Duration>,
     asked: AtomicUsize,
-    gone_on: Mutex<Vec<Hook>>,
+    completed_hooks: Mutex<Vec<Hook>>,
 }
 
 impl Double {
@@ -79,7 +79,7 @@ impl Double {
         self.0.in_service.lock().unwrap().remove(&instance(number));
     }
 
-    /// A server at an address of its own.
+    /// Starts a server at another address.
     pub fn start_at(&self, number: u8, address: &str) {
         let member = Member { instance: instance(number), addresses: vec![address.parse().unwrap()] };
         self.0.in_service.lock().unwrap().insert(instance(number), member);
@@ -97,13 +97,13 @@ impl Double {
         *self.0.delay.lock().unwrap() = delay;
     }
 
-    /// How often it was asked for the members of a group; the true AWS is then called twice or more.
+    /// Returns how often the members of a group were requested. The real fleet calls AWS twice or more for each.
     pub fn asked(&self) -> usize {
         self.0.asked.load(Ordering::SeqCst)
     }
 
-    pub fn gone_on(&self) -> Vec<Hook> {
-        self.0.gone_on.lock().unwrap().clone()
+    pub fn completed_hooks(&self) -> Vec<Hook> {
+        self.0.completed_hooks.lock().unwrap().clone()
     }
 }
 
@@ -117,14 +117,14 @@ impl Fleet for Double {
         fault.map_or(Ok(members), Err)
     }
 
-    async fn go_on(&self, hook: &Hook) -> Result<(), FleetError> {
+    async fn complete_lifecycle_action(&self, hook: &Hook) -> Result<(), FleetError> {
         let fault = self.0.fault.lock().unwrap().clone();
-        self.0.gone_on.lock().unwrap().push(hook.clone());
+        self.0.completed_hooks.lock().unwrap().push(hook.clone());
         fault.map_or(Ok(()), Err)
     }
 }
 
-/// A wall clock that goes with tokio's, which tests pause and advance.
+/// A wall clock that follows tokio's clock, which tests pause and advance.
 pub fn clock() -> Clock {
     let begin = Instant::now();
     Clock::new(move || {
@@ -133,7 +133,7 @@ pub fn clock() -> Clock {
     })
 }
 
-/// A registry over a double, with a store of its own.
+/// A registry with a test double and a separate store.
 pub fn registry(double: &Double) -> Arc<Registry<Double>> {
     registry_with(double, Store::Memory(MemoryStore::default()), Vec::new())
 }
@@ -156,19 +156,19 @@ pub fn registry_at(double: &Double, store: Store, channels: Vec<Channel>, clock:
     }))
 }
 
-/// The value of a metric with its labels, 0 where it has never been counted.
+/// The value of a metric with its labels; 0 if it was never counted.
 pub fn metric<F: Fleet>(registry: &Registry<F>, name: &str) -> u64 {
     let text = registry.metrics().text();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{name} is {value}")))
 }
 
-/// How often a problem has been in this state.
+/// How often a problem was in this state.
 pub fn alerts<F: Fleet>(registry: &Registry<F>, problem: &str, state: &str) -> u64 {
     metric(registry, &format!("registry_alerts_total{{problem=\"{problem}\",state=\"{state}\"}}"))
 }
 
-/// Tries again until `done` says so, for two minutes at most: machines can be busy.
+/// Repeats `done` until it returns a value, for at most two minutes, because machines can be busy.
 pub async fn until<T>(what: &str, mut done: impl AsyncFnMut() -> Option<T>) -> T {
     let mut tries = tokio::time::interval(Duration::from_millis(20));
     for _ in 0..6_000 {
@@ -177,5 +177,5 @@ pub async fn until<T>(what: &str, mut done: impl AsyncFnMut() -> Option<T>) -> T
             return value;
         }
     }
-    panic!("after two minutes, still not: {what}");
+    panic!("not within two minutes: {what}");
 }

@@ -1,4 +1,4 @@
-//! Real peers: Redis, moto (a stand-in for AWS), a server whose answers a test decides, and the program itself.
+//! Real peers: Redis, moto (a simulation of AWS), a server with scripted responses, and the program itself.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::{Path, PathBuf};
@@ -24,12 +24,12 @@ pub fn free_port() -> u16 {
     StdListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
-/// The root of the project, where samples and `.venv` are.
+/// The root of the project, with `samples` and `.venv`.
 pub fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the registry is a directory of the project")
 }
 
-/// Debian's Redis, on a socket of its own, without persistence.
+/// Debian's Redis on a separate socket, without persistence.
 pub struct Redis {
     pub url: String,
     directory: TempDir,
@@ -58,7 +58,7 @@ impl Redis {
         redis::Client::open(self.url.as_str()).expect("a URL of Redis")
     }
 
-    /// A store with more patience than a busy machine needs.
+    /// A store with a time limit that is sufficient on a busy machine.
     pub fn store(&self) -> Store {
         self.store_with(Duration::from_secs(20))
     }
@@ -67,7 +67,7 @@ impl Redis {
         redis_store(&self.url, patience)
     }
 
-    /// A command on a connection of its own.
+    /// Runs a command on a separate connection.
     pub async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let mut connection = self.client().get_multiplexed_async_connection().await.expect("a connection");
         let mut command = redis::cmd(words[0]);
@@ -86,7 +86,7 @@ impl Redis {
     }
 }
 
-/// The store at a URL as `REGISTRY_STORE` takes it.
+/// The store at a URL in the form of `REGISTRY_STORE`.
 pub fn redis_store(url: &str, patience: Duration) -> Store {
     let address = RedisAddress::parse(url).expect("a URL of Redis");
     Store::Redis(Box::new(RedisStore::new(address, patience).expect("a store")))
@@ -104,7 +104,7 @@ pub struct RedisCluster {
 
 struct Node {
     port: u16,
-    /// Where the nodes speak to each other.
+    /// Port of the cluster bus.
     bus: u16,
     server: Child,
 }
@@ -139,7 +139,7 @@ impl RedisCluster {
         server
     }
 
-    /// Waits until both nodes know that every slot is served.
+    /// Waits until both nodes report that every slot is served.
     async fn is_whole(&self) {
         let whole = async || {
             for number in 0..2 {
@@ -151,7 +151,7 @@ impl RedisCluster {
         until("the nodes of the cluster have met", whole).await;
     }
 
-    /// As `REGISTRY_STORE` takes it, naming one of the nodes.
+    /// The URL of one node, in the form of `REGISTRY_STORE`.
     pub fn url(&self, number: usize) -> String {
         format!("redis+cluster://127.0.0.1:{}", self.nodes[number].port)
     }
@@ -175,7 +175,7 @@ impl RedisCluster {
         self.nodes[number].server.kill().await.expect("stopping Redis");
     }
 
-    /// Starts a node again, empty, with the slots that it had.
+    /// Restarts a node, empty, with the same slots.
     pub async fn start_again(&mut self, number: usize) {
         let Node { port, bus, .. } = self.nodes[number];
         self.nodes[number].server = RedisCluster::launch(self.directory.path(), port, bus).await;
@@ -183,7 +183,7 @@ impl RedisCluster {
     }
 }
 
-/// A Redis that speaks TLS only, with a user of an access list, and a certificate of an authority of its own.
+/// A Redis that accepts only TLS, with an access list, and a certificate of a separate authority.
 pub struct TlsRedis {
     /// With user and password.
     pub url: String,
@@ -199,7 +199,7 @@ impl TlsRedis {
         TlsRedis::launch("rediss", "+eval +get +set", &[]).await
     }
 
-    /// A cluster of one node, as ElastiCache Serverless is one.
+    /// A cluster of one node, like ElastiCache Serverless.
     pub async fn start_cluster() -> Self {
         let bus = free_port().to_string();
         let arguments = ["--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", &bus];
@@ -240,7 +240,7 @@ impl TlsRedis {
         TlsRedis { url, authority, directory, port, _server: server }
     }
 
-    /// What an administrator is answered.
+    /// Runs a command as the administrator.
     pub async fn command(&self, words: &[&str]) -> String {
         let mut client = Command::new("redis-cli");
         client.args(["--tls", "--user", "admin", "--pass", "secret", "--no-auth-warning", "-h", "127.0.0.1", "-p"]);
@@ -251,7 +251,7 @@ impl TlsRedis {
     }
 }
 
-/// moto, which speaks the protocols of autoscaling, EC2, SNS and SQS.
+/// moto, which simulates Auto Scaling, EC2, SNS and SQS.
 pub struct Moto {
     pub url: String,
     _server: Child,
@@ -277,7 +277,7 @@ impl Moto {
         moto
     }
 
-    /// moto loads a service when it is first asked for it, which on a busy machine takes longer than the registry waits.
+    /// Makes moto load its services, which on a busy machine takes longer than the registry waits.
     async fn warm_up(&self) {
         let (ec2, autoscaling) = (aws_sdk_ec2::Client::new(&self.config()), aws_sdk_autoscaling::Client::new(&self.config()));
         ec2.describe_instances().send().await.expect("moto's EC2");
@@ -288,7 +288,7 @@ impl Moto {
         aws(&self.url)
     }
 
-    /// Makes the autoscaling group `logstash-eu1` of so many instances, and says where moto has put them.
+    /// Creates the Auto Scaling group `logstash-eu1` with this number of instances.
     pub async fn make_group(&self, instances: i32) {
         let ec2 = aws_sdk_ec2::Client::new(&self.config());
         let images = ec2.describe_images().send().await.expect("moto's images");
@@ -308,7 +308,7 @@ impl Moto {
     }
 }
 
-/// The SDK against a server of a test.
+/// A configuration of the SDK for a server in a test.
 pub fn aws(url: &str) -> SdkConfig {
     let keys = aws_sdk_ec2::config::Credentials::new("test", "test", None, None, "test");
     SdkConfig::builder()
@@ -368,7 +368,7 @@ impl Scripted {
     }
 }
 
-/// Serves on a free port, and gives its URL without a slash at the end.
+/// Serves on a free port, and returns the URL without a trailing slash.
 pub async fn serve(service: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
@@ -380,7 +380,7 @@ pub fn answer(status: u16, body: &str) -> Response {
     Response::builder().status(status).body(Body::from(body.to_owned())).expect("a response")
 }
 
-/// The program, with an environment of its own.
+/// The program, with only these environment variables.
 pub fn program(arguments: &[&str], vars: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_registry"));
     command.args(arguments).env_clear().envs(vars.iter().copied()).current_dir(project());
@@ -388,7 +388,7 @@ pub fn program(arguments: &[&str], vars: &[(&str, &str)]) -> Command {
     command
 }
 
-/// A server of the program itself.
+/// The program, running as a server.
 pub struct Server {
     pub url: String,
     pub process: Child,
@@ -396,7 +396,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it against `aws`, and waits until it listens.
+    /// Starts the server with the AWS endpoint `aws`, and waits until it listens.
     pub async fn start(aws: &str, vars: &[(&str, &str)]) -> Self {
         let credentials = [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_REGION", "eu-west-1")];
         let common = [("AWS_ENDPOINT_URL", aws), ("REGISTRY_GROUPS", super::GROUPS)];
@@ -428,7 +428,7 @@ impl Server {
     }
 }
 
-/// A file of the samples.
+/// A sample event.
 pub fn sample(name: &str) -> serde_json::Value {
     let path: PathBuf = project().join("samples/events").join(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
