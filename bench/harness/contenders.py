@@ -1,4 +1,4 @@
-"""What is measured: groups of contenders, each of which does one job once."""
+"""Defines the groups of contenders. Each contender does one job once."""
 
 import json
 import tempfile
@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import data, places
+from . import data, paths
 from .build import Programs
 from .data import Objects
 from .run import Sink, call, measure
 
-# Local files are taken for this bucket's, so that events are as they are from S3.
+# Local files are read as objects of this bucket, so that events are the same as from S3.
 BUCKET = "s3://example-elb-logs"
 
 GZIP_1 = {"COMPRESSION": "gzip:1"}
@@ -29,7 +29,7 @@ LEVELS = {"zlib-rs": range(1, 10), "libdeflate": (1, 2, 3, 4, 6, 9), "miniz_oxid
 LEVEL_BYTES = 200_000_000
 COLD_STARTS = 10
 
-# Enough for the configuration to be complete, as Lambda sets it. Nobody is called before there is an invocation.
+# A complete configuration as Lambda sets it. The function sends no requests before its first invocation.
 FUNCTION = {
     "AWS_REGION": "eu-west-1",
     "AWS_ACCESS_KEY_ID": "none",
@@ -45,7 +45,7 @@ FUNCTION = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many lines there are."""
+    """Numbers of lines."""
 
     main: int
     peers: int
@@ -54,13 +54,13 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Contender:
-    """Somebody who does a job. A sample is what it used, and what it said of its work."""
+    """A program with a job. A sample has its CPU time and memory, and what it printed about its work."""
 
     key: str
     title: str
     run: Callable[[], dict]
     objects: Objects | None = None
-    # Short jobs are done several times; what counts is the mean.
+    # Short jobs are repeated, and the result is the mean.
     times: int = 1
 
     def sample(self) -> dict:
@@ -73,12 +73,12 @@ class Contender:
 
 
 def plan(groups: list[str], programs: Programs, sizes: Sizes) -> list[Contender]:
-    """The contenders of some groups, in the order in which they run. Makes their data."""
+    """Returns the contenders of the groups in the order in which they run, and generates their data."""
     return [contender for group in groups for contender in GROUPS[group](programs, sizes)]
 
 
 def main(programs: Programs, sizes: Sizes) -> list[Contender]:
-    """The program between its limits."""
+    """Returns the program and its lower limits."""
     alb = data.objects(programs, "alb", sizes.main)
     bodies = kept_bodies(programs, alb)
     reach = [programs.elbbench, "reach", alb.file, bodies.path, bodies.text_bytes]
@@ -99,7 +99,7 @@ def main(programs: Programs, sizes: Sizes) -> list[Contender]:
 
 
 def peers(programs: Programs, sizes: Sizes) -> list[Contender]:
-    """Others on the same lines, fewer of them."""
+    """Returns other programs, which read fewer of the same lines."""
     alb = data.objects(programs, "alb", sizes.peers)
     text = data.text(programs, "alb", sizes.peers)
     python, node = programs.python, programs.node
@@ -107,27 +107,27 @@ def peers(programs: Programs, sizes: Sizes) -> list[Contender]:
         Contender(
             "node",
             "Node: RegExp + JSON + gzip 1",
-            lambda: measure(programs, [node, places.PEERS / "node.mjs", alb.file]),
+            lambda: measure(programs, [node, paths.PEERS / "node.mjs", alb.file]),
             alb,
         ),
         Contender(
             "python",
             "Python: re + json + gzip 1",
-            lambda: measure(programs, [python, places.PEERS / "python.py", alb.file]),
+            lambda: measure(programs, [python, paths.PEERS / "python.py", alb.file]),
             alb,
         ),
-        Contender("vrl", "vrl: parsing alone", lambda: measure(programs, [programs.vrl, text.file]), text),
+        Contender("vrl", "vrl: only parsing", lambda: measure(programs, [programs.vrl, text.file]), text),
         Contender(
             "duckdb",
-            "DuckDB: inflate + 34 texts + JSON",
-            lambda: measure(programs, [python, places.PEERS / "duckdb_json.py", alb.file]),
+            "DuckDB: inflate + texts + JSON",
+            lambda: measure(programs, [python, paths.PEERS / "duckdb_json.py", alb.file]),
             alb,
         ),
     ]
 
 
 def formats(programs: Programs, _: Sizes) -> list[Contender]:
-    """Every kind of log, first without sending, then as a whole."""
+    """Returns two contenders for every log type: without sending, and the whole program."""
     found = []
     for kind, title in KINDS.items():
         objects = data.objects(programs, kind, FORMAT_LINES)
@@ -143,7 +143,7 @@ def formats(programs: Programs, _: Sizes) -> list[Contender]:
 
 
 def growth(programs: Programs, sizes: Sizes) -> list[Contender]:
-    """The same work in objects of other sizes. One line shows what starting costs."""
+    """Returns runs with objects of different sizes. The run with one line measures the start-up cost."""
     lines = {1: 20, 10_000: 10, 100_000: 2, 1_000_000: 1, sizes.growth: 1}
     found = []
     for count, times in lines.items():
@@ -162,22 +162,23 @@ def growth(programs: Programs, sizes: Sizes) -> list[Contender]:
 
 
 def memory(programs: Programs, sizes: Sizes) -> list[Contender]:
-    """Peak memory at the default limits, with a receiver that answers late or never, and of the function."""
+    """Returns runs that measure the peak memory at the default limits: with a receiver that is fast, slow or never responds, and
+    of the function."""
     alb = data.objects(programs, "alb", sizes.main)
     several = data.objects(programs, "alb", sizes.main, 8)
     fewer = data.objects(programs, "alb", sizes.peers)
-    impatient = {"REQUEST_TIMEOUT": "3s", "RETRY_BUDGET": "0s"}
+    short_timeout = {"REQUEST_TIMEOUT": "3s", "RETRY_BUDGET": "0s"}
     return [
         Contender("memory-fast", "fast receiver, one object", lambda: replay(programs, alb), alb),
         Contender("memory-several", "fast receiver, eight objects", lambda: replay(programs, several), several),
-        Contender("memory-slow", "slow receiver (100 ms)", lambda: replay(programs, fewer, patience="100"), fewer),
+        Contender("memory-slow", "slow receiver (100 ms)", lambda: replay(programs, fewer, delay="100"), fewer),
         Contender(
-            "memory-stuck", "stuck receiver, one object", lambda: replay(programs, alb, impatient, "never", 1), alb
+            "memory-stuck", "stuck receiver, one object", lambda: replay(programs, alb, short_timeout, "never", 1), alb
         ),
         Contender(
             "memory-stuck-several",
             "stuck receiver, eight objects",
-            lambda: replay(programs, several, impatient, "never", 1),
+            lambda: replay(programs, several, short_timeout, "never", 1),
             several,
         ),
         Contender("memory-function", "`shipper`, one invocation", lambda: invoke(programs, alb), alb),
@@ -185,7 +186,7 @@ def memory(programs: Programs, sizes: Sizes) -> list[Contender]:
 
 
 def threads(programs: Programs, sizes: Sizes) -> list[Contender]:
-    """Wall time with one and two threads; means something only on a machine that is otherwise idle."""
+    """Returns runs that measure the wall time with one and two threads. They need an otherwise idle machine."""
     alb = data.objects(programs, "alb", sizes.main)
     return [
         Contender(
@@ -199,18 +200,18 @@ def threads(programs: Programs, sizes: Sizes) -> list[Contender]:
 
 
 def cold(programs: Programs, _: Sizes) -> list[Contender]:
-    """From exec to the first question for an invocation."""
+    """Returns runs that measure the time from exec to the first request for an invocation."""
     http = {**FUNCTION, "LOGSTASH_URL": "http://logstash.example:8080/"}
     https = {**FUNCTION, "LOGSTASH_URL": "https://logstash.example:8443/"}
     return [
-        Contender("cold-hello", "bare `lambda_runtime`", lambda: cold_starts(programs, programs.hello, FUNCTION)),
+        Contender("cold-hello", "minimal `lambda_runtime` function", lambda: cold_starts(programs, programs.hello, FUNCTION)),
         Contender("cold-https", "`shipper`, https", lambda: cold_starts(programs, programs.shipper, https)),
         Contender("cold-http", "`shipper`, http", lambda: cold_starts(programs, programs.shipper, http)),
     ]
 
 
 def levels(programs: Programs, sizes: Sizes) -> list[Contender]:
-    """Codecs and levels on the program's own bodies."""
+    """Returns codecs and levels, which compress the program's own bodies."""
     alb = data.objects(programs, "alb", sizes.main)
     bodies = kept_bodies(programs, alb)
     return [
@@ -238,21 +239,21 @@ GROUPS: dict[str, Callable[[Programs, Sizes], list[Contender]]] = {
 
 
 def dry(programs: Programs, objects: Objects, schema: str = "native") -> dict:
-    """Makes all events and no bodies: what is left are inflating, splitting, parsing and writing JSON."""
+    """Makes all events but no bodies: inflates, splits, parses and writes JSON."""
     command = [programs.elbship, "replay", objects.path, "--as", BUCKET, "--dry-run", "--schema", schema]
     return measure(programs, command)
 
 
-def replay(programs: Programs, objects: Objects, variables: dict = {}, patience: str = "0", status: int = 0) -> dict:
-    """Ships objects to a receiver that drops them."""
-    with Sink(programs, patience) as sink:
+def replay(programs: Programs, objects: Objects, variables: dict = {}, delay: str = "0", status: int = 0) -> dict:
+    """Ships objects to a receiver that discards the events."""
+    with Sink(programs, delay) as sink:
         command = [programs.elbship, "replay", objects.path, "--as", BUCKET, "--to", sink.url]
         sample = measure(programs, command, variables, status)
     return {**sample, **sink.seen}
 
 
 def invoke(programs: Programs, objects: Objects) -> dict:
-    """Ships an object by the function's own binary."""
+    """Ships an object with the binary of the function."""
     bucket = objects.path
     variables = {**FUNCTION, "OBJECT_STORE": f"dir:{bucket.parent}"}
     with Sink(programs) as sink, tempfile.NamedTemporaryFile("w", suffix=".json") as event:
@@ -264,28 +265,28 @@ def invoke(programs: Programs, objects: Objects) -> dict:
 
 
 def notification(bucket: str, key: Path) -> str:
-    """What S3 says of a new object."""
+    """Returns the notification of S3 about a new object."""
     record = f'"s3":{{"bucket":{{"name":"{bucket}"}},"object":{{"key":"{key}","size":1}}}}'
     return f'{{"Records":[{{"eventVersion":"2.1","eventSource":"aws:s3","eventName":"ObjectCreated:Put",{record}}}]}}'
 
 
 def cold_starts(programs: Programs, function: Path, variables: dict) -> dict:
-    """The best of several starts: what lengthens one from outside is no part of it."""
+    """Returns the best of several starts, because other load on the machine only makes starts slower."""
     starts = [json.loads(call([programs.elbbench, "cold-start", function], variables)) for _ in range(COLD_STARTS)]
     return {name: min(start[name] for start in starts) for name in ("start_ns", "cpu_ns")}
 
 
 def codec_level(programs: Programs, codec: str, level: int, bodies: Objects) -> dict:
-    """What one level costs, said by the process itself: its two directions are wanted apart."""
+    """Measures one level. The process itself measures its CPU time, separately for both directions."""
     return measure(programs, [programs.elbbench, "codec", codec, level, bodies.path, LEVEL_BYTES])
 
 
 def kept_bodies(programs: Programs, objects: Objects) -> Objects:
-    """A sample of the request bodies that the program makes of these objects, and how many bytes all of them are."""
-    place = places.OUTPUT / "bodies"
-    place.mkdir(parents=True, exist_ok=True)
-    for old in place.iterdir():
+    """Keeps a sample of the request bodies that the program makes of the objects, and returns it with the size of all bodies."""
+    directory = paths.OUTPUT / "bodies"
+    directory.mkdir(parents=True, exist_ok=True)
+    for old in directory.iterdir():
         old.unlink()
-    with Sink(programs, "0", place) as sink:
+    with Sink(programs, "0", directory) as sink:
         measure(programs, [programs.elbship, "replay", objects.path, "--as", BUCKET, "--to", sink.url], GZIP_1)
-    return Objects(place, objects.lines, sink.seen["requests"], sink.seen["text_bytes"], sink.seen["body_bytes"])
+    return Objects(directory, objects.lines, sink.seen["requests"], sink.seen["text_bytes"], sink.seen["body_bytes"])

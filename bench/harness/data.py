@@ -1,4 +1,4 @@
-"""The logs that are shipped: made once, by size and seed, and kept."""
+"""The generated logs. They are generated once for each size and seed, and kept."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import places
+from . import paths
 from .build import Programs
 from .run import call
 
@@ -15,7 +15,7 @@ SEED = 20260302
 
 @dataclass(frozen=True)
 class Objects:
-    """Log objects, and how much they are."""
+    """Log objects and their sizes."""
 
     path: Path
     lines: int
@@ -25,40 +25,41 @@ class Objects:
 
     @property
     def file(self) -> Path:
-        """The only object."""
+        """Returns the first object."""
         return (
             self.path if self.path.is_file() else next(path for path in sorted(self.path.rglob("*")) if path.is_file())
         )
 
 
 def objects(programs: Programs, kind: str, lines: int, count: int = 1) -> Objects:
-    """Objects as they are delivered."""
+    """Generates objects as AWS delivers them."""
     path = directory(f"{kind}-{lines}-{count}")
-    return made(
+    return generated(
         path, lambda: call([programs.elbbench, "generate", kind, lines, count, SEED, path / "bucket"]), path / "bucket"
     )
 
 
 def text(programs: Programs, kind: str, lines: int) -> Objects:
-    """Plain lines, for a peer whose parsing alone is asked."""
+    """Generates plain lines, for a peer of which only the parsing is measured."""
     path = directory(f"{kind}-{lines}-text")
     path.mkdir(parents=True, exist_ok=True)
-    return made(
+    return generated(
         path, lambda: call([programs.elbbench, "text", kind, lines, SEED, path / "lines.txt"]), path / "lines.txt"
     )
 
 
 def directory(name: str) -> Path:
-    """The generator is a part of the name: when it changes, so do the lines."""
-    source = (places.BENCH / "src" / "generate.rs").read_bytes()
-    return places.DATA / f"{name}-{SEED}-{zlib.crc32(source):08x}"
+    """Returns the directory of generated data. Its name depends on the source of the generator, because the lines do."""
+    sources = sorted((paths.BENCH / "src" / "generate").glob("*.rs"))
+    source = b"".join(path.read_bytes() for path in sources)
+    return paths.DATA / f"{name}-{SEED}-{zlib.crc32(source):08x}"
 
 
-def made(path: Path, make, place: Path) -> Objects:
+def generated(path: Path, generate, content: Path) -> Objects:
     facts = path / "facts.json"
     if not facts.exists():
-        places.say(f"generating {path.name}")
-        shutil.rmtree(place, ignore_errors=True)
-        text = make()
+        paths.say(f"generating {path.name}")
+        shutil.rmtree(content, ignore_errors=True)
+        text = generate()
         facts.write_text(text)
-    return Objects(place, **json.loads(facts.read_text()))
+    return Objects(content, **json.loads(facts.read_text()))

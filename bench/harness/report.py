@@ -1,4 +1,4 @@
-"""Figures to tables."""
+"""Renders the results as Markdown tables."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ MAIN = (
 
 
 def render(found: Result) -> str:
-    """All tables for which there are figures."""
+    """Returns all tables that have results."""
     about = f"{found.machine}; {found.rounds} round{'s' * (found.rounds > 1)}, {found.minutes} minutes; " + ", ".join(
         f"{name} {version}" for name, version in found.versions.items()
     )
@@ -30,7 +30,7 @@ def render(found: Result) -> str:
 
 
 def table(title: str, head: list[str], rows: list[list[str]]) -> str:
-    """A table; nothing if it has no rows."""
+    """Returns a table; an empty text if it has no rows."""
     if not rows:
         return ""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
@@ -40,7 +40,7 @@ def table(title: str, head: list[str], rows: list[list[str]]) -> str:
 def main(found: Result) -> str:
     head = ["ALB access logs", "CPU ns/line", "MB/s of text", "peak RSS MiB", "× inflate only", "× `replay`, gzip 1"]
     return table(
-        "The program, its limits and its peers", head, [main_row(found, figure) for figure in present(found, MAIN)]
+        "The program, its lower limits and its peers", head, [main_row(found, figure) for figure in present(found, MAIN)]
     )
 
 
@@ -62,7 +62,7 @@ def ratio_to(figure: Figure, base: Figure | None) -> str:
 
 def formats(found: Result) -> str:
     head = [
-        "kind",
+        "log type",
         "bytes/line",
         "JSON bytes/line",
         "JSON: ns/line",
@@ -73,7 +73,7 @@ def formats(found: Result) -> str:
         "× ALB",
     ]
     rows = [format_row(found, kind) for kind in KINDS if found.get(f"whole-{kind}")]
-    return table("Every kind of log", head, rows)
+    return table("Every log type", head, rows)
 
 
 def format_row(found: Result, kind: str) -> list[str]:
@@ -99,12 +99,12 @@ def growth(found: Result) -> str:
         [figure.title, f"{figure.ns_per_line:,.0f}", f"{net(figure, start):,.0f}", f"{figure.rss_mib:.1f}"]
         for figure in sizes
     ]
-    note = f" (starting: {start['cpu_ns'] / 1e6:.1f} ms)" if start else ""
-    return table("Growth, gzip 1" + note, ["objects", "CPU ns/line", "without starting", "peak RSS MiB"], rows)
+    note = f" (start-up: {start['cpu_ns'] / 1e6:.1f} ms)" if start else ""
+    return table("Growth, gzip 1" + note, ["objects", "CPU ns/line", "without start-up", "peak RSS MiB"], rows)
 
 
 def net(figure: Figure, start: Figure) -> float:
-    """CPU per line without what starting the process costs, which says nothing about growth."""
+    """Returns the CPU time per line without the start-up cost."""
     return (figure["cpu_ns"] - start["cpu_ns"]) / figure.lines
 
 
@@ -135,12 +135,12 @@ def cold(found: Result) -> str:
         [figure.title, *cold_cells(figure, figures[0], "start_ns"), *cold_cells(figure, figures[0], "cpu_ns")]
         for figure in figures
     ]
-    head = ["function", "ms", "× bare", "CPU ms", "× bare"]
-    return table("Cold start, exec to the first question for an invocation", head, rows)
+    head = ["function", "ms", "× minimal", "CPU ms", "× minimal"]
+    return table("Cold start, from exec to the first request for an invocation", head, rows)
 
 
-def cold_cells(figure: Figure, bare: Figure, name: str) -> list[str]:
-    return [f"{figure[name] / 1e6:.2f}", f"{figure[name] / bare[name]:.2f}"]
+def cold_cells(figure: Figure, minimal: Figure, name: str) -> list[str]:
+    return [f"{figure[name] / 1e6:.2f}", f"{figure[name] / minimal[name]:.2f}"]
 
 
 def levels(found: Result) -> str:
@@ -174,7 +174,7 @@ def targets(found: Result) -> str:
 
 
 def target_row(found: Result, what: str, limit: str, judge: Callable[[Result], tuple[str, bool]]) -> list[str] | None:
-    """None if a contender that it takes was not measured."""
+    """Returns a row; none if a contender of the target was not measured."""
     try:
         measured, met = judge(found)
     except KeyError:
@@ -255,11 +255,11 @@ TARGETS = (
         at_most(1.35, "whole", "reach"),
     ),
     ("against Node and Python, gzip 1 each", "≥ 6 × and ≥ 9 × less CPU", peers_judge),
-    ("against vrl's parsing alone", "≥ 5 × less CPU for inflate + parse + JSON", vrl_judge),
+    ("against only the parsing of vrl", "≥ 5 × less CPU for inflate + parse + JSON", vrl_judge),
     ("peak RSS, default limits", "≤ 32 MiB fast, ≤ 40 MiB stuck receiver", memory_judge),
     ("`ecs`", "≤ 1.3 × the CPU of `native`", ecs_judge),
-    ("every other format", "≤ 1.2 × ALB's CPU per byte", formats_judge),
-    ("cold start", "≤ 2 × a bare `lambda_runtime`", cold_judge),
+    ("every other log type", "≤ 1.2 × ALB's CPU per byte", formats_judge),
+    ("cold start", "≤ 2 × a minimal `lambda_runtime` function", cold_judge),
     ("growth", "± 5 % from 10,000 lines; 10,000 objects ≤ 1.5 ×", growth_judge),
     ("connections for all lines", "≤ `SEND_CONCURRENCY` (4)", connections_judge),
 )

@@ -1,4 +1,4 @@
-"""What a run has found: medians, by contender. Kept as JSON for bench/cost and for whoever wants to look closer."""
+"""The results of a run: the medians of each contender. They are stored as JSON, which bench/cost reads."""
 
 import json
 import os
@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import places
+from . import paths
 from .contenders import Contender
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A contender's medians. What it has no part in is none."""
+    """The medians of a contender. Sizes are 0 for a contender without objects."""
 
     key: str
     title: str
@@ -33,11 +33,11 @@ class Figure:
 
     @property
     def mb_per_s(self) -> float:
-        """Of log text, by CPU time."""
+        """Returns the megabytes of log text per second of CPU time."""
         return self.text_bytes / self["cpu_ns"] * 1_000
 
     def per_line(self, name: str) -> float:
-        """Of what was measured on a sample of request bodies: its share for the JSON of one line."""
+        """Converts a value that was measured on a sample of request bodies to one log line."""
         return self[name] / self["bytes"] * self.text_bytes / self.lines
 
     @property
@@ -47,7 +47,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Result:
-    """All figures of one run."""
+    """All results of one run."""
 
     made: str
     machine: str
@@ -93,8 +93,8 @@ def machine() -> str:
 
 
 def versions() -> dict[str, str]:
-    pinned = [line for line in (places.PEERS / "requirements.txt").read_text().splitlines() if "==" in line]
-    rustc = subprocess.run(["rustc", "--version"], capture_output=True, text=True, cwd=places.ROOT).stdout.split()[1]
+    pinned = [line for line in (paths.PEERS / "requirements.txt").read_text().splitlines() if "==" in line]
+    rustc = subprocess.run(["rustc", "--version"], capture_output=True, text=True, cwd=paths.ROOT).stdout.split()[1]
     return {
         "rust": rustc,
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""DuckDB's CSV reader on one object, to JSON: 34 text columns, no types, no gzip on the way out, one thread."""
+"""Reads one object with DuckDB's CSV reader and writes JSON: only text columns, no compression of the output, one thread."""
 
 import json
 import sys

@@ -1,8 +1,8 @@
-// The usual Lambda function in Node.js, and its work on one object: a regular expression for the line, JSON.stringify for the
-// event, gzip from zlib for the request body. Bodies are dropped instead of sent.
+// Does the work of a typical Lambda function in Node.js on one object: a regular expression parses the line, JSON.stringify writes
+// the event, zlib's gzip compresses the request body. Bodies are discarded instead of sent.
 //
-// Written as an author would who cares for speed: one compiled expression, chunks split whole (readline is slower), objects
-// of one shape, and the compression in libuv's threads beside the parsing.
+// The code is optimised as usual: one compiled expression, whole chunks are split (readline is slower), objects of one shape, and
+// compression in libuv's threads in parallel with parsing.
 
 import { createReadStream } from 'node:fs';
 import { promisify } from 'node:util';
@@ -21,7 +21,7 @@ const LINE = new RegExp(
     `${WORD} ${QUOTED} ${QUOTED} ${QUOTED}(?: ([^ ]+))?`,
 );
 
-// JSON.stringify leaves out what is undefined.
+// JSON.stringify omits undefined values.
 const text = (value) => (value === '-' ? undefined : value);
 const number = (value) => (value === undefined || value === '-' || value === '-1' ? undefined : Number(value));
 

@@ -1,4 +1,4 @@
-//! Compressors and their levels, on the program's own request bodies: CPU to deflate, CPU to inflate again, and size.
+//! Measures compressors and levels on the program's own request bodies: CPU time to deflate and to inflate, and size.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -10,9 +10,9 @@ use crate::Result;
 use crate::limits::{gzip, read_bodies};
 use crate::measure::cpu_ns_of_this_process;
 
-/// Compresses `bytes` of bodies, over and over, inflates them, and says what it took.
+/// Compresses and decompresses the bodies repeatedly, until `bytes` bytes are processed, and prints the CPU time of each direction.
 ///
-/// It asks for its own CPU time, because the figures of the two directions are wanted apart and without the reading.
+/// The function measures its own CPU time, so that both directions are separate and exclude reading the bodies.
 pub fn run(name: &str, level: u32, bodies: &Path, bytes: u64) -> Result<()> {
     let codec = Codec::named(name, level)?;
     let bodies = read_bodies(bodies)?;
@@ -57,7 +57,7 @@ impl Codec {
                 Ok(Codec::Libdeflate(level.map_err(|error| format!("{error:?}"))?))
             }
             "miniz_oxide" => Ok(Codec::Miniz(u8::try_from(level)?)),
-            other => Err(format!("{other} is no codec").into()),
+            other => Err(format!("unknown codec {other}; use zlib-rs, libdeflate or miniz_oxide").into()),
         }
     }
 
@@ -71,12 +71,12 @@ impl Codec {
                 out.truncate(length);
                 Ok(out)
             }
-            // A zlib frame instead of gzip's: an Adler-32 instead of a CRC, which makes no difference that could be seen.
+            // A zlib frame instead of a gzip frame. Its Adler-32 instead of a CRC makes no measurable difference.
             Codec::Miniz(level) => Ok(miniz_oxide::deflate::compress_to_vec_zlib(body, level)),
         }
     }
 
-    /// Always by zlib-rs: what is asked is how hard the receiver's work is.
+    /// Decompresses with zlib-rs for every codec, because the question is how much work the receiver has.
     fn inflate(&self, body: &[u8], length: usize) -> Result<()> {
         let mut decoder = match self {
             Codec::Miniz(_) => Decompress::new(true),
@@ -84,7 +84,11 @@ impl Codec {
         };
         let mut out = Vec::with_capacity(length + 1);
         decoder.decompress_vec(body, &mut out, FlushDecompress::Finish)?;
-        if black_box(out).len() == length { Ok(()) } else { Err("a body has changed on its way".into()) }
+        if black_box(out).len() == length {
+            Ok(())
+        } else {
+            Err("a decompressed body differs in length from the original".into())
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The least that a Lambda function in Rust can be.
+//! A minimal Lambda function in Rust.
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;

@@ -1,21 +1,21 @@
-//! Reading requests: just enough for clients that name the length of what they send.
+//! Reads HTTP requests that have a `Content-Length`.
 
 use std::io::BufRead;
 
 use crate::Result;
 
-/// One request.
+/// One HTTP request.
 #[derive(Debug)]
 pub struct Request {
-    /// Its first line.
+    /// The request line.
     pub line: String,
-    /// Whether its body is gzip.
+    /// Whether the body is compressed with gzip.
     pub gzip: bool,
-    /// Its body.
+    /// The body.
     pub body: Vec<u8>,
 }
 
-/// The next request of a connection; none once it ends.
+/// Reads the next request of a connection; none at the end of the connection.
 pub fn read_request(reader: &mut impl BufRead) -> Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
@@ -29,7 +29,9 @@ pub fn read_request(reader: &mut impl BufRead) -> Result<Option<Request>> {
         match header.split_once(": ") {
             Some(("content-length", value)) => length = value.parse()?,
             Some(("content-encoding", value)) => gzip = value == "gzip",
-            Some(("transfer-encoding", _)) => return Err("a body of unknown length".into()),
+            Some(("transfer-encoding", _)) => {
+                return Err("cannot read a request with Transfer-Encoding: only Content-Length is supported".into());
+            }
             Some(_) => {}
             None => break,
         }

@@ -1,6 +1,6 @@
-//! One job once, and then it ends, so that its CPU time and memory can be measured from outside like those of any program.
+//! Does one job and exits, so that its CPU time and memory can be measured from outside like those of any other program.
 //!
-//! `bench/compare` knows how to call it.
+//! `bench/compare` calls this program.
 
 mod codecs;
 mod generate;
@@ -14,19 +14,19 @@ mod sink;
 use std::error::Error;
 use std::{env, process};
 
-/// What any job ends with. Nobody but `bench/compare` and its reader sees it.
+/// The result of a job. Only `bench/compare` and its user see the error.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "usage:
   elbbench generate KIND LINES OBJECTS SEED DIR   write log objects of alb, nlb, classic, connection, health or vended lines
   elbbench text KIND LINES SEED FILE              write plain lines
-  elbbench inflate FILE                           inflate, and nothing else
-  elbbench reach FILE BODIES BYTES                inflate, and gzip as many bytes of request bodies at level 1
-  elbbench codec NAME LEVEL BODIES BYTES          compress and inflate request bodies; says what each cost
-  elbbench sink [MILLISECONDS|never] [BODIES]     take requests until standard input ends; may keep the first bodies
-  elbbench measure FILE COMMAND…                  run a command, and write what it used to FILE
-  elbbench cold-start COMMAND…                    the time from exec to the first question for an invocation
-  elbbench invoke EVENT COMMAND…                  give a function one event, and end it once it has answered";
+  elbbench inflate FILE                           inflate a file
+  elbbench reach FILE BODIES BYTES                inflate a file, and gzip BYTES of request bodies at level 1
+  elbbench codec NAME LEVEL BODIES BYTES          compress and inflate request bodies, and print the CPU time of each
+  elbbench sink [MILLISECONDS|never] [BODIES]     receive requests until standard input ends, and keep the first bodies in BODIES
+  elbbench measure FILE COMMAND…                  run a command, and write its CPU time and memory to FILE
+  elbbench cold-start COMMAND…                    measure the time from exec to the first request for an invocation
+  elbbench invoke EVENT COMMAND…                  run a function for one event, and stop it after its response";
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();

@@ -1,6 +1,6 @@
-//! What a process used: CPU time of user and system together, peak memory, and time.
+//! Measures a process: CPU time (user and system), peak memory, and wall time.
 //!
-//! A small process has to ask: the peak of a child begins at the size of what started it.
+//! The measuring process must be small, because the peak memory of a child process starts at the size of its parent.
 
 use std::fs;
 use std::path::Path;
@@ -11,10 +11,10 @@ use nix::sys::resource::{Usage, UsageWho, getrusage};
 
 use crate::Result;
 
-/// Runs a command, which inherits all streams, and writes what it and its children used to `file`. Its exit status is part of
-/// that: some measurements are of runs that fail.
+/// Runs a command, which inherits all streams, and writes the usage of the command and its children to `file`. The file also has
+/// the exit status, because some runs are expected to fail.
 pub fn run(file: &Path, command: &[&str]) -> Result<()> {
-    let [program, arguments @ ..] = command else { return Err("there is no command".into()) };
+    let [program, arguments @ ..] = command else { return Err("the command is missing".into()) };
     let started = Instant::now();
     let status = Command::new(program).args(arguments).status().map_err(|error| format!("{program}: {error}"))?;
     let wall = started.elapsed().as_nanos();
@@ -24,12 +24,12 @@ pub fn run(file: &Path, command: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The CPU time of this process so far, in nanoseconds.
+/// Returns the CPU time of this process so far, in nanoseconds.
 pub fn cpu_ns_of_this_process() -> Result<u64> {
     cpu_ns(&getrusage(UsageWho::RUSAGE_SELF)?)
 }
 
-/// The CPU time of the children that have ended, in nanoseconds.
+/// Returns the CPU time of the child processes that have ended, in nanoseconds.
 pub fn cpu_ns_of_children() -> Result<u64> {
     cpu_ns(&getrusage(UsageWho::RUSAGE_CHILDREN)?)
 }

@@ -1,4 +1,4 @@
-//! Writes generated lines as the objects that AWS would deliver.
+//! Writes generated lines as log objects, as AWS delivers them.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -10,10 +10,10 @@ use flate2::write::GzEncoder;
 use crate::Result;
 use crate::generate::{Generator, Kind};
 
-/// Where AWS puts the objects of one day.
+/// The prefix of the objects of one day.
 const DAY: &str = "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/2026/03/02";
 
-/// Writes as many objects as asked for below `directory`, the lines shared out among them, and says how much it was.
+/// Writes `lines` lines in `objects` objects below `directory`, and prints their sizes.
 pub fn write(kind: &str, lines: u64, objects: u64, seed: u64, directory: &Path) -> Result<()> {
     let kind = known(kind)?;
     let day = directory.join(DAY);
@@ -30,7 +30,7 @@ pub fn write(kind: &str, lines: u64, objects: u64, seed: u64, directory: &Path) 
     Ok(())
 }
 
-/// Writes plain lines to one file, and says how much it was.
+/// Writes plain lines to one file, and prints its size.
 pub fn write_text(kind: &str, lines: u64, seed: u64, file: &Path) -> Result<()> {
     let mut generator = Generator::new(known(kind)?, seed);
     let text_bytes = write_lines(&mut generator, lines, BufWriter::new(File::create(file)?))?.1;
@@ -39,10 +39,10 @@ pub fn write_text(kind: &str, lines: u64, seed: u64, file: &Path) -> Result<()> 
 }
 
 fn known(kind: &str) -> Result<Kind> {
-    Kind::named(kind).ok_or_else(|| format!("{kind} is no kind of log").into())
+    Kind::named(kind).ok_or_else(|| format!("unknown log type {kind}").into())
 }
 
-/// Classic load balancers are the only ones that deliver plain text.
+/// Writes one object. Only Classic Load Balancers deliver plain text.
 fn write_object(kind: Kind, generator: &mut Generator, lines: u64, path: &PathBuf) -> Result<u64> {
     let file = BufWriter::new(File::create(path)?);
     if kind == Kind::Classic {
@@ -92,13 +92,13 @@ mod tests {
     }
 
     #[test]
-    fn lines_compress_as_real_ones_do() {
+    fn lines_compress_like_real_logs() {
         let text = text(Kind::Alb, 1);
         let mut encoder = GzEncoder::new(Vec::new(), Compression::new(6));
         encoder.write_all(&text).expect("compressing into memory");
         let ratio = text.len() / encoder.finish().expect("compressing into memory").len();
-        assert!((8..12).contains(&ratio), "{ratio}: real logs have 8 to 12");
+        assert!((8..12).contains(&ratio), "compressed by a factor of {ratio}, real logs by 8 to 12");
         let width = text.len() / 20_000;
-        assert!((650..720).contains(&width), "{width} bytes a line: real ones have some 680");
+        assert!((650..720).contains(&width), "{width} bytes per line, real lines have about 680");
     }
 }

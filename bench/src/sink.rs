@@ -1,6 +1,6 @@
-//! A receiver that does as little as possible: it reads requests, answers 200 and drops them.
+//! A receiver that reads requests, returns 200 and discards the bodies.
 //!
-//! It decodes nothing, so that on a small machine it takes no time from what is measured.
+//! The receiver does not decode the bodies, so that it takes little CPU time from the measured program on a small machine.
 
 use std::fs;
 use std::io::{self, BufReader, Read as _, Write as _};
@@ -16,12 +16,12 @@ use flate2::read::GzDecoder;
 use crate::Result;
 use crate::http::{Request, read_request};
 
-/// How many bodies are kept: some 30 MB, enough to be like the rest.
-const KEPT: u64 = 10;
+/// Number of bodies that are kept: about 30 MB, which is enough to be representative.
+const KEPT_BODIES: u64 = 10;
 
 #[derive(Debug)]
 struct Sink {
-    patience: Patience,
+    delay: ResponseDelay,
     keep: Option<PathBuf>,
     connections: AtomicU64,
     requests: AtomicU64,
@@ -29,23 +29,23 @@ struct Sink {
     text_bytes: AtomicU64,
 }
 
-/// How soon it answers.
+/// When the receiver responds.
 #[derive(Clone, Copy, Debug)]
-enum Patience {
+enum ResponseDelay {
     After(Duration),
     Never,
 }
 
-/// Prints its port, takes requests until standard input ends, and prints what came.
+/// Prints the port, receives requests until standard input ends, and prints the counts.
 pub fn run(arguments: &[&str]) -> Result<()> {
-    let (patience, keep) = match arguments {
-        ["never"] => (Patience::Never, None),
+    let (delay, keep) = match arguments {
+        ["never"] => (ResponseDelay::Never, None),
         [milliseconds, keep @ ..] => {
-            (Patience::After(Duration::from_millis(milliseconds.parse()?)), keep.first().map(PathBuf::from))
+            (ResponseDelay::After(Duration::from_millis(milliseconds.parse()?)), keep.first().map(PathBuf::from))
         }
-        [] => (Patience::After(Duration::ZERO), None),
+        [] => (ResponseDelay::After(Duration::ZERO), None),
     };
-    let sink = Arc::new(Sink::new(patience, keep));
+    let sink = Arc::new(Sink::new(delay, keep));
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?.port());
     let accepting = Arc::clone(&sink);
@@ -66,26 +66,26 @@ fn accept(listener: &TcpListener, sink: &Arc<Sink>) {
         sink.connections.fetch_add(1, Relaxed);
         let sink = Arc::clone(sink);
         thread::spawn(move || {
-            // The sender may go at any time; what it then lacks, it notices itself.
+            // The sender may disconnect at any time, and reports missing responses itself.
             let _ = sink.serve(&stream);
         });
     }
 }
 
 impl Sink {
-    fn new(patience: Patience, keep: Option<PathBuf>) -> Self {
+    fn new(delay: ResponseDelay, keep: Option<PathBuf>) -> Self {
         let [connections, requests, body_bytes, text_bytes] = [const { AtomicU64::new(0) }; 4];
-        Sink { patience, keep, connections, requests, body_bytes, text_bytes }
+        Sink { delay, keep, connections, requests, body_bytes, text_bytes }
     }
 
     fn serve(&self, stream: &TcpStream) -> Result<()> {
         stream.set_nodelay(true)?;
         let mut reader = BufReader::with_capacity(256 * 1024, stream);
         while let Some(request) = read_request(&mut reader)? {
-            self.take(&request)?;
-            match self.patience {
-                Patience::After(time) => thread::sleep(time),
-                Patience::Never => loop {
+            self.count(&request)?;
+            match self.delay {
+                ResponseDelay::After(time) => thread::sleep(time),
+                ResponseDelay::Never => loop {
                     thread::park();
                 },
             }
@@ -94,11 +94,11 @@ impl Sink {
         Ok(())
     }
 
-    fn take(&self, request: &Request) -> Result<()> {
+    fn count(&self, request: &Request) -> Result<()> {
         let number = self.requests.fetch_add(1, Relaxed);
         self.body_bytes.fetch_add(request.body.len() as u64, Relaxed);
         self.text_bytes.fetch_add(text_length(request), Relaxed);
-        if let Some(directory) = self.keep.as_ref().filter(|_| number < KEPT) {
+        if let Some(directory) = self.keep.as_ref().filter(|_| number < KEPT_BODIES) {
             let mut text = Vec::new();
             GzDecoder::new(&request.body[..]).read_to_end(&mut text)?;
             fs::write(directory.join(format!("{number:03}.json")), text)?;
@@ -107,7 +107,7 @@ impl Sink {
     }
 }
 
-/// A gzip stream ends with the length of its text.
+/// Returns the length of the text, with which a gzip stream ends.
 fn text_length(request: &Request) -> u64 {
     match request.body.last_chunk::<4>() {
         Some(length) if request.gzip => u64::from(u32::from_le_bytes(*length)),

@@ -20,11 +20,11 @@ use elb_log::origin::{ObjectName, Origin};
 use flate2::Compression as Level;
 use flate2::write::GzEncoder;
 
-#[path = "../../../bench/src/generate.rs"]
+#[path = "../../../bench/src/generate/mod.rs"]
 #[expect(
     dead_code,
     unreachable_pub,
-    reason = "the stages use only ALB lines, and the file is also a module of the bench package"
+    reason = "the stages use only ALB lines, and the folder is also a module of the bench package"
 )]
 mod generate;
 

@@ -1,8 +1,8 @@
-//! Parses the ALB lines of a plain text file with `parse_aws_alb_log`, and drops the results.
+//! Parses the ALB lines of a plain text file with `parse_aws_alb_log`, and discards the results.
 //!
-//! Today's lines have more fields than it knows; without its strict mode it drops them instead of refusing the line.
+//! Today's lines have more fields than the function knows. With `strict_mode: false` it drops them instead of rejecting the line.
 //!
-//! No inflating, no JSON, no compression: only what its parsing costs. It ends with the lines that it read and rejected.
+//! The program only parses: it does not inflate, write JSON, or compress. At the end it prints the number of read and rejected lines.
 
 use std::error::Error;
 use std::io::{BufRead as _, BufReader};
@@ -14,7 +14,7 @@ use vrl::value::{ObjectMap, Secrets, Value};
 fn main() -> Result<(), Box<dyn Error>> {
     let path = env::args().nth(1).ok_or("usage: peer-vrl LINES.txt")?;
     let compiled = vrl::compiler::compile("parse_aws_alb_log!(string!(.message), strict_mode: false)", &vrl::stdlib::all());
-    let program = compiled.map_err(|errors| format!("the program does not compile: {errors:?}"))?.program;
+    let program = compiled.map_err(|errors| format!("cannot compile the VRL program: {errors:?}"))?.program;
     let (mut lines, mut rejected) = (0_u64, 0_u64);
     for line in BufReader::new(File::open(path)?).lines() {
         lines += 1;

@@ -1,4 +1,4 @@
-"""Where things are."""
+"""Paths of the project and of the output."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench"
 PEERS = BENCH / "peers"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
-# Nothing of this belongs into the repository: some of it is large, and all of it can be made anew.
+# The output is not committed: some files are large, and all of them can be generated again.
 OUTPUT = TARGET / "bench"
 DATA = OUTPUT / "data"
 VENV = OUTPUT / "venv"
@@ -16,5 +16,5 @@ RESULT = OUTPUT / "result.json"
 
 
 def say(text: str) -> None:
-    """Standard output is for the tables."""
+    """Prints a progress message to standard error, because standard output has the tables."""
     print(text, file=sys.stderr, flush=True)
