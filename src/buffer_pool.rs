@@ -1,37 +1,37 @@
-//! Memory that is done with, kept for whoever needs some next.
+//! A pool of buffers for reuse.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-/// Things that are costly to make, up to a number. The last one given is the first one taken, because it is likely to be in the
-/// processor's cache.
-pub struct BufferPool<T> {
-    kept: Mutex<Vec<T>>,
-    most: usize,
+/// Values that are expensive to create, kept for reuse up to a maximum number. The value returned last is taken first, because it
+/// is likely to be in the processor's cache.
+pub(crate) struct BufferPool<T> {
+    values: Mutex<Vec<T>>,
+    capacity: usize,
 }
 
 impl<T> BufferPool<T> {
-    /// Keeps at most this many.
-    pub fn new(most: usize) -> Self {
-        BufferPool { kept: Mutex::default(), most }
+    /// Creates an empty pool that keeps at most `capacity` values.
+    pub(crate) fn new(capacity: usize) -> Self {
+        BufferPool { values: Mutex::default(), capacity }
     }
 
-    /// One that was given, if there is one.
-    pub fn take(&self) -> Option<T> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    /// Takes a value out of the pool, or none if the pool is empty.
+    pub(crate) fn take(&self) -> Option<T> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
-    /// Keeps this one, unless there are enough.
-    pub fn give(&self, spare: T) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < self.most {
-            kept.push(spare);
+    /// Puts a value into the pool, or drops it if the pool is full.
+    pub(crate) fn put(&self, value: T) {
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        if values.len() < self.capacity {
+            values.push(value);
         }
     }
 }
 
 impl<T> fmt::Debug for BufferPool<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BufferPool").field("most", &self.most).finish_non_exhaustive()
+        f.debug_struct("BufferPool").field("capacity", &self.capacity).finish_non_exhaustive()
     }
 }

@@ -1,56 +1,56 @@
-//! The metrics of one object, as part of its log line.
+//! CloudWatch metrics: the report of an object comes in, a log line in the embedded metric format (EMF) goes out.
 //!
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 //!
-//! CloudWatch makes metrics of log lines in this format, so they cost no call and no permission. There is one dimension, the
-//! function's name, because each set of dimensions is paid for.
+//! CloudWatch extracts metrics from log lines in this format, so metrics need no API call and no permission. The only dimension is
+//! the function's name, because AWS charges for each combination of dimensions.
 
+use elb_log::key::KeyFacts;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::ledger::ObjectReport;
-use elb_log::key::KeyFacts;
+use crate::ledger::{Counts, ObjectReport, for_each_counter};
 
 /// The namespace of all metrics.
 pub const NAMESPACE: &str = "ElbLogShipper";
 
-/// The one dimension.
+/// The only dimension.
 pub const DIMENSION: &str = "FunctionName";
 
-/// Every metric's name and unit.
-pub const METRICS: [(&str, &str); 17] = [
-    ("LinesRead", "Count"),
-    ("EventsDelivered", "Count"),
-    ("EventsFiltered", "Count"),
-    ("EventsUnparsed", "Count"),
-    ("FieldsInvalid", "Count"),
-    ("EventsDeadLettered", "Count"),
-    ("EventsUndelivered", "Count"),
-    ("ObjectsShipped", "Count"),
-    ("ObjectsSkipped", "Count"),
-    ("ObjectsFailed", "Count"),
-    ("BytesRead", "Bytes"),
-    ("SendAttempts", "Count"),
-    ("SendRetries", "Count"),
-    ("ShortLines", "Count"),
-    ("FieldsExtra", "Count"),
-    ("ShipDelay", "Milliseconds"),
-    ("DeliveryDelay", "Milliseconds"),
-];
+macro_rules! define_metrics {
+    ([] $($(#[$doc:meta])* $counter:ident $(=> ($metric:literal, $unit:literal))?;)*) => {
+        /// The name and unit of every metric: those of the counters, and those of the object as a whole.
+        pub const METRICS: &[(&str, &str)] = &[
+            $($(($metric, $unit),)?)*
+            ("ObjectsShipped", "Count"),
+            ("ObjectsSkipped", "Count"),
+            ("ObjectsFailed", "Count"),
+            ("ShipDelay", "Milliseconds"),
+            ("DeliveryDelay", "Milliseconds"),
+        ];
 
-/// The log line of one object, with its metrics. `notified` is the time of its notification.
-pub fn line(report: &ObjectReport, function: &str, notified: Option<Timestamp>, now: Timestamp) -> Value {
+        fn counter_values(counts: &Counts) -> Map<String, Value> {
+            let mut values = Map::new();
+            $($(values.insert($metric.to_owned(), json!(counts.$counter));)?)*
+            values
+        }
+    };
+}
+for_each_counter!(define_metrics);
+
+/// Returns the log line of one object with its metrics. `notified_at` is the time of the object's notification.
+pub(crate) fn line(report: &ObjectReport, function: &str, notified_at: Option<Timestamp>, now: Timestamp) -> Value {
     let mut line = Map::new();
-    let (level, message) = report.verdict();
+    let (level, message) = report.summary();
     line.insert("timestamp".to_owned(), json!(now.to_string()));
     line.insert("level".to_owned(), json!(level.as_str()));
     line.insert("message".to_owned(), json!(message));
     if let Ok(Value::Object(members)) = serde_json::to_value(report) {
         line.extend(members.into_iter().filter(|(_, value)| !value.is_null()));
     }
-    let values = values(report, notified, now);
-    let known = METRICS.iter().filter(|(name, _)| values.contains_key(*name));
-    let metrics: Vec<Value> = known.map(|(name, unit)| json!({"Name": name, "Unit": unit})).collect();
+    let values = metric_values(report, notified_at, now);
+    let present = METRICS.iter().filter(|(name, _)| values.contains_key(*name));
+    let metrics: Vec<Value> = present.map(|(name, unit)| json!({"Name": name, "Unit": unit})).collect();
     line.insert(
         "_aws".to_owned(),
         json!({
@@ -63,39 +63,25 @@ pub fn line(report: &ObjectReport, function: &str, notified: Option<Timestamp>, 
     Value::Object(line)
 }
 
-fn values(report: &ObjectReport, notified: Option<Timestamp>, now: Timestamp) -> Map<String, Value> {
-    let counts = &report.counts;
-    let skipped = report.skipped.is_some();
-    let failed = !report.is_success();
-    let numbers = [
-        ("LinesRead", counts.lines),
-        ("EventsDelivered", counts.delivered),
-        ("EventsFiltered", counts.filtered),
-        ("EventsUnparsed", counts.unparsed),
-        ("FieldsInvalid", counts.invalid_fields),
-        ("EventsDeadLettered", counts.dead_lettered),
-        ("EventsUndelivered", counts.undelivered),
-        ("ObjectsShipped", u64::from(!failed && !skipped)),
-        ("ObjectsSkipped", u64::from(skipped)),
-        ("ObjectsFailed", u64::from(failed)),
-        ("BytesRead", counts.bytes_compressed),
-        ("SendAttempts", counts.requests),
-        ("SendRetries", counts.retries),
-        ("ShortLines", counts.short_lines),
-        ("FieldsExtra", counts.extra_fields),
-    ];
-    let mut values: Map<String, Value> = numbers.into_iter().map(|(name, number)| (name.to_owned(), json!(number))).collect();
-    // Delays are those of objects that have arrived; a skipped or failed one would only blur them.
-    if !failed && !skipped {
+fn metric_values(report: &ObjectReport, notified_at: Option<Timestamp>, now: Timestamp) -> Map<String, Value> {
+    let mut values = counter_values(&report.counts);
+    let is_skipped = report.skipped.is_some();
+    let is_failed = !report.is_success();
+    let is_shipped = !is_failed && !is_skipped;
+    for (name, is_counted) in [("ObjectsShipped", is_shipped), ("ObjectsSkipped", is_skipped), ("ObjectsFailed", is_failed)] {
+        values.insert(name.to_owned(), json!(u8::from(is_counted)));
+    }
+    // Delays are measured only for shipped objects: skipped and failed objects would distort them.
+    if is_shipped {
         let interval_end = KeyFacts::from_key(&report.key).end_time.and_then(|end| end.parse().ok());
-        for (name, since) in [("ShipDelay", notified), ("DeliveryDelay", interval_end)] {
+        for (name, since) in [("ShipDelay", notified_at), ("DeliveryDelay", interval_end)] {
             values.extend(since.map(|since: Timestamp| (name.to_owned(), json!(delay_ms(since, now)))));
         }
     }
     values
 }
 
-/// Clocks differ a little, so a delay can come out negative; it is none.
+/// Returns the delay in milliseconds, at least 0: clocks differ a little, so the difference can be negative.
 fn delay_ms(since: Timestamp, now: Timestamp) -> i64 {
     now.as_millisecond().saturating_sub(since.as_millisecond()).max(0)
 }
@@ -103,7 +89,6 @@ fn delay_ms(since: Timestamp, now: Timestamp) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Counts;
 
     fn time(text: &str) -> Timestamp {
         text.parse().expect("a time")
@@ -120,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn every_metric_of_the_directive_has_a_number_in_the_line() {
+    fn every_metric_has_a_number_in_the_line() {
         let shipped = report(Counts { lines: 12, delivered: 12, requests: 3, retries: 2, ..Counts::default() });
         let line = line(&shipped, "shipper", Some(time("2026-03-02T10:20:05Z")), time("2026-03-02T10:20:07.5Z"));
         let directive = &line["_aws"]["CloudWatchMetrics"][0];
@@ -138,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_object_counts_as_that_and_has_no_delay() {
+    fn a_failed_object_counts_as_failed_and_has_no_delay() {
         let mut failed = report(Counts { lines: 2, undelivered: 2, ..Counts::default() });
         failed.error = Some("no".to_owned());
         let line = line(&failed, "shipper", None, time("2026-03-02T10:20:07Z"));

@@ -33,7 +33,7 @@
 #![warn(missing_docs)]
 
 pub mod backfill;
-pub mod buffer_pool;
+mod buffer_pool;
 pub mod config;
 pub mod dead_letter;
 pub mod emf;

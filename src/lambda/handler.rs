@@ -177,7 +177,7 @@ async fn ship<T: Transport>(shipper: &Arc<Shipper<T>>, tasks: Vec<Task>, shutdow
     let (sender, receiver) = mpsc::channel(tasks.len().max(1));
     for task in tasks {
         // The channel has room for all tasks, so this neither waits nor fails.
-        let _ = sender.try_send(shipper.notified(task));
+        let _ = sender.try_send(shipper.skip_dead_letter(task));
     }
     drop(sender);
     shipper.ship(receiver, shutdown).await

@@ -12,6 +12,7 @@ mod s3_body;
 mod store;
 mod task;
 
+pub(crate) use self::body::OpenedObject;
 pub use self::dir::{DirStore, key_of, key_order};
 pub use self::error::ListError;
 pub(crate) use self::error::ObjectError;

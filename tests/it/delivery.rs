@@ -246,7 +246,7 @@ async fn what_ends_one_object_ends_the_run_and_the_others_say_so() {
     let errors: Vec<&str> =
         report["objects"].as_array().expect("objects").iter().filter_map(|object| object["error"].as_str()).collect();
     assert_eq!(errors.len(), 6);
-    assert!(errors[1..].iter().all(|error| error.starts_with("not begun: the run ended early: ")), "{errors:?}");
+    assert!(errors[1..].iter().all(|error| error.starts_with("not started: the run ended early: ")), "{errors:?}");
     assert_eq!(report["totals"]["complete"], false);
 }
 

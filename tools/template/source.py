@@ -26,7 +26,9 @@ def constant(path, name):
 
 NAMESPACE = constant("src/emf.rs", "NAMESPACE")
 DIMENSION = constant("src/emf.rs", "DIMENSION")
-METRICS = re.findall(r'^    \("(\w+)", "\w+"\),$', (PROJECT / "src/emf.rs").read_text(), re.M)
+# Those of the counters, and those of the object as a whole.
+METRICS = re.findall(r'=> \("(\w+)", "\w+"\);$', (PROJECT / "src/ledger/counts.rs").read_text(), re.M)
+METRICS += re.findall(r'^ +\("(\w+)", "\w+"\),$', (PROJECT / "src/emf.rs").read_text(), re.M)
 
 
 def seconds(path, name):

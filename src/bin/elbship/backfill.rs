@@ -136,7 +136,7 @@ impl<'a> Plan<'a> {
         if object.bytes == 0 {
             return Some(SkipReason::Empty);
         }
-        match self.shipper.notified(Task::Ship(ObjectRef::stored(bucket, object.key.as_str()))) {
+        match self.shipper.skip_dead_letter(Task::Ship(ObjectRef::stored(bucket, object.key.as_str()))) {
             Task::Skip(_, reason) => Some(reason),
             Task::Ship(_) | Task::Fail(..) => None,
         }

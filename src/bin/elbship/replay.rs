@@ -76,7 +76,7 @@ async fn ship_selection(shipper: &Arc<Shipper>, selection: Selection, recorder: 
     let listing = tokio::spawn(selection.send_tasks(shipper.clone(), sender));
     let bar = progress::watch(shipper.clone());
     let note = |object: &ObjectReport| recorder.iter().for_each(|recorder| recorder.note(object));
-    let report = shipper.ship_and_tell(tasks, &Shutdown::at(None), note).await;
+    let report = shipper.ship_with(tasks, &Shutdown::at(None), note).await;
     let listed = listing.await.map_err(|error| Exit::Failed(format!("listing the objects failed: {error}")));
     bar.finish();
     (report, listed)

@@ -1,0 +1,115 @@
+//! The counters of an object and of a run: one list, from which everything else about them follows.
+
+use std::array;
+
+use elb_log::event::Written;
+use elb_log::format::Kind;
+use serde::Serialize;
+
+/// Calls the macro `$callback` with `$argument`s in brackets and the list of all counters.
+///
+/// To add a counter, add it to this list, and count it where it happens. From the list follow [`Counts`] and its sums, the JSON of
+/// reports, the CloudWatch metrics, and the fields of the summary log. An entry is a doc comment, the counter's name and, if it
+/// is a CloudWatch metric, the metric's name and unit.
+macro_rules! for_each_counter {
+    ($callback:ident $(, $argument:ident)*) => {
+        $callback! {
+            [$($argument),*]
+            /// Bytes received from the store.
+            bytes_compressed => ("BytesRead", "Bytes");
+            /// Bytes of text.
+            bytes;
+            /// Lines that are not empty, which is also the number of events.
+            lines => ("LinesRead", "Count");
+            /// Lines whose event contains only the raw text.
+            unparsed => ("EventsUnparsed", "Count");
+            /// Lines with fewer fields than their log type ever had.
+            short_lines => ("ShortLines", "Count");
+            /// Fields with a value of the wrong type.
+            invalid_fields => ("FieldsInvalid", "Count");
+            /// Fields after the known fields.
+            extra_fields => ("FieldsExtra", "Count");
+            /// Events that were not sent on purpose.
+            filtered => ("EventsFiltered", "Count");
+            /// Events that the receiver accepted.
+            delivered => ("EventsDelivered", "Count");
+            /// Events in the dead-letter destination.
+            dead_lettered => ("EventsDeadLettered", "Count");
+            /// Events that were not accepted.
+            undelivered => ("EventsUndelivered", "Count");
+            /// Batches, before any splitting.
+            batches;
+            /// Requests sent.
+            requests => ("SendAttempts", "Count");
+            /// Requests that were not the first for their batch.
+            retries => ("SendRetries", "Count");
+        }
+    };
+}
+pub(crate) use for_each_counter;
+
+macro_rules! define_counts {
+    ([] $($(#[$doc:meta])* $counter:ident $(=> ($metric:literal, $unit:literal))?;)*) => {
+        /// The counters of an object, of a part of it, or of a run.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+        pub struct Counts {
+            $($(#[$doc])* pub $counter: u64,)*
+        }
+
+        impl Counts {
+            /// Adds the counts of another part.
+            pub(super) fn add(&mut self, other: &Counts) {
+                $(self.$counter += other.$counter;)*
+            }
+        }
+    };
+}
+for_each_counter!(define_counts);
+
+impl Counts {
+    /// Counts how one line was understood.
+    pub(crate) fn count_line(&mut self, written: Written) {
+        self.unparsed += u64::from(written.unparsed);
+        self.short_lines += u64::from(written.short);
+        self.invalid_fields += u64::from(written.invalid_fields);
+        self.extra_fields += u64::from(written.extra_fields);
+    }
+}
+
+/// The number of parsed lines of each log type, in the order of [`Kind::ALL`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct KindCounts([u64; Kind::ALL.len()]);
+
+impl KindCounts {
+    /// Counts one line.
+    pub(crate) fn count(&mut self, kind: Kind) {
+        // The variants are declared in the order of `Kind::ALL`.
+        self.0[kind as usize] += 1;
+    }
+
+    /// Adds the counts of another part.
+    pub(super) fn add(&mut self, other: &KindCounts) {
+        self.0 = array::from_fn(|index| self.0[index] + other.0[index]);
+    }
+
+    /// Returns the log type of most lines; of several, the first in the order of [`Kind::ALL`].
+    pub(super) fn most(&self) -> Option<Kind> {
+        let most = self.0.into_iter().max().filter(|&most| most > 0)?;
+        Kind::ALL.into_iter().zip(self.0).find(|&(_, lines)| lines == most).map(|(kind, _)| kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kind_is_that_of_most_lines() {
+        let mut kinds = KindCounts::default();
+        assert_eq!(kinds.most(), None);
+        for kind in [Kind::Nlb, Kind::Alb, Kind::Alb, Kind::Nlb] {
+            kinds.count(kind);
+        }
+        assert_eq!(kinds.most(), Some(Kind::Alb));
+    }
+}

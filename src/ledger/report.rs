@@ -1,0 +1,113 @@
+//! The report of a run: the JSON of `--report` and of the function's response.
+
+use elb_log::origin::ObjectName;
+use serde::Serialize;
+use tracing::Level;
+
+use super::Counts;
+use crate::object::SkipReason;
+
+/// What a run did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// One entry for each object, in the order in which they were requested.
+    pub objects: Vec<ObjectReport>,
+    /// The sums.
+    pub totals: Totals,
+}
+
+/// The entry of one object in a report.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ObjectReport {
+    /// The bucket; empty for a local file that does not stand for an object in S3.
+    pub bucket: String,
+    /// The decoded key, or the file's path.
+    pub key: String,
+    /// The ETag without quotes.
+    pub etag: Option<String>,
+    /// The log type of most lines.
+    pub kind: Option<&'static str>,
+    /// The counters.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Whether the object was read to its end. True for a skipped object.
+    pub complete: bool,
+    /// Why the object was skipped.
+    pub skipped: Option<String>,
+    /// Time for the object, in milliseconds.
+    pub duration_ms: u64,
+    /// Why the object failed.
+    pub error: Option<String>,
+    /// Whether another attempt cannot succeed: the object does not exist, cannot be read, or is corrupt.
+    #[serde(skip)]
+    pub permanent: bool,
+}
+
+/// The sums of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// The sums of the counters.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Whether every object was read to its end.
+    pub complete: bool,
+    /// The sum of the objects' durations, in milliseconds. The durations overlap.
+    pub duration_ms: u64,
+}
+
+impl ObjectReport {
+    /// Returns the entry of an object that has not been read.
+    pub fn unread(name: &ObjectName) -> Self {
+        ObjectReport { bucket: name.bucket.clone(), key: name.key.clone(), ..ObjectReport::default() }
+    }
+
+    /// Returns the entry of a skipped object.
+    pub fn skipped(name: &ObjectName, reason: &SkipReason) -> Self {
+        ObjectReport { complete: true, skipped: Some(reason.to_string()), ..ObjectReport::unread(name) }
+    }
+
+    /// Returns the entry of an object that failed before it was read.
+    pub fn failed(name: &ObjectName, error: String) -> Self {
+        ObjectReport { error: Some(error), ..ObjectReport::unread(name) }
+    }
+
+    /// Returns whether nothing of the object is missing at the receiver.
+    pub fn is_success(&self) -> bool {
+        self.complete && self.counts.undelivered == 0 && self.error.is_none()
+    }
+
+    /// Returns the level and message of the object's summary line. ERROR means that data is at risk.
+    pub(crate) fn summary(&self) -> (Level, &'static str) {
+        if !self.is_success() {
+            (Level::ERROR, "object failed")
+        } else if self.skipped.is_some() {
+            (Level::INFO, "object skipped")
+        } else {
+            (Level::INFO, "object shipped")
+        }
+    }
+}
+
+impl Report {
+    /// Creates the report of these objects.
+    pub(crate) fn of(objects: Vec<ObjectReport>) -> Self {
+        let mut totals = Totals::default();
+        for object in &objects {
+            totals.counts.add(&object.counts);
+            totals.complete &= object.complete;
+            totals.duration_ms += object.duration_ms;
+        }
+        Report { objects, totals }
+    }
+
+    /// Returns the objects of which something is missing at the receiver.
+    pub fn failures(&self) -> impl Iterator<Item = &ObjectReport> {
+        self.objects.iter().filter(|object| !object.is_success())
+    }
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Totals { counts: Counts::default(), complete: true, duration_ms: 0 }
+    }
+}

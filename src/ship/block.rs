@@ -1,0 +1,150 @@
+//! Ships one block: its lines come in, their events are sent in batches, and what happened to them goes out.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use elb_log::batch::{Batch, BatchBuilder};
+use elb_log::event::{EventWriter, Scratch, Written};
+use elb_log::lines::Block;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Shipper;
+use crate::ledger::{Counts, Disposition, KindCounts, Pending};
+use crate::shutdown::Shutdown;
+use crate::sink::{Evidence, RejectedEvent, SendError, Transport};
+
+/// Timeout for writing the dead letters of one batch.
+const DEAD_LETTER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the blocks of one object share.
+#[derive(Clone, Debug)]
+pub(super) struct ObjectContext {
+    pub(super) writer: Arc<EventWriter>,
+    pub(super) evidence: Arc<Mutex<Evidence>>,
+    /// Stops the object.
+    pub(super) object_shutdown: Shutdown,
+    /// Stops the whole run.
+    pub(super) run_shutdown: Shutdown,
+}
+
+/// What happened to a block.
+#[derive(Debug, Default)]
+pub(super) struct BlockResult {
+    pub(super) settled: Vec<(Pending, Disposition)>,
+    pub(super) counts: Counts,
+    pub(super) kinds: KindCounts,
+    pub(super) error: Option<SendError>,
+}
+
+impl<T: Transport> Shipper<T> {
+    /// Writes the events of a block, and sends them in one batch or, if they are unusually long, in several, one after the other.
+    pub(super) async fn ship_block(
+        self: Arc<Self>,
+        block: Block,
+        mut pending: Pending,
+        _permit: OwnedSemaphorePermit,
+        object: ObjectContext,
+    ) -> BlockResult {
+        let mut result = BlockResult::default();
+        let mut builder = self.builder_pool.take().unwrap_or_else(|| BatchBuilder::new(self.settings.batch));
+        let mut scratch = Scratch::default();
+        for line in block.lines() {
+            let (written, full) = builder.add(|out| object.writer.write(out, &line, &mut scratch));
+            result.count_line(written);
+            if let Some(batch) = full
+                && !self.ship_batch(&batch, &mut pending, &mut result, &object).await
+            {
+                return result;
+            }
+        }
+        let last = builder.finish();
+        // Sending can take long, and no longer needs the text.
+        drop(scratch);
+        self.block_pool.put(block);
+        if let Some(batch) = last {
+            self.ship_batch(&batch, &mut pending, &mut result, &object).await;
+            builder.reuse(batch);
+        }
+        self.builder_pool.put(builder);
+        result
+    }
+
+    /// Sends one batch. Returns whether the block's next batch should be sent too.
+    async fn ship_batch(&self, batch: &Batch, pending: &mut Pending, result: &mut BlockResult, object: &ObjectContext) -> bool {
+        self.wait_for_rate_limit(batch, &object.object_shutdown).await;
+        let delivery = self.sink.deliver(batch, &object.evidence, &object.object_shutdown).await;
+        result.counts.batches += 1;
+        result.counts.requests += delivery.requests;
+        result.counts.retries += delivery.requests.saturating_sub(1);
+        // Each batch has its own share of the pending events, whether it is settled or not.
+        let mut share = pending.take(batch.event_count() as u64);
+        result.settled.push((share.take(delivery.delivered as u64), Disposition::Delivered));
+        result.settled.push((share.take(delivery.filtered as u64), Disposition::Filtered));
+        let written = self.write_dead_letters(&delivery.rejected, object).await;
+        if written.is_ok() {
+            result.settled.push((share.take(delivery.rejected.len() as u64), Disposition::DeadLettered));
+        }
+        match delivery.error.or(written.err()) {
+            Some(error) => result.record_error(error, object),
+            None => true,
+        }
+    }
+
+    /// Waits until the batch may be sent, or the object is stopped.
+    async fn wait_for_rate_limit(&self, batch: &Batch, object_shutdown: &Shutdown) {
+        let Some(rate_limit) = &self.rate_limit else { return };
+        tokio::select! {
+            biased;
+            () = object_shutdown.stopped() => {}
+            () = rate_limit.wait(batch.event_count()) => {}
+        }
+    }
+
+    /// Writes rejected events to the dead-letter destination.
+    async fn write_dead_letters(&self, rejected: &[RejectedEvent], object: &ObjectContext) -> Result<(), SendError> {
+        let Some(first) = rejected.first() else { return Ok(()) };
+        match &self.dead_letter {
+            Some(destination) => {
+                let timeout = object.object_shutdown.cap(DEAD_LETTER_TIMEOUT);
+                destination.write(rejected, timeout).await.map_err(SendError::DeadLetter)
+            }
+            None => Err(SendError::RejectedEvents {
+                endpoint: first.endpoint.clone(),
+                events: rejected.len(),
+                outcome: first.outcome.clone(),
+            }),
+        }
+    }
+}
+
+impl BlockResult {
+    fn count_line(&mut self, written: Written) {
+        if let Some(kind) = written.kind {
+            self.kinds.count(kind);
+        }
+        self.counts.count_line(written);
+    }
+
+    /// Records an error, and stops what it stops. Returns whether the block's next batch should be sent.
+    fn record_error(&mut self, error: SendError, object: &ObjectContext) -> bool {
+        let stops = error.stops_object();
+        if stops {
+            object.stop(&error);
+            self.error = Some(error);
+        } else {
+            self.error.get_or_insert(error);
+        }
+        !stops
+    }
+}
+
+impl ObjectContext {
+    /// Stops the object, and the run if every other object would fail in the same way. This happens before the failed task
+    /// releases its permit, because otherwise the next task would still send.
+    fn stop(&self, error: &SendError) {
+        if error.ends_run() {
+            self.run_shutdown.stop(&error.to_string());
+        }
+        self.object_shutdown.stop(&error.to_string());
+    }
+}

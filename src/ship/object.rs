@@ -1,0 +1,222 @@
+//! Ships one object: reads it block by block, starts a task for each block, and records what happened to the blocks.
+
+use std::sync::{Arc, Mutex};
+
+use elb_log::event::EventWriter;
+use elb_log::format::Kind;
+use elb_log::lines::LineLimits;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+
+use super::Shipper;
+use super::block::{BlockResult, ObjectContext};
+use crate::ledger::{Ledger, ObjectReport};
+use crate::object::{ObjectError, ObjectReader, ObjectRef, OpenedObject, SkipReason};
+use crate::shutdown::Shutdown;
+use crate::sink::{Evidence, SendError, Transport};
+
+/// A block is this fraction of `BATCH_BYTES`. Events are two to three times as long as their lines, so most blocks become one
+/// batch.
+const BLOCKS_PER_BATCH: usize = 3;
+
+/// Why an object was not shipped to its end.
+#[derive(Debug, thiserror::Error)]
+enum ShipError {
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error("stopped before the end of the object: {0}")]
+    Stopped(String),
+    #[error("internal error: the task of a block failed ({0}), and its events are undelivered; report this as a bug")]
+    Task(JoinError),
+}
+
+impl ShipError {
+    fn stopped(shutdown: &Shutdown) -> Self {
+        ShipError::Stopped(shutdown.description())
+    }
+
+    /// Returns whether the rest of the object should not be read and sent.
+    fn stops_object(&self) -> bool {
+        match self {
+            ShipError::Send(error) => error.stops_object(),
+            ShipError::Object(_) | ShipError::Stopped(_) | ShipError::Task(_) => true,
+        }
+    }
+
+    fn is_permanent(&self) -> bool {
+        matches!(self, ShipError::Object(error) if error.is_permanent())
+    }
+}
+
+impl<T: Transport> Shipper<T> {
+    /// Ships an object, and writes its summary line.
+    pub(super) async fn ship_object(self: Arc<Self>, object: ObjectRef, run_shutdown: Shutdown) -> ObjectReport {
+        let started = Instant::now();
+        let mut report = if run_shutdown.is_stopped() {
+            ObjectReport::failed(object.name(), format!("not started: {}", run_shutdown.description()))
+        } else {
+            self.open_and_ship(&object, &run_shutdown).await
+        };
+        report.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.summary_log.write(&report, object.notified_at);
+        self.progress.add_object();
+        report
+    }
+
+    async fn open_and_ship(self: &Arc<Self>, object: &ObjectRef, run_shutdown: &Shutdown) -> ObjectReport {
+        let mut report = ObjectReport::unread(object.name());
+        let opened = tokio::select! {
+            biased;
+            opened = self.store.open(object) => opened.map_err(ShipError::from),
+            () = run_shutdown.stopped() => Err(ShipError::stopped(run_shutdown)),
+        };
+        let result = match opened {
+            Ok(opened) => self.read_and_send(object, opened, run_shutdown, &mut report).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            report.permanent = error.is_permanent();
+            report.error = Some(error.to_string());
+        } else if report.counts.bytes_compressed == 0 && !object.requested_by_name {
+            report.skipped = Some(SkipReason::Empty.to_string());
+        }
+        report
+    }
+
+    /// Reads the object to its end or to the first error, and waits for all tasks of its blocks.
+    async fn read_and_send(
+        self: &Arc<Self>,
+        object: &ObjectRef,
+        opened: OpenedObject,
+        run_shutdown: &Shutdown,
+        report: &mut ObjectReport,
+    ) -> Result<(), ShipError> {
+        report.etag.clone_from(&opened.etag);
+        let mut delivery = ObjectDelivery::new(ObjectContext {
+            writer: Arc::new(EventWriter::new(&self.settings.events, &object.origin, opened.modified)),
+            evidence: Arc::new(Mutex::new(Evidence::new(self.settings.poison_limit))),
+            object_shutdown: run_shutdown.child(),
+            run_shutdown: run_shutdown.clone(),
+        });
+        let (name, block_pool) = (object.name().clone(), Arc::clone(&self.block_pool));
+        let mut reader = ObjectReader::new(name, opened, self.line_limits(), self.dead_letter_line_bytes(), block_pool);
+        let read = self.read_blocks(&mut reader, &mut delivery).await;
+        delivery.wait_for_all().await;
+        // An error that stops the reading leaves it unknown what else is in the object.
+        report.complete = read.is_ok() && !delivery.error.as_ref().is_some_and(ShipError::stops_object);
+        report.kind = delivery.ledger.kind().map(Kind::name);
+        report.counts = delivery.ledger.counts(reader.received(), reader.text_bytes());
+        match delivery.error {
+            Some(error) => Err(error),
+            None => read,
+        }
+    }
+
+    async fn read_blocks(self: &Arc<Self>, reader: &mut ObjectReader, delivery: &mut ObjectDelivery) -> Result<(), ShipError> {
+        let shutdown = delivery.context.object_shutdown.clone();
+        loop {
+            let bytes_before = reader.text_bytes();
+            let block = tokio::select! {
+                biased;
+                () = shutdown.stopped() => return Err(ShipError::stopped(&shutdown)),
+                Some(ended) = delivery.tasks.join_next() => {
+                    delivery.record(ended);
+                    continue;
+                }
+                block = reader.next_block() => block?,
+            };
+            self.progress.add_bytes(reader.text_bytes() - bytes_before);
+            let Some(block) = block else { return Ok(()) };
+            let lines = block.len() as u64;
+            self.progress.add_lines(lines);
+            let pending = delivery.ledger.add_lines(lines);
+            let Some(permit) = self.acquire_permit(delivery).await else { return Err(ShipError::stopped(&shutdown)) };
+            let task = Arc::clone(self).ship_block(block, pending, permit, delivery.context.clone());
+            delivery.tasks.spawn(task);
+        }
+    }
+
+    /// Waits for a permit to send, and meanwhile records the tasks that end. Returns none if the object is stopped.
+    async fn acquire_permit(&self, delivery: &mut ObjectDelivery) -> Option<OwnedSemaphorePermit> {
+        loop {
+            tokio::select! {
+                biased;
+                () = delivery.context.object_shutdown.stopped() => return None,
+                Some(ended) = delivery.tasks.join_next() => delivery.record(ended),
+                // The semaphore is never closed.
+                permit = Arc::clone(&self.in_flight).acquire_owned() => return permit.ok(),
+            }
+        }
+    }
+
+    fn line_limits(&self) -> LineLimits {
+        LineLimits {
+            line_bytes: self.settings.max_line_bytes,
+            block_lines: self.settings.batch.max_events,
+            block_bytes: self.settings.batch.max_bytes / BLOCKS_PER_BATCH,
+        }
+    }
+
+    /// Returns the maximum length of a dead-letter line when dead letters are sent again. The event of a line contains each
+    /// character of the line at most twice, six times as long, and bucket and key are in the event and beside it.
+    fn dead_letter_line_bytes(&self) -> Option<usize> {
+        self.settings.events.resend.then_some(16 * self.settings.max_line_bytes + 64 * 1024)
+    }
+}
+
+/// The blocks of one object that are being sent.
+struct ObjectDelivery {
+    context: ObjectContext,
+    tasks: JoinSet<BlockResult>,
+    ledger: Ledger,
+    /// The cause of the object's failure.
+    error: Option<ShipError>,
+}
+
+impl ObjectDelivery {
+    fn new(context: ObjectContext) -> Self {
+        ObjectDelivery { context, tasks: JoinSet::new(), ledger: Ledger::default(), error: None }
+    }
+
+    /// Waits for all tasks and records their results. After an error the requests already sent are awaited too, because they may
+    /// be accepted.
+    async fn wait_for_all(&mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            self.record(ended);
+        }
+    }
+
+    fn record(&mut self, ended: Result<BlockResult, JoinError>) {
+        let error = match ended {
+            Ok(BlockResult { settled, counts, kinds, error }) => {
+                for (pending, disposition) in settled {
+                    self.ledger.settle(pending, disposition);
+                }
+                self.ledger.add_counts(&counts, &kinds);
+                error.map(ShipError::from)
+            }
+            Err(error) => Some(ShipError::Task(error)),
+        };
+        if let Some(error) = error {
+            self.record_error(error);
+        }
+    }
+
+    /// Keeps the first error as the cause. A later error replaces it if the first one is only a consequence of the shutdown, or
+    /// if only the later one stops the object.
+    fn record_error(&mut self, error: ShipError) {
+        if error.stops_object() {
+            self.context.object_shutdown.stop(&error.to_string());
+        }
+        let replaces = match &self.error {
+            None | Some(ShipError::Send(SendError::Stopped { .. })) => true,
+            Some(first) => !first.stops_object() && error.stops_object(),
+        };
+        if replaces {
+            self.error = Some(error);
+        }
+    }
+}
