@@ -43,7 +43,7 @@ impl Literal {
     ///
     /// # Panics
     /// Panics if the text is longer, which in a constant is a compile error.
-    pub const fn new(text: &str) -> Self {
+    pub(crate) const fn new(text: &str) -> Self {
         assert!(text.len() <= LITERAL_BYTES, "a literal is longer than 48 bytes");
         let mut bytes = [0; LITERAL_BYTES];
         let mut at = 0;
@@ -55,7 +55,7 @@ impl Literal {
     }
 
     /// Returns the bytes of the text.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
 }
@@ -127,7 +127,7 @@ impl Buffer {
         }
     }
 
-    /// Inserts bytes at `at` and moves the bytes behind them to the right.
+    /// Inserts bytes at `at` and moves the following bytes to the right.
     pub(crate) fn insert(&mut self, at: usize, bytes: &[u8]) {
         self.put(bytes);
         self.bytes[at..self.len].rotate_right(bytes.len());
@@ -187,7 +187,7 @@ impl Buffer {
         Buffer { bytes, len: 0 }
     }
 
-    /// Writes bytes behind the end after growing. The caller adds their length.
+    /// Grows the buffer and writes bytes after its end. The caller adds their length.
     #[cold]
     #[inline(never)]
     fn put_slowly(&mut self, bytes: &[u8]) {
@@ -269,8 +269,8 @@ mod tests {
             let mut buffer = Buffer::default();
             buffer.put(b"before");
             buffer.put(&text[..length]);
-            buffer.put(b"behind");
-            assert_eq!(&buffer[..], [b"before", &text[..length], b"behind"].concat(), "{length} bytes");
+            buffer.put(b"after");
+            assert_eq!(&buffer[..], [b"before".as_slice(), &text[..length], b"after"].concat(), "{length} bytes");
         }
     }
 

@@ -9,7 +9,7 @@ use crate::buffer::Buffer;
 /// zlib's window bits for the largest window.
 const WINDOW_BITS: u8 = 15;
 
-/// Number of bytes by which the output grows.
+/// Number of bytes that are reserved for the output of one step.
 const STEP_BYTES: usize = 32 * 1024;
 
 /// Initial capacity of the output. Most streams are shorter.
