@@ -143,7 +143,7 @@ impl<'a> Plan<'a> {
     }
 
     fn finish(self) -> Result<(Manifest, LeftOut), String> {
-        let manifest = self.writer.finish().map_err(|error| format!("writing the manifest failed: {error}"))?;
+        let manifest = self.writer.finish().map_err(|error| error.to_string())?;
         Ok((manifest, self.left_out))
     }
 }

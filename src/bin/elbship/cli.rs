@@ -66,10 +66,10 @@ pub(crate) struct BackfillArgs {
     #[arg(long)]
     pub plan: bool,
     /// The function that the job invokes: one with a reserved concurrency of its own, so that live traffic keeps its share.
-    #[arg(long, value_name = "ARN", value_parser = Arn::of_function)]
+    #[arg(long, value_name = "ARN", value_parser = Arn::parse_function)]
     pub function_arn: Arn,
     /// The role of the job: it invokes the function, reads the manifest and writes the report.
-    #[arg(long, value_name = "ARN", value_parser = Arn::of_role)]
+    #[arg(long, value_name = "ARN", value_parser = Arn::parse_role)]
     pub role_arn: Arn,
     /// Where the manifest is to be uploaded; not among the logs.
     #[arg(long, value_name = "s3://BUCKET/KEY", value_parser = parse_place)]
