@@ -31,18 +31,18 @@ impl Shutdown {
     }
 
     /// Creates a signal that begins at `deadline`, and leaves time until `report_until` to report how the run ended.
-    pub fn with_report_time(deadline: Instant, report_until: Instant) -> Self {
+    pub(crate) fn with_report_time(deadline: Instant, report_until: Instant) -> Self {
         Shutdown { report_until: Some(report_until), ..Shutdown::at(Some(deadline)) }
     }
 
     /// Returns a signal that begins together with this one, or earlier.
-    pub fn child(&self) -> Self {
+    pub(crate) fn child(&self) -> Self {
         let (token, parent_reason) = (self.token.child_token(), Arc::clone(&self.reason));
         Shutdown { deadline: self.deadline, report_until: self.report_until, token, reason: Arc::default(), parent_reason }
     }
 
     /// Begins the shutdown. Only the first reason is kept, because later ones are its consequences.
-    pub fn stop(&self, reason: &str) {
+    pub(crate) fn stop(&self, reason: &str) {
         let _ = self.reason.set(reason.to_owned());
         self.token.cancel();
     }
@@ -53,7 +53,7 @@ impl Shutdown {
     }
 
     /// Describes why the run ended, as part of an error message.
-    pub fn description(&self) -> String {
+    pub(crate) fn description(&self) -> String {
         self.reason().map_or_else(
             || "the run has no time left (DEADLINE_RESERVE)".to_owned(),
             |reason| format!("the run ended early: {reason}"),
@@ -66,7 +66,7 @@ impl Shutdown {
     }
 
     /// Waits until the shutdown begins.
-    pub async fn stopped(&self) {
+    pub(crate) async fn stopped(&self) {
         match self.deadline {
             Some(deadline) => tokio::select! {
                 () = self.token.cancelled() => {}
@@ -77,12 +77,12 @@ impl Shutdown {
     }
 
     /// Returns how long a report to other services may take if it starts now.
-    pub fn time_to_report(&self) -> Duration {
+    pub(crate) fn time_to_report(&self) -> Duration {
         self.report_until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
     }
 
     /// Shortens the timeout of work that starts now to the time left before the deadline.
-    pub fn cap(&self, timeout: Duration) -> Duration {
+    pub(crate) fn cap(&self, timeout: Duration) -> Duration {
         match self.deadline {
             Some(deadline) => timeout.min(deadline.saturating_duration_since(Instant::now())),
             None => timeout,

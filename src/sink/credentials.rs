@@ -1,4 +1,4 @@
-//! What a request shows to be let in.
+//! Credentials for Logstash: configured, or read from AWS Secrets Manager.
 
 use std::error::Error;
 use std::time::Duration;
@@ -16,51 +16,51 @@ use tokio::time::Instant;
 
 use elb_common::aws::AwsConfig;
 
-/// A secret is read again at most this often, or a wrong password would be paid for by the call.
-const RENEWED_AT_MOST_EVERY: Duration = Duration::from_mins(1);
+/// Minimum time between two reads of a secret. Each read costs money, and a wrong password would cause many.
+const RENEWAL_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Reading a secret takes no longer, retries included.
-const READ_TIME: Duration = Duration::from_secs(10);
+/// Timeout for reading a secret, including retries.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where user and password come from.
+/// Where the user and the password come from.
 #[derive(Debug)]
 pub enum Credentials {
-    /// There are none.
+    /// No credentials.
     None,
-    /// `LOGSTASH_USER` and `LOGSTASH_PASSWORD`.
+    /// `LOGSTASH_USER` and `LOGSTASH_PASSWORD`, as the value of the header `Authorization`.
     Basic(HeaderValue),
     /// `LOGSTASH_SECRET_ARN`
     Secret(Box<Secret>),
 }
 
-/// A secret in AWS Secrets Manager, read when it is first needed.
+/// A secret in AWS Secrets Manager. It is read when it is first needed.
 #[derive(Debug)]
 pub struct Secret {
     aws: AwsConfig,
     arn: String,
     client: OnceCell<Client>,
-    state: Mutex<CachedSecret>,
+    cache: Mutex<CachedSecret>,
 }
 
-/// What to send with a request.
+/// What a request authenticates with.
 #[derive(Clone, Debug, Default)]
-pub struct Authorization {
+pub(super) struct Authorization {
     /// The value of the header `Authorization`.
     pub header: Option<HeaderValue>,
-    /// Which reading of the secret it is from.
+    /// Number of the secret's value that the header was made from, from 1; 0 if there is no secret.
     pub generation: u64,
 }
 
 #[derive(Debug, Default)]
 struct CachedSecret {
     current: Option<Authorization>,
-    /// When the secret was last read again, or in vain.
+    /// When the secret was last read again, or could not be read.
     renewed: Option<Instant>,
-    /// Why it could not be read.
+    /// Why the secret could not be read.
     error: Option<String>,
 }
 
-/// The form in which AWS's own tools store a user and a password.
+/// The format in which AWS's own tools store a user and a password.
 #[derive(Deserialize)]
 struct UserAndPassword {
     username: String,
@@ -68,21 +68,21 @@ struct UserAndPassword {
 }
 
 impl Credentials {
-    /// Basic authentication.
-    pub fn basic(user: &str, password: &SecretString) -> Self {
+    /// Creates credentials for basic authentication.
+    pub(crate) fn basic(user: &str, password: &SecretString) -> Self {
         Credentials::Basic(basic(user, password))
     }
 
-    /// The secret `arn`.
-    pub fn secret(aws: AwsConfig, arn: String) -> Self {
-        Credentials::Secret(Box::new(Secret { aws, arn, client: OnceCell::new(), state: Mutex::default() }))
+    /// Creates credentials that are read from the secret `arn`.
+    pub(crate) fn secret(aws: AwsConfig, arn: String) -> Self {
+        Credentials::Secret(Box::new(Secret { aws, arn, client: OnceCell::new(), cache: Mutex::default() }))
     }
 
-    /// What to send.
+    /// Returns what a request authenticates with.
     ///
     /// # Errors
-    /// The secret cannot be read, or is no user and password.
-    pub async fn authorization(&self) -> Result<Authorization, String> {
+    /// The secret cannot be read, or does not contain a user and a password.
+    pub(super) async fn authorization(&self) -> Result<Authorization, String> {
         match self {
             Credentials::None => Ok(Authorization::default()),
             Credentials::Basic(header) => Ok(Authorization { header: Some(header.clone()), generation: 0 }),
@@ -90,8 +90,8 @@ impl Credentials {
         }
     }
 
-    /// Whether there are others now than those of `used`, which were not accepted.
-    pub async fn renew(&self, used: &Authorization) -> bool {
+    /// Reads the secret again after `used` was refused. Returns whether the credentials have changed.
+    pub(super) async fn renew(&self, used: &Authorization) -> bool {
         match self {
             Credentials::None | Credentials::Basic(_) => false,
             Credentials::Secret(secret) => secret.renew(used).await,
@@ -101,47 +101,47 @@ impl Credentials {
 
 impl Secret {
     async fn authorization(&self) -> Result<Authorization, String> {
-        let mut state = self.state.lock().await;
-        if let Some(current) = &state.current {
+        let mut cache = self.cache.lock().await;
+        if let Some(current) = &cache.current {
             return Ok(current.clone());
         }
-        if let Some(error) = &state.error
-            && !state.may_renew()
+        if let Some(error) = &cache.error
+            && !cache.may_renew()
         {
             return Err(error.clone());
         }
         match self.read().await {
             Ok(header) => {
                 let first = Authorization { header: Some(header), generation: 1 };
-                state.current = Some(first.clone());
+                cache.current = Some(first.clone());
                 Ok(first)
             }
             Err(error) => {
-                state.renewed = Some(Instant::now());
-                state.error = Some(error.clone());
+                cache.renewed = Some(Instant::now());
+                cache.error = Some(error.clone());
                 Err(error)
             }
         }
     }
 
     async fn renew(&self, used: &Authorization) -> bool {
-        let mut state = self.state.lock().await;
-        let Some(current) = state.current.clone() else { return false };
+        let mut cache = self.cache.lock().await;
+        let Some(current) = cache.current.clone() else { return false };
         if current.generation != used.generation {
             return true;
         }
-        if !state.may_renew() {
+        if !cache.may_renew() {
             return false;
         }
-        state.renewed = Some(Instant::now());
+        cache.renewed = Some(Instant::now());
         match self.read().await {
             Ok(header) if Some(&header) != current.header.as_ref() => {
-                state.current = Some(Authorization { header: Some(header), generation: current.generation + 1 });
+                cache.current = Some(Authorization { header: Some(header), generation: current.generation + 1 });
                 true
             }
             Ok(_) => false,
             Err(error) => {
-                tracing::warn!(error, "credentials were not accepted, and the secret could not be read again");
+                tracing::warn!(error, "Logstash refused the credentials, and the secret could not be read again");
                 false
             }
         }
@@ -152,37 +152,38 @@ impl Secret {
         let read = client.get_secret_value().secret_id(&self.arn).send().await;
         let secret = read.map_err(|error| {
             let detail = detail(&error);
-            format!("reading the secret {} failed ({detail}); allow secretsmanager:GetSecretValue on it", self.arn)
+            format!("cannot read the secret {}: {detail}; allow secretsmanager:GetSecretValue on it", self.arn)
         })?;
-        let no_pair = || format!("the secret {} is not of the form {{\"username\":\"…\",\"password\":\"…\"}}", self.arn);
-        let text = secret.secret_string().ok_or_else(no_pair)?;
-        // The text of serde's error may repeat the secret.
-        let pair: UserAndPassword = serde_json::from_str(text).map_err(|_| no_pair())?;
+        let invalid = || format!("cannot use the secret {}: it is not {{\"username\":\"…\",\"password\":\"…\"}}", self.arn);
+        let text = secret.secret_string().ok_or_else(invalid)?;
+        // Serde's error message may contain the secret.
+        let pair: UserAndPassword = serde_json::from_str(text).map_err(|_| invalid())?;
         Ok(basic(&pair.username, &pair.password))
     }
 
     async fn make_client(&self) -> Client {
         let config = aws_sdk_secretsmanager::config::Builder::from(self.aws.config().await)
-            .timeout_config(TimeoutConfig::builder().operation_timeout(READ_TIME).build());
+            .timeout_config(TimeoutConfig::builder().operation_timeout(READ_TIMEOUT).build());
         Client::from_conf(config.build())
     }
 }
 
-/// What went wrong. The SDK's own way to show an error repeats the whole answer, and with it a secret that could not be read.
+/// Returns an SDK error with its causes. The SDK's own `DisplayErrorContext` contains the whole response, and with it a secret
+/// that could not be parsed.
 fn detail<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E>) -> String {
-    let mut said = vec![error.to_string()];
+    let mut causes = vec![error.to_string()];
     let mut cause = error.source();
     while let Some(inner) = cause {
-        said.push(inner.to_string());
+        causes.push(inner.to_string());
         cause = inner.source();
     }
-    said.extend(error.message().map(str::to_owned));
-    said.join(": ")
+    causes.extend(error.message().map(str::to_owned));
+    causes.join(": ")
 }
 
 impl CachedSecret {
     fn may_renew(&self) -> bool {
-        self.renewed.is_none_or(|renewed| renewed.elapsed() >= RENEWED_AT_MOST_EVERY)
+        self.renewed.is_none_or(|renewed| renewed.elapsed() >= RENEWAL_INTERVAL)
     }
 }
 

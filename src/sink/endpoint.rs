@@ -1,4 +1,4 @@
-//! Where to send: URLs, and what an entry of the registry's list becomes.
+//! Endpoints: the URLs that batches are sent to, and the URLs that the registry's addresses become.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -6,37 +6,37 @@ use std::net::{IpAddr, SocketAddr};
 use elb_common::redact::redact_url;
 use reqwest::Url;
 
-/// A URL to send to.
+/// A URL that batches are sent to.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     url: Url,
-    /// Where to connect to, if that is not what the URL's host name resolves to.
+    /// The address to connect to, if it is not the one that the URL's host name resolves to.
     address: Option<SocketAddr>,
 }
 
-/// Why a text is no endpoint.
+/// Why a text is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// It is no URL.
-    #[error("is no URL ({0}); write http://host:port/ or https://host:port/path")]
+    /// The text is not a URL.
+    #[error("is not a URL ({0}); write http://host:port/ or https://host:port/path")]
     NotAUrl(String),
-    /// It has another scheme.
-    #[error("has the scheme {0:?}; only http and https are spoken")]
+    /// The scheme is neither http nor https.
+    #[error("has the scheme {0:?}; use http or https")]
     Scheme(String),
-    /// It holds a user or a password.
-    #[error("holds credentials; put them in LOGSTASH_USER and LOGSTASH_PASSWORD, where they are kept out of logs")]
+    /// The URL contains a user or a password.
+    #[error("contains credentials; set LOGSTASH_USER and LOGSTASH_PASSWORD instead, which are never logged")]
     Credentials,
 }
 
-/// What an address of the registry's list becomes; `REGISTRY_ENDPOINT`.
+/// `REGISTRY_ENDPOINT`: the URL for an address of the registry's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointTemplate(String);
 
 impl Endpoint {
-    /// Reads a URL.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// Anything but an http or https URL without user and password.
+    /// The text is not an http or https URL, or it contains a user or a password.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         let url = Url::parse(text).map_err(|error| EndpointError::NotAUrl(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
@@ -48,37 +48,37 @@ impl Endpoint {
         Ok(Endpoint { url, address: None })
     }
 
-    /// The URL to send to.
+    /// Returns the URL, with its secrets.
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The address to connect to instead of what the URL's host name resolves to.
-    pub fn address(&self) -> Option<SocketAddr> {
+    /// Returns the address to connect to instead of the one that the URL's host name resolves to.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 }
 
 impl EndpointTemplate {
-    /// Reads a URL with the place holders `{ip}` and `{port}`. Without `{ip}` its host is the name that the server's certificate
-    /// is checked against.
+    /// Parses a URL with the placeholders `{ip}` and `{port}`. Without `{ip}`, the server's certificate is verified against the
+    /// URL's host.
     ///
     /// # Errors
-    /// What makes no endpoint of an address.
+    /// The text lacks `{port}`, or its URL is not an endpoint.
     pub fn parse(text: &str) -> Result<Self, String> {
         let template = EndpointTemplate(text.to_owned());
         if !text.contains("{port}") {
-            return Err("does not say where the port goes: {port}".to_owned());
+            return Err("lacks the placeholder {port}".to_owned());
         }
         template.endpoint(SocketAddr::from(([10, 0, 0, 1], 1))).map_err(|error| error.to_string())?;
         Ok(template)
     }
 
-    /// The endpoint at an address.
+    /// Returns the endpoint at an address.
     ///
     /// # Errors
-    /// None for a template that has been read.
-    pub fn endpoint(&self, address: SocketAddr) -> Result<Endpoint, EndpointError> {
+    /// None for a template that was parsed.
+    pub(super) fn endpoint(&self, address: SocketAddr) -> Result<Endpoint, EndpointError> {
         let ip = match address.ip() {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
@@ -89,7 +89,7 @@ impl EndpointTemplate {
     }
 }
 
-/// The URL without its query, which may hold a token.
+/// The URL without secrets: the query may hold a token.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&redact_url(&self.url))?;
@@ -111,20 +111,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_are_http_urls_and_are_shown_without_their_query() {
+    fn endpoints_are_http_urls_shown_without_their_query() {
         let parse = |text: &str| Endpoint::parse(text).map(|endpoint| endpoint.to_string()).map_err(|error| error.to_string());
         assert_eq!(parse("http://127.0.0.1:8080"), Ok("http://127.0.0.1:8080/".to_owned()));
         assert_eq!(parse("https://logs.example/in?token=secret#x"), Ok("https://logs.example/in".to_owned()));
         let error = |text: &str| parse(text).unwrap_err();
         assert!(error("logs.example:8080").starts_with("has the scheme \"logs.example\""), "{}", error("logs.example:8080"));
-        assert!(error("8080").starts_with("is no URL"), "{}", error("8080"));
-        assert!(error("https://user:secret@logs.example/").starts_with("holds credentials"));
+        assert!(error("8080").starts_with("is not a URL"), "{}", error("8080"));
+        assert!(error("https://user:secret@logs.example/").starts_with("contains credentials"));
         assert!(!error("https://user:secret@logs.example/").contains("secret"));
         assert!(!format!("{:?}", Endpoint::parse("http://h/?token=secret")).contains("secret"));
     }
 
     #[test]
-    fn an_address_of_the_registry_becomes_an_endpoint() {
+    fn a_template_makes_an_endpoint_of_an_address() {
         let endpoint = |template: &str, address: &str| {
             let template = EndpointTemplate::parse(template).unwrap();
             template.endpoint(address.parse().unwrap()).unwrap().to_string()
@@ -136,7 +136,7 @@ mod tests {
             "https://logstash.internal:8443/ at 10.0.0.5:8443"
         );
         for wrong in ["http://{ip}/", "ftp://{ip}:{port}/", "{ip}:{port}", "http://user:secret@{ip}:{port}/"] {
-            assert!(EndpointTemplate::parse(wrong).is_err(), "{wrong} makes no endpoint");
+            assert!(EndpointTemplate::parse(wrong).is_err(), "{wrong} is accepted as a template");
         }
     }
 }

@@ -1,8 +1,12 @@
-//! Where batches go.
+//! Delivers batches of events, and reports what became of each event.
+//!
+//! A [`Batch`] comes in, a [`Delivery`] goes out. [`Logstash`] carries out what `retry_plan` decides, through `transport`, at the
+//! endpoints that `endpoints` keeps up to date.
 
 mod credentials;
 mod discovery;
 mod endpoint;
+mod endpoints;
 mod logstash;
 mod outcome;
 mod pool;
@@ -10,23 +14,24 @@ mod retry_plan;
 mod stdout;
 mod transport;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use elb_log::batch::Batch;
 
 pub use self::credentials::Credentials;
-pub use self::discovery::{Discovery, EndpointList};
+pub use self::discovery::Discovery;
 pub use self::endpoint::{Endpoint, EndpointError, EndpointTemplate};
-pub use self::logstash::{EndpointSource, Logstash, LogstashSettings};
-pub use self::outcome::{Fault, Outcome, Response, Verdict};
-pub use self::pool::EndpointId;
-pub use self::retry_plan::{Evidence, Failure, Form, Part, Rejection, RetryContext, RetryPlan, Step};
+pub use self::endpoints::EndpointSource;
+pub use self::logstash::{Logstash, LogstashSettings};
+pub(crate) use self::outcome::Verdict;
+pub use self::outcome::{Fault, Outcome, Response};
+pub use self::retry_plan::Evidence;
 pub use self::stdout::StdoutSink;
 pub use self::transport::{HttpSettings, HttpTransport, Transport};
 use crate::shutdown::Shutdown;
-use elb_log::batch::Batch;
 
-/// Takes batches. Whoever ships knows no more of where they go.
+/// The destination of batches.
 #[derive(Debug)]
 pub enum Sink<T = HttpTransport> {
     /// Logstash's http input.
@@ -37,113 +42,115 @@ pub enum Sink<T = HttpTransport> {
     Nowhere,
 }
 
-/// What became of a batch. Events that are in none of the numbers are undelivered.
+/// What became of a batch's events. Events in none of the numbers are undelivered.
 #[derive(Debug, Default)]
 pub struct Delivery {
-    /// Events that were accepted.
+    /// Number of events that an endpoint accepted.
     pub delivered: usize,
-    /// Events that, by intent, were not sent.
+    /// Number of events that were intentionally not sent.
     pub filtered: usize,
-    /// Events that nobody will ever take.
+    /// Events that an endpoint rejects permanently.
     pub rejected: Vec<RejectedEvent>,
-    /// Requests begun.
+    /// Number of requests that were started.
     pub requests: u64,
     /// Why events are undelivered, if any are.
     pub error: Option<SendError>,
 }
 
-/// An event that nobody will ever take.
+/// An event that an endpoint rejects, while it accepts other events.
 #[derive(Clone, Debug)]
 pub struct RejectedEvent {
-    /// Its JSON.
+    /// The event's JSON.
     pub event: Bytes,
-    /// Who refused it, without secrets.
+    /// The endpoint's URL, without secrets.
     pub endpoint: String,
-    /// With what answer.
+    /// How the endpoint rejected it.
     pub outcome: Outcome,
 }
 
 /// Why events were not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The endpoint answered in a way that no retry will change and every other batch would meet too.
-    #[error("{endpoint} answered {outcome}")]
+    /// The response shows that no retry will succeed, and that every other batch would fail, too.
+    #[error("cannot deliver events to {endpoint}: {outcome}")]
     Misconfigured {
         /// The URL without secrets.
         endpoint: String,
-        /// What it answered.
+        /// How the request ended.
         outcome: Outcome,
     },
-    /// The endpoint refused a batch down to a single event, and has accepted no other body of the object.
+    /// The endpoint refused a batch down to a single event, and there is no witness: it has accepted no other body of the object.
     #[error(
-        "{endpoint} refused a batch down to a single event and has accepted nothing else of the object, so that the endpoint may be at fault: {outcome}"
+        "cannot deliver events to {endpoint}: it refused a batch down to a single event and has accepted nothing else of the object; check that it is a Logstash http input; last response: {outcome}"
     )]
     NoWitness {
         /// The URL without secrets.
         endpoint: String,
-        /// What it answered.
+        /// How the last request ended.
         outcome: Outcome,
     },
-    /// The endpoint refuses more events than can be by accident.
-    #[error("{endpoint} refused more events of the object than POISON_LIMIT allows; the last one: {outcome}")]
+    /// The endpoint rejects too many events of the object.
+    #[error(
+        "cannot deliver events to {endpoint}: it rejected more events of the object than POISON_LIMIT allows; last response: {outcome}"
+    )]
     PoisonLimit {
         /// The URL without secrets.
         endpoint: String,
-        /// What it answered.
+        /// How the last request ended.
         outcome: Outcome,
     },
-    /// Events were refused for good, and there is no place for them.
-    #[error("{endpoint} refuses {events} events of the object for good, and DEAD_LETTER_URL names no place for them: {outcome}")]
+    /// Events were rejected, and there is no dead-letter destination.
+    #[error("cannot deliver {events} events of the object to {endpoint}: {outcome}; set DEAD_LETTER_URL to keep rejected events")]
     RejectedEvents {
         /// The URL without secrets.
         endpoint: String,
-        /// How many of the batch.
+        /// Number of rejected events in the batch.
         events: usize,
-        /// What it answered to the first.
+        /// How the first of them was rejected.
         outcome: Outcome,
     },
-    /// The place for such events did not take them.
+    /// Rejected events could not be written to the dead-letter destination.
     #[error("{0}")]
     DeadLetter(String),
-    /// It was tried until the retry budget was spent.
+    /// Retries used up the retry budget.
     #[error(
-        "gave up after {requests} requests, because RETRY_BUDGET ({budget_s} s) leaves no time for another; the last one to {endpoint}: {last}"
+        "cannot deliver a batch to {endpoint}: {last}; gave up after {requests} requests because RETRY_BUDGET ({budget_s} s) leaves no time for another"
     )]
     BudgetSpent {
         /// The URL without secrets.
         endpoint: String,
-        /// Requests begun.
+        /// Number of requests that were started.
         requests: u64,
         /// The budget in seconds.
         budget_s: u64,
-        /// What happened to the last one.
+        /// How the last request ended.
         last: Outcome,
     },
-    /// The run ended before it was delivered.
-    #[error("stopped before a batch was delivered: {why}{}", .last.as_ref().map(|last| format!("; its last request: {last}")).unwrap_or_default())]
+    /// The run ended before the batch was delivered.
+    #[error("cannot deliver a batch: {why}{}", .last.as_ref().map(|last| format!("; its last request: {last}")).unwrap_or_default())]
     Stopped {
         /// Why the run ended.
         why: String,
-        /// What happened to the last request, if there was one.
+        /// How the last request ended, if there was one.
         last: Option<String>,
     },
     /// There are no credentials.
     #[error("{0}")]
     Credentials(String),
-    /// The output could not be written.
-    #[error("writing the events failed: {0}")]
+    /// Standard output could not be written.
+    #[error("cannot write events to standard output: {0}")]
     Stdout(String),
 }
 
 impl SendError {
-    /// Whether nothing more of the object is to be sent. Poison without a place fails the object, and the rest of it is
-    /// delivered all the same.
-    pub fn stops_object(&self) -> bool {
+    /// Returns whether nothing more of the object is sent. A rejected event without a dead-letter destination fails its object,
+    /// but the object's other events are still delivered.
+    pub(crate) fn stops_object(&self) -> bool {
         !matches!(self, SendError::RejectedEvents { .. } | SendError::DeadLetter(_))
     }
 
-    /// Whether every other object of the run would fail in the same way.
-    pub fn ends_run(&self) -> bool {
+    /// Returns whether every other object of the run would fail in the same way.
+    pub(crate) fn ends_run(&self) -> bool {
         match self {
             SendError::Misconfigured { .. }
             | SendError::BudgetSpent { .. }
@@ -159,13 +166,17 @@ impl SendError {
 }
 
 impl<T: Transport> Sink<T> {
-    /// Delivers one batch, or says what of it not and why. `evidence` is what the batches of one object share. Ends soon after
-    /// `stop` does.
-    pub async fn deliver(&self, batch: &Batch, evidence: &Mutex<Evidence>, stop: &Shutdown) -> Delivery {
+    /// Delivers one batch. All batches of one object share its `evidence`. Returns soon after `shutdown` begins.
+    pub(crate) async fn deliver(&self, batch: &Batch, evidence: &Mutex<Evidence>, shutdown: &Shutdown) -> Delivery {
         match self {
-            Sink::Logstash(logstash) => logstash.deliver(batch, evidence, stop).await,
+            Sink::Logstash(logstash) => logstash.deliver(batch, evidence, shutdown).await,
             Sink::Stdout(stdout) => stdout.deliver(batch).await,
             Sink::Nowhere => Delivery { filtered: batch.event_count(), ..Delivery::default() },
         }
     }
+}
+
+/// Locks a mutex even if a thread panicked while it held the lock: what the thread left is still the best knowledge.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

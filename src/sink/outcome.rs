@@ -1,4 +1,4 @@
-//! What an endpoint answered, and what that means.
+//! How a request to an endpoint ended, and what that means for its body.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,73 +6,73 @@ use std::time::Duration;
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The endpoint answered.
+    /// The endpoint responded.
     Response(Response),
-    /// There was no answer.
+    /// No valid response arrived.
     NoResponse(Fault),
 }
 
-/// What is kept of an HTTP response.
+/// The parts of an HTTP response that decide what happens next, or that are shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
     /// The status code.
     pub status: u16,
-    /// The header `Location`, without what may be secret in it.
+    /// The header `Location`, without secrets.
     pub location: Option<String>,
-    /// How long not to ask again, by the header `Retry-After`.
+    /// The time to wait before the next request, from the header `Retry-After`.
     pub retry_after: Duration,
     /// The start of the body.
     pub text: String,
 }
 
-/// Why there was no answer.
+/// Why a request got no valid response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// No connection: refused, no such host, TLS.
+    /// The connection failed: refused, unknown host, TLS.
     Connect(String),
-    /// The connection broke. Logstash does that when its queue is blocked: it closes at the header of a request.
+    /// The connection was lost. A Logstash whose queue is blocked closes the connection after the header of a request.
     Broken(String),
-    /// What came is not HTTP.
+    /// The response is not HTTP.
     NotHttp(String),
-    /// Nothing came in time.
+    /// No response arrived within the timeout.
     Timeout,
 }
 
-/// What an answer means.
+/// What an outcome means.
 ///
-/// | answer | meaning |
+/// | outcome | verdict |
 /// | --- | --- |
-/// | 200, 201, 202, 204 | accepted: it is in Logstash's queue |
-/// | 408, 429, 5xx but 500, 501 and 505, no answer | busy |
-/// | 500 | failing: busy, or this body makes it fail |
-/// | no connection, no HTTP | down |
+/// | 200, 201, 202, 204 | accepted: the events are in Logstash's queue |
+/// | 408, 429, 5xx except 500, 501 and 505, no response | busy |
+/// | 500 | failing: the endpoint is busy, or this body makes it fail |
+/// | no connection, not HTTP | down |
 /// | 413 | too large |
 /// | 400, 415, 422 | refused |
 /// | 401, 403 | denied |
-/// | anything else | misconfigured: a wrong path, a wrong port, a proxy in between |
+/// | any other status | misconfigured: a wrong path, a wrong port, a proxy in between |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The body is delivered.
     Accepted,
     /// The same body may be accepted later.
     Busy,
-    /// The same, but it may also be the body's fault.
+    /// The same body may be accepted later, unless the body makes the endpoint fail.
     Failing,
-    /// Nobody can be reached there now.
+    /// The endpoint cannot be reached now.
     Down,
-    /// The body is larger than the endpoint takes.
+    /// The body is larger than the endpoint allows.
     TooLarge,
-    /// The body is not accepted.
+    /// The endpoint refuses the body.
     Refused,
-    /// The credentials are not accepted.
+    /// The endpoint refuses the credentials.
     Denied,
-    /// No body will be accepted as things are configured.
+    /// The endpoint will accept no body with this configuration.
     Misconfigured,
 }
 
 impl Outcome {
-    /// What it means.
-    pub fn verdict(&self) -> Verdict {
+    /// Returns what the outcome means.
+    pub(crate) fn verdict(&self) -> Verdict {
         match self {
             Outcome::NoResponse(Fault::Connect(_) | Fault::NotHttp(_)) => Verdict::Down,
             Outcome::NoResponse(Fault::Broken(_) | Fault::Timeout) => Verdict::Busy,
@@ -80,16 +80,16 @@ impl Outcome {
         }
     }
 
-    /// How long not to ask again.
-    pub fn retry_after(&self) -> Duration {
+    /// Returns the time to wait before the next request, as the endpoint asked for it.
+    pub(super) fn retry_after(&self) -> Duration {
         match self {
             Outcome::Response(response) => response.retry_after,
             Outcome::NoResponse(_) => Duration::ZERO,
         }
     }
 
-    /// The status code, if there is one.
-    pub fn status(&self) -> Option<u16> {
+    /// Returns the status code, if there is a response.
+    pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Outcome::Response(response) => Some(response.status),
             Outcome::NoResponse(_) => None,
@@ -117,11 +117,11 @@ impl fmt::Display for Outcome {
         match self {
             Outcome::Response(response) => response.fmt(f),
             Outcome::NoResponse(Fault::Connect(detail)) => write!(f, "no connection ({detail})"),
-            Outcome::NoResponse(Fault::Broken(detail)) => write!(f, "the connection broke ({detail})"),
+            Outcome::NoResponse(Fault::Broken(detail)) => write!(f, "the connection was lost ({detail})"),
             Outcome::NoResponse(Fault::NotHttp(detail)) => {
-                write!(f, "the answer is no HTTP ({detail}); is this the Beats port?")
+                write!(f, "the response is not HTTP ({detail}); is this the Beats port?")
             }
-            Outcome::NoResponse(Fault::Timeout) => f.write_str("no answer in time (REQUEST_TIMEOUT)"),
+            Outcome::NoResponse(Fault::Timeout) => f.write_str("no response within REQUEST_TIMEOUT"),
         }
     }
 }
@@ -138,7 +138,7 @@ impl fmt::Display for Response {
         match self.verdict() {
             Verdict::Denied => f.write_str("; check LOGSTASH_USER and LOGSTASH_PASSWORD, or the secret"),
             Verdict::TooLarge => f.write_str("; lower BATCH_BYTES or raise the input's max_content_length"),
-            Verdict::Misconfigured => f.write_str("; is LOGSTASH_URL that of a Logstash http input?"),
+            Verdict::Misconfigured => f.write_str("; check that LOGSTASH_URL is a Logstash http input"),
             Verdict::Accepted | Verdict::Busy | Verdict::Failing | Verdict::Down | Verdict::Refused => Ok(()),
         }
     }
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn every_status_has_its_verdict() {
         for status in 100..=599 {
-            let answer = Outcome::Response(Response { status, ..Response::default() });
+            let outcome = Outcome::Response(Response { status, ..Response::default() });
             let expected = match status {
                 200 | 201 | 202 | 204 => Verdict::Accepted,
                 500 => Verdict::Failing,
@@ -161,21 +161,21 @@ mod tests {
                 401 | 403 => Verdict::Denied,
                 _ => Verdict::Misconfigured,
             };
-            assert_eq!(answer.verdict(), expected, "status {status}");
+            assert_eq!(outcome.verdict(), expected, "status {status}");
         }
     }
 
     #[test]
-    fn an_answer_says_what_to_do() {
-        let answer = |status, location: Option<&str>| {
+    fn a_response_is_shown_with_what_to_do() {
+        let shown = |status, location: Option<&str>| {
             Response { status, location: location.map(str::to_owned), ..Response::default() }.to_string()
         };
-        assert_eq!(answer(401, None), "HTTP 401; check LOGSTASH_USER and LOGSTASH_PASSWORD, or the secret");
+        assert_eq!(shown(401, None), "HTTP 401; check LOGSTASH_USER and LOGSTASH_PASSWORD, or the secret");
         assert_eq!(
-            answer(302, Some("https://login.example/")),
-            "HTTP 302, redirecting to https://login.example/; is LOGSTASH_URL that of a Logstash http input?"
+            shown(302, Some("https://login.example/")),
+            "HTTP 302, redirecting to https://login.example/; check that LOGSTASH_URL is a Logstash http input"
         );
-        assert_eq!(answer(413, None), "HTTP 413; lower BATCH_BYTES or raise the input's max_content_length");
-        assert_eq!(answer(503, None), "HTTP 503");
+        assert_eq!(shown(413, None), "HTTP 413; lower BATCH_BYTES or raise the input's max_content_length");
+        assert_eq!(shown(503, None), "HTTP 503");
     }
 }

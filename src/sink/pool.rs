@@ -1,7 +1,7 @@
-//! Which endpoint gets the next request: the one with the fewest outstanding, among those that are not resting.
+//! Selects the endpoint for the next request: the one with the fewest outstanding requests among those in service.
 //!
-//! An endpoint that failed rests, for a time that doubles with each failure in a row. After that it is probed with an empty
-//! batch, which the http input takes for no event, and takes part again if it answers. Time comes in as a value.
+//! An endpoint that failed is out of service, for a time that doubles with each failure in a row. Then a health check sends it an
+//! empty batch, which creates no event, and a good response puts the endpoint back into service. The current time is a parameter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use tokio::time::Instant;
 use super::endpoint::Endpoint;
 use super::outcome::Verdict;
 
-/// How long an endpoint rests after a failure.
-const REST: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
+/// How long an endpoint is out of service after a failure.
+const OUT_OF_SERVICE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
 
-/// An endpoint, for the life of the process.
+/// Identifies an endpoint for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EndpointId(u64);
+pub(super) struct EndpointId(u64);
 
-/// The endpoints there are.
+/// The current endpoints.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     members: Vec<Member>,
@@ -28,12 +28,12 @@ pub(super) struct Pool {
     turn: usize,
 }
 
-/// An endpoint that has been chosen.
+/// An endpoint that was selected for a request.
 #[derive(Clone, Debug)]
 pub(super) struct ChosenEndpoint {
-    /// By which the pool knows it.
+    /// Identifies the endpoint in the pool.
     pub id: EndpointId,
-    /// Where to send.
+    /// Where to send the request.
     pub endpoint: Arc<Endpoint>,
 }
 
@@ -48,27 +48,30 @@ struct Member {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Health {
-    Up,
-    Resting { until: Instant },
-    Probing,
+    InService,
+    OutOfService {
+        until: Instant,
+    },
+    /// A health check is running.
+    Checking,
 }
 
 impl EndpointId {
-    /// An id. The pool's own count from 1.
-    pub const fn new(id: u64) -> Self {
+    /// Creates an id. A pool assigns ids from 1.
+    pub(super) const fn new(id: u64) -> Self {
         EndpointId(id)
     }
 }
 
 impl Pool {
-    /// A pool of these endpoints.
+    /// Creates a pool of endpoints that are all in service.
     pub(super) fn new(endpoints: Vec<Endpoint>) -> Self {
         let mut pool = Pool::default();
         pool.replace(endpoints);
         pool
     }
 
-    /// Takes these endpoints instead. What is known about those that were there before is kept.
+    /// Replaces the endpoints. An endpoint that was in the pool before keeps its id, its requests and its health.
     pub(super) fn replace(&mut self, endpoints: Vec<Endpoint>) {
         let mut before = std::mem::take(&mut self.members);
         for endpoint in endpoints {
@@ -76,20 +79,21 @@ impl Pool {
             let member = known.map(|index| before.swap_remove(index)).unwrap_or_else(|| {
                 self.next_id += 1;
                 let chosen = ChosenEndpoint { id: EndpointId(self.next_id), endpoint: Arc::new(endpoint) };
-                Member { chosen, outstanding: 0, failures: 0, health: Health::Up }
+                Member { chosen, outstanding: 0, failures: 0, health: Health::InService }
             });
             self.members.push(member);
         }
     }
 
-    /// Whether there is none.
+    /// Returns whether the pool has no endpoint.
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// Chooses an endpoint for a request: `wanted` if it is up, and `avoided` only if no other is up. When all rest, the best is
-    /// tried: the one that failed least, and of those the one whose rest ends first.
-    pub(super) fn choose(&mut self, wanted: Option<EndpointId>, avoided: Option<EndpointId>) -> Option<ChosenEndpoint> {
+    /// Selects an endpoint for a request: `preferred` if it is in service, and `avoided` only if no other is in service. If all
+    /// are out of service, selects the one with the fewest failures, and among those the one whose time out of service ends
+    /// first. Returns none if the pool is empty.
+    pub(super) fn choose(&mut self, preferred: Option<EndpointId>, avoided: Option<EndpointId>) -> Option<ChosenEndpoint> {
         let count = self.members.len();
         if count == 0 {
             return None;
@@ -97,75 +101,76 @@ impl Pool {
         self.turn = (self.turn + 1) % count;
         let turn = self.turn;
         let rank = |(index, member): &(usize, &mut Member)| {
-            let (rests, until) = match member.health {
-                Health::Up => (false, None),
-                Health::Resting { until } => (true, Some(until)),
-                Health::Probing => (true, None),
+            let (out_of_service, until) = match member.health {
+                Health::InService => (false, None),
+                Health::OutOfService { until } => (true, Some(until)),
+                Health::Checking => (true, None),
             };
-            let (is_wanted, is_avoided) = (wanted == Some(member.chosen.id), avoided == Some(member.chosen.id));
-            let failures = if rests { member.failures } else { 0 };
-            (rests, failures, until, is_avoided, !is_wanted, member.outstanding, (index + count - turn) % count)
+            let (is_preferred, is_avoided) = (preferred == Some(member.chosen.id), avoided == Some(member.chosen.id));
+            let failures = if out_of_service { member.failures } else { 0 };
+            let distance = (index + count - turn) % count;
+            (out_of_service, failures, until, is_avoided, !is_preferred, member.outstanding, distance)
         };
         let (_, best) = self.members.iter_mut().enumerate().min_by_key(rank)?;
         best.outstanding += 1;
         Some(best.chosen.clone())
     }
 
-    /// Every endpoint.
+    /// Returns every endpoint.
     pub(super) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.members.iter().map(|member| Arc::clone(&member.chosen.endpoint)).collect()
     }
 
-    /// Whether none rests.
-    pub(super) fn is_all_up(&self) -> bool {
-        self.members.iter().all(|member| member.health == Health::Up)
+    /// Returns whether every endpoint is in service.
+    pub(super) fn all_in_service(&self) -> bool {
+        self.members.iter().all(|member| member.health == Health::InService)
     }
 
-    /// What an endpoint is called. One that is gone from the list has no name any more.
+    /// Returns an endpoint's URL for messages. An endpoint that has left the pool has no URL any more.
     pub(super) fn name(&self, id: EndpointId) -> String {
         let member = self.members.iter().find(|member| member.chosen.id == id);
         member.map_or_else(|| "a former endpoint".to_owned(), |member| member.chosen.endpoint.to_string())
     }
 
-    /// Whether an endpoint other than `id` is up.
-    pub(super) fn has_other_up(&self, id: EndpointId) -> bool {
-        self.members.iter().any(|member| member.chosen.id != id && member.health == Health::Up)
+    /// Returns whether an endpoint other than `id` is in service.
+    pub(super) fn has_other_in_service(&self, id: EndpointId) -> bool {
+        self.members.iter().any(|member| member.chosen.id != id && member.health == Health::InService)
     }
 
-    /// Notes how a request to a chosen endpoint ended. None for one that was given up.
-    pub(super) fn ended(&mut self, id: EndpointId, verdict: Option<Verdict>, now: Instant) {
-        // Being busy never rests the last one that is up, or the only one there is.
-        let can_rest = self.has_other_up(id);
-        let alone = self.members.len() == 1;
+    /// Records how a request to a chosen endpoint ended; `None` for a request that was cancelled.
+    pub(super) fn record(&mut self, id: EndpointId, verdict: Option<Verdict>, now: Instant) {
+        // A busy response never takes the last endpoint in service, or the only endpoint, out of service.
+        let can_be_spared = self.has_other_in_service(id);
+        let is_only = self.members.len() == 1;
         let Some(member) = self.member(id) else { return };
         member.outstanding = member.outstanding.saturating_sub(1);
         match verdict {
             None => {}
-            Some(Verdict::Down) if !alone => member.rest(now),
-            Some(Verdict::Busy | Verdict::Failing) if can_rest || member.health != Health::Up => member.rest(now),
+            Some(Verdict::Down) if !is_only => member.fail(now),
+            Some(Verdict::Busy | Verdict::Failing) if can_be_spared || member.health != Health::InService => member.fail(now),
             Some(Verdict::Down | Verdict::Busy | Verdict::Failing) => {}
-            Some(_) => member.is_well(),
+            Some(_) => member.recover(),
         }
     }
 
-    /// An endpoint whose rest is over and that is to be probed now. There is nothing to probe where none is up: then the
-    /// batches themselves try.
-    pub(super) fn due_probe(&mut self, now: Instant) -> Option<ChosenEndpoint> {
-        if !self.members.iter().any(|member| member.health == Health::Up) {
+    /// Returns an endpoint whose health check is due, and marks the check as running. Returns none if no endpoint is in service,
+    /// because then the batches themselves try the endpoints.
+    pub(super) fn begin_health_check(&mut self, now: Instant) -> Option<ChosenEndpoint> {
+        if !self.members.iter().any(|member| member.health == Health::InService) {
             return None;
         }
-        let rested = |member: &&mut Member| matches!(member.health, Health::Resting { until } if until <= now);
-        let member = self.members.iter_mut().find(rested)?;
-        member.health = Health::Probing;
+        let is_due = |member: &&mut Member| matches!(member.health, Health::OutOfService { until } if until <= now);
+        let member = self.members.iter_mut().find(is_due)?;
+        member.health = Health::Checking;
         Some(member.chosen.clone())
     }
 
-    /// Notes how a probe ended.
-    pub(super) fn probed(&mut self, id: EndpointId, verdict: Verdict, now: Instant) {
+    /// Records how a health check ended.
+    pub(super) fn record_health_check(&mut self, id: EndpointId, verdict: Verdict, now: Instant) {
         let Some(member) = self.member(id) else { return };
         match verdict {
-            Verdict::Down | Verdict::Busy | Verdict::Failing => member.rest(now),
-            _ => member.is_well(),
+            Verdict::Down | Verdict::Busy | Verdict::Failing => member.fail(now),
+            _ => member.recover(),
         }
     }
 
@@ -175,19 +180,18 @@ impl Pool {
 }
 
 impl Member {
-    /// Several requests that fail together are one failure.
-    fn rest(&mut self, now: Instant) {
-        if matches!(self.health, Health::Resting { until } if until > now) {
+    /// Takes the endpoint out of service. Several requests that fail at the same time count as one failure.
+    fn fail(&mut self, now: Instant) {
+        if matches!(self.health, Health::OutOfService { until } if until > now) {
             return;
         }
-        let rest = REST.wait(self.failures);
+        self.health = Health::OutOfService { until: now + OUT_OF_SERVICE.wait(self.failures) };
         self.failures += 1;
-        self.health = Health::Resting { until: now + rest };
     }
 
-    fn is_well(&mut self) {
+    fn recover(&mut self) {
         self.failures = 0;
-        self.health = Health::Up;
+        self.health = Health::InService;
     }
 }
 
@@ -199,7 +203,7 @@ mod tests {
         Pool::new((1..=count).map(|port| Endpoint::parse(&format!("http://10.0.0.1:{port}/")).unwrap()).collect())
     }
 
-    /// Chooses `count` times and shows the ids.
+    /// Chooses `count` times and returns the ids.
     fn choices(pool: &mut Pool, count: usize) -> Vec<u64> {
         (0..count).map(|_| pool.choose(None, None).unwrap().id.0).collect()
     }
@@ -210,15 +214,15 @@ mod tests {
     }
 
     #[test]
-    fn the_one_with_the_fewest_outstanding_is_chosen_and_equals_take_turns() {
+    fn chooses_the_fewest_outstanding_requests_and_takes_turns() {
         let mut pool = pool(3);
         assert_eq!(sorted(choices(&mut pool, 6)), [1, 1, 2, 2, 3, 3]);
-        pool.ended(EndpointId(2), Some(Verdict::Accepted), Instant::now());
+        pool.record(EndpointId(2), Some(Verdict::Accepted), Instant::now());
         assert_eq!(choices(&mut pool, 1), [2]);
     }
 
     #[test]
-    fn a_wish_is_granted_and_what_failed_is_avoided() {
+    fn prefers_and_avoids_what_the_caller_asks_for() {
         let mut pool = pool(3);
         for _ in 0..4 {
             assert_eq!(pool.choose(Some(EndpointId(3)), None).unwrap().id.0, 3);
@@ -227,87 +231,84 @@ mod tests {
     }
 
     #[test]
-    fn rests_double_and_end_with_a_probe() {
+    fn out_of_service_time_doubles_and_ends_with_a_check() {
         let mut pool = pool(2);
         let start = Instant::now();
-        pool.ended(EndpointId(1), Some(Verdict::Down), start);
+        pool.record(EndpointId(1), Some(Verdict::Down), start);
         assert_eq!(choices(&mut pool, 2), [2, 2]);
-        assert!(pool.due_probe(start + Duration::from_millis(999)).is_none());
+        assert!(pool.begin_health_check(start + Duration::from_millis(999)).is_none());
         let mut now = start + Duration::from_secs(1);
-        for rest in [2, 4, 8, 16, 32, 60, 60] {
-            assert_eq!(pool.due_probe(now).unwrap().id.0, 1);
-            assert!(pool.due_probe(now).is_none(), "one probe at a time");
-            assert_eq!(choices(&mut pool, 1), [2], "nothing is sent to it before the probe is answered");
-            pool.probed(EndpointId(1), Verdict::Busy, now);
-            assert!(pool.due_probe(now + Duration::from_secs(rest) - Duration::from_millis(1)).is_none());
-            now += Duration::from_secs(rest);
+        for seconds in [2, 4, 8, 16, 32, 60, 60] {
+            assert_eq!(pool.begin_health_check(now).unwrap().id.0, 1);
+            assert!(pool.begin_health_check(now).is_none(), "one health check at a time");
+            assert_eq!(choices(&mut pool, 1), [2], "it gets no batch before the health check has ended");
+            pool.record_health_check(EndpointId(1), Verdict::Busy, now);
+            assert!(pool.begin_health_check(now + Duration::from_secs(seconds) - Duration::from_millis(1)).is_none());
+            now += Duration::from_secs(seconds);
         }
-        assert_eq!(pool.due_probe(now).unwrap().id.0, 1);
-        pool.probed(EndpointId(1), Verdict::Accepted, now);
+        assert_eq!(pool.begin_health_check(now).unwrap().id.0, 1);
+        pool.record_health_check(EndpointId(1), Verdict::Accepted, now);
         assert_eq!(choices(&mut pool, 1), [1]);
-        pool.ended(EndpointId(1), Some(Verdict::Down), now);
-        assert!(pool.due_probe(now + Duration::from_secs(1)).is_some(), "after it has been well the rest is short again");
+        pool.record(EndpointId(1), Some(Verdict::Down), now);
+        assert!(pool.begin_health_check(now + Duration::from_secs(1)).is_some(), "success makes the time short again");
     }
 
     #[test]
-    fn requests_that_fail_together_are_one_failure() {
+    fn requests_that_fail_together_count_as_one_failure() {
         let mut pool = pool(2);
         let now = Instant::now();
         for _ in 0..8 {
-            pool.ended(EndpointId(1), Some(Verdict::Down), now);
+            pool.record(EndpointId(1), Some(Verdict::Down), now);
         }
-        assert!(pool.due_probe(now + Duration::from_secs(1)).is_some());
+        assert!(pool.begin_health_check(now + Duration::from_secs(1)).is_some());
     }
 
     #[test]
-    fn being_busy_never_rests_the_last_one() {
+    fn busy_never_takes_the_last_one_out_of_service() {
         let mut pool = pool(2);
         let now = Instant::now();
-        pool.ended(EndpointId(1), Some(Verdict::Busy), now);
-        pool.ended(EndpointId(2), Some(Verdict::Busy), now);
+        pool.record(EndpointId(1), Some(Verdict::Busy), now);
+        pool.record(EndpointId(2), Some(Verdict::Busy), now);
         assert_eq!(choices(&mut pool, 2), [2, 2]);
-        pool.ended(EndpointId(2), Some(Verdict::Down), now);
-        assert!(!pool.has_other_up(EndpointId(1)));
-        assert!(pool.choose(None, None).is_some(), "when all rest, the best is tried");
+        pool.record(EndpointId(2), Some(Verdict::Down), now);
+        assert!(!pool.has_other_in_service(EndpointId(1)));
+        assert!(pool.choose(None, None).is_some(), "if all are out of service, the best one is tried");
     }
 
     #[test]
-    fn the_only_one_never_rests() {
+    fn the_only_endpoint_stays_in_service() {
         let mut pool = pool(1);
         let now = Instant::now();
         for verdict in [Verdict::Busy, Verdict::Down, Verdict::Failing] {
-            pool.ended(EndpointId(1), Some(verdict), now);
-            assert!(
-                pool.due_probe(now + Duration::from_mins(1)).is_none(),
-                "nothing but batches is sent to it after {verdict:?}"
-            );
+            pool.record(EndpointId(1), Some(verdict), now);
+            assert!(pool.begin_health_check(now + Duration::from_mins(1)).is_none(), "it gets no health check after {verdict:?}");
             assert!(pool.choose(None, None).is_some());
         }
     }
 
     #[test]
-    fn when_all_rest_the_one_that_failed_least_is_tried() {
+    fn without_service_tries_the_one_with_the_fewest_failures() {
         let mut pool = pool(2);
         let now = Instant::now();
-        pool.ended(EndpointId(2), Some(Verdict::Down), now);
-        pool.ended(EndpointId(1), Some(Verdict::Down), now + Duration::from_millis(1));
+        pool.record(EndpointId(2), Some(Verdict::Down), now);
+        pool.record(EndpointId(1), Some(Verdict::Down), now + Duration::from_millis(1));
         let later = now + Duration::from_secs(5);
-        assert_eq!(choices(&mut pool, 1), [2], "its rest ends first");
-        pool.ended(EndpointId(2), Some(Verdict::Down), later);
-        assert_eq!(choices(&mut pool, 1), [1], "the other one failed less");
-        pool.ended(EndpointId(1), Some(Verdict::Accepted), later);
+        assert_eq!(choices(&mut pool, 1), [2], "its time ends first");
+        pool.record(EndpointId(2), Some(Verdict::Down), later);
+        assert_eq!(choices(&mut pool, 1), [1], "the other one has fewer failures");
+        pool.record(EndpointId(1), Some(Verdict::Accepted), later);
         assert_eq!(choices(&mut pool, 1), [1]);
     }
 
     #[test]
-    fn a_new_list_keeps_what_is_known() {
+    fn a_new_list_keeps_known_endpoints() {
         let mut pool = pool(2);
         let now = Instant::now();
-        pool.ended(EndpointId(1), Some(Verdict::Down), now);
+        pool.record(EndpointId(1), Some(Verdict::Down), now);
         let url = |port: u16| Endpoint::parse(&format!("http://10.0.0.1:{port}/")).unwrap();
         pool.replace(vec![url(7), url(1)]);
-        assert_eq!(choices(&mut pool, 2), [3, 3], "the first one still rests, and the second is gone");
-        pool.ended(EndpointId(2), Some(Verdict::Accepted), now);
+        assert_eq!(choices(&mut pool, 2), [3, 3], "the first one is still out of service, and the second has left");
+        pool.record(EndpointId(2), Some(Verdict::Accepted), now);
         pool.replace(Vec::new());
         assert!(pool.is_empty() && pool.choose(None, None).is_none());
     }

@@ -1,10 +1,10 @@
-//! Standard output as a sink: for a look at the events, and for pipes.
+//! Writes events to standard output: for a look at them, and for pipes.
 
+use elb_log::batch::Batch;
 use tokio::io::{AsyncWriteExt as _, Stdout};
 use tokio::sync::Mutex;
 
 use super::{Delivery, SendError};
-use elb_log::batch::Batch;
 
 /// Writes batches of lines to standard output.
 #[derive(Debug)]
@@ -13,13 +13,13 @@ pub struct StdoutSink {
 }
 
 impl StdoutSink {
-    /// Takes standard output.
-    pub fn stdout() -> Self {
+    /// Creates a sink that writes to the process's standard output.
+    pub(crate) fn stdout() -> Self {
         StdoutSink { stdout: Mutex::new(tokio::io::stdout()) }
     }
 
     /// Writes a batch.
-    pub async fn deliver(&self, batch: &Batch) -> Delivery {
+    pub(super) async fn deliver(&self, batch: &Batch) -> Delivery {
         let mut stdout = self.stdout.lock().await;
         let written = async {
             stdout.write_all(&batch.body.bytes).await?;

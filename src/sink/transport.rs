@@ -1,9 +1,9 @@
-//! One request, there and back.
+//! Sends one HTTP request and reads the response.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,76 +16,76 @@ use rustls::ClientConfig;
 use tokio::time::{Instant, timeout};
 
 use super::endpoint::Endpoint;
+use super::lock;
 use super::outcome::{Fault, Outcome, Response};
 use elb_log::batch::{Body, Compression};
 
-/// How much of an answer is read, so that the connection can be used again.
-const ANSWER_BYTES: usize = 64 * 1024;
+/// Maximum number of bytes of a response's body that are read so that the connection can be reused.
+const RESPONSE_BYTES: usize = 64 * 1024;
 
-/// How long that may take at most, once the status is known.
-const ANSWER_TIME: Duration = Duration::from_secs(1);
+/// Timeout for reading these bytes, from the moment when the status is known.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How much of an answer is shown in an error.
+/// Maximum number of characters of a response's body in an error message.
 const SHOWN_CHARS: usize = 200;
 
-/// No list of endpoints is longer.
-const LIST_BYTES: usize = 64 * 1024;
+/// Maximum length of the registry's list, in bytes.
+const MAX_LIST_BYTES: usize = 64 * 1024;
 
-/// Carries requests. The tests have one that makes every fault there is, at the moment they want it.
+/// Sends requests. Tests implement it with faults of every kind.
 pub trait Transport: Send + Sync + 'static {
-    /// Posts a body, once. If nothing is answered within `limit`, that is [`Fault::Timeout`].
+    /// Posts a body once. Without a response within `timeout`, the outcome is [`Fault::Timeout`].
     fn post(
         &self,
         endpoint: &Endpoint,
         body: &Body,
         authorization: Option<&HeaderValue>,
-        limit: Duration,
+        timeout: Duration,
     ) -> impl Future<Output = Outcome> + Send;
 
-    /// Gets the registry's list, once.
+    /// Gets the registry's list once.
     ///
     /// # Errors
-    /// What went wrong, also if it took longer than `limit`.
-    fn get(&self, url: &Url, limit: Duration) -> impl Future<Output = Result<Bytes, String>> + Send;
+    /// The request failed, or it took longer than `timeout`.
+    fn get(&self, url: &Url, timeout: Duration) -> impl Future<Output = Result<Bytes, String>> + Send;
 }
 
-/// What an [`HttpTransport`] needs to know.
+/// The settings of an [`HttpTransport`].
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
-    /// Whom https trusts, and what it shows.
+    /// The trust store and the client certificate for https.
     pub tls: ClientConfig,
-    /// Requests in flight at once, and so connections kept.
+    /// Maximum number of idle connections to an endpoint: as many as requests run at the same time.
     pub concurrency: usize,
     /// See `CONNECT_TIMEOUT`.
     pub connect_timeout: Duration,
-    /// The wall clock, against which a date in `Retry-After` is held.
+    /// The wall clock. A date in `Retry-After` is compared with it.
     pub now: fn() -> Timestamp,
 }
 
-/// HTTP/1.1, as Logstash's http input speaks it. Redirects are not followed, and nothing is sent twice unasked.
+/// HTTP/1.1, the version of Logstash's http input. It follows no redirects and retries nothing by itself.
 #[derive(Debug)]
 pub struct HttpTransport {
     settings: HttpSettings,
     client: Client,
-    /// Clients that connect to an address of the registry's under the name in the URL.
+    /// Clients that connect to an address of the registry's list, under the host name in the URL.
     pinned: Mutex<HashMap<(String, SocketAddr), Client>>,
 }
 
 impl HttpTransport {
-    /// Builds the client. No connection is made yet.
+    /// Creates a transport. Connects to nothing yet.
     ///
     /// # Errors
-    /// The settings cannot be used.
+    /// The TLS settings are invalid.
     pub fn new(settings: HttpSettings) -> Result<Self, String> {
         let client = client(&settings, None)?;
         Ok(HttpTransport { settings, client, pinned: Mutex::default() })
     }
 
-    /// The client for an endpoint.
+    /// Returns the client for an endpoint.
     fn client(&self, endpoint: &Endpoint) -> Result<Client, String> {
         let (Some(address), Some(host)) = (endpoint.address(), endpoint.url().host_str()) else { return Ok(self.client.clone()) };
-        // A client that was being added when a thread panicked is added again.
-        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pinned = lock(&self.pinned);
         let key = (host.to_owned(), address);
         if let Some(client) = pinned.get(&key) {
             return Ok(client.clone());
@@ -113,12 +113,12 @@ impl HttpTransport {
         request.send().await.map_err(|error| fault(&error))
     }
 
-    async fn read_answer(&self, response: reqwest::Response, limit: Duration) -> Outcome {
+    async fn read_response(&self, response: reqwest::Response, timeout: Duration) -> Outcome {
         let status = response.status().as_u16();
-        let location = header(response.headers(), LOCATION).map(|location| without_secrets(&location));
+        let location = header(response.headers(), LOCATION).map(|location| redact_location(&location));
         let retry_after = header(response.headers(), RETRY_AFTER);
-        let retry_after = retry_after.and_then(|text| retry_after_of(&text, (self.settings.now)())).unwrap_or_default();
-        let body = read_start(response, limit.min(ANSWER_TIME)).await;
+        let retry_after = retry_after.and_then(|text| parse_retry_after(&text, (self.settings.now)())).unwrap_or_default();
+        let body = read_start(response, timeout.min(RESPONSE_TIMEOUT)).await;
         let text = String::from_utf8_lossy(&body).trim().chars().take(SHOWN_CHARS).collect();
         Outcome::Response(Response { status, location, retry_after, text })
     }
@@ -128,7 +128,7 @@ impl Transport for HttpTransport {
     async fn post(&self, endpoint: &Endpoint, body: &Body, authorization: Option<&HeaderValue>, limit: Duration) -> Outcome {
         let began = Instant::now();
         match timeout(limit, self.send(endpoint, body, authorization)).await {
-            Ok(Ok(response)) => self.read_answer(response, limit.saturating_sub(began.elapsed())).await,
+            Ok(Ok(response)) => self.read_response(response, limit.saturating_sub(began.elapsed())).await,
             Ok(Err(fault)) => Outcome::NoResponse(fault),
             Err(_) => Outcome::NoResponse(Fault::Timeout),
         }
@@ -143,13 +143,13 @@ impl Transport for HttpTransport {
             let mut list = Vec::new();
             while let Some(chunk) = response.chunk().await.map_err(|error| causes(&error))? {
                 list.extend_from_slice(&chunk);
-                if list.len() > LIST_BYTES {
-                    return Err(format!("the list is longer than {LIST_BYTES} bytes"));
+                if list.len() > MAX_LIST_BYTES {
+                    return Err(format!("the list is longer than {MAX_LIST_BYTES} bytes"));
                 }
             }
             Ok(list.into())
         };
-        timeout(limit, get).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+        timeout(limit, get).await.unwrap_or_else(|_| Err("no response within REQUEST_TIMEOUT".to_owned()))
     }
 }
 
@@ -173,37 +173,38 @@ fn header(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// Seconds, or a date.
+/// Parses the value of `Retry-After`: seconds, or a date.
 ///
 /// <https://www.rfc-editor.org/rfc/rfc9110#name-retry-after>
-fn retry_after_of(text: &str, now: Timestamp) -> Option<Duration> {
+fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
     let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    // A date that has passed asks for no wait.
+    // A date in the past asks for no wait.
     Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
 }
 
-/// The status says what became of the batch; a body that breaks off, or never ends, changes nothing about that.
+/// Reads the start of a response's body. A body that breaks or never ends is not an error, because the status alone decides what
+/// became of the batch.
 async fn read_start(mut response: reqwest::Response, limit: Duration) -> Vec<u8> {
     let mut body = Vec::new();
     let read = async {
         while let Ok(Some(chunk)) = response.chunk().await {
             body.extend_from_slice(&chunk);
-            if body.len() > ANSWER_BYTES {
+            if body.len() > RESPONSE_BYTES {
                 break;
             }
         }
     };
-    // What has come until then is shown.
+    // After a timeout, the bytes read so far are used.
     let _ = timeout(limit, read).await;
     body
 }
 
-/// A redirect often repeats the query that it was asked with.
-fn without_secrets(location: &str) -> String {
+/// Returns a redirect's destination without secrets: it often repeats the query of the request.
+fn redact_location(location: &str) -> String {
     Url::parse(location).map_or_else(|_| redact_text(location), |url| redact_url(&url))
 }
 
@@ -219,10 +220,10 @@ fn fault(error: &reqwest::Error) -> Fault {
     }
 }
 
-/// The innermost causes of an error. The outermost text repeats the URL, query included.
+/// Returns the causes of an error. The error itself is left out, because its message contains the URL with its query.
 fn causes(error: &reqwest::Error) -> String {
     let texts: Vec<String> = sources(error).map(ToString::to_string).collect();
-    if texts.is_empty() { "the request could not be made".to_owned() } else { texts.join(": ") }
+    if texts.is_empty() { "the request could not be sent".to_owned() } else { texts.join(": ") }
 }
 
 fn sources(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
@@ -234,16 +235,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_location_loses_what_may_be_secret() {
-        assert_eq!(without_secrets("https://h/in?token=secret"), "https://h/in");
-        assert_eq!(without_secrets("https://user:secret@h/in#x"), "https://h/in");
-        assert_eq!(without_secrets("/in?token=secret"), "/in");
+    fn a_location_is_shown_without_secrets() {
+        assert_eq!(redact_location("https://h/in?token=secret"), "https://h/in");
+        assert_eq!(redact_location("https://user:secret@h/in#x"), "https://h/in");
+        assert_eq!(redact_location("/in?token=secret"), "/in");
     }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = "2026-03-02T10:15:00Z".parse().unwrap();
-        let seconds = |text| retry_after_of(text, now).map(|wait| wait.as_secs());
+        let seconds = |text| parse_retry_after(text, now).map(|wait| wait.as_secs());
         assert_eq!(seconds("7"), Some(7));
         assert_eq!(seconds("Mon, 02 Mar 2026 10:15:30 GMT"), Some(30));
         assert_eq!(seconds("Mon, 02 Mar 2026 10:14:30 GMT"), Some(0), "the date has passed");

@@ -126,11 +126,11 @@ async fn a_secret_that_cannot_be_used_fails_with_its_name_and_nothing_is_sent() 
     type Answer = fn(usize) -> Response<Body>;
     let answers: [(Answer, &str); 6] = [
         (|_| denied(), "allow secretsmanager:GetSecretValue"),
-        (|_| secret("hunter2"), "is not of the form"),
-        (|_| secret(r#"{"user":"shipper","password":"hunter2"}"#), "is not of the form"),
-        (|_| secret(r#"{"username":"shipper","password":"hunter2"#), "is not of the form"),
-        (|_| amazon_json(200, &json!({"ARN": ARN, "SecretBinary": "aHVudGVyMg=="}).to_string()), "is not of the form"),
-        (|_| amazon_json(200, r#"{"SecretString":"{\"username\":\"shipper\",\"password\":\"hunter2\"}","#), "failed"),
+        (|_| secret("hunter2"), "cannot use the secret"),
+        (|_| secret(r#"{"user":"shipper","password":"hunter2"}"#), "cannot use the secret"),
+        (|_| secret(r#"{"username":"shipper","password":"hunter2"#), "cannot use the secret"),
+        (|_| amazon_json(200, &json!({"ARN": ARN, "SecretBinary": "aHVudGVyMg=="}).to_string()), "cannot use the secret"),
+        (|_| amazon_json(200, r#"{"SecretString":"{\"username\":\"shipper\",\"password\":\"hunter2\"}","#), "cannot read the secret"),
     ];
     for (answer, message) in answers {
         let secrets = secrets_manager(answer).await;

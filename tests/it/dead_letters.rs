@@ -212,7 +212,7 @@ async fn a_wrong_url_ends_in_seconds_with_few_requests_and_nothing_given_up() {
         assert!((2..=most).contains(&requests), "{requests} requests for HTTP {code}, at most {most}");
         assert!(letters(&directory).is_empty(), "a wrong URL makes events poison");
         let error = report["error"].as_str().expect("an error");
-        assert!(error.contains(&format!("HTTP {code}")) && error.contains("the endpoint may be at fault"), "{error}");
+        assert!(error.contains(&format!("HTTP {code}")) && error.contains("has accepted nothing else of the object"), "{error}");
         assert!(started.elapsed() < Duration::from_secs(10), "a wrong URL takes {:?}", started.elapsed());
     }
 }

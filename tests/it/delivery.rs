@@ -120,7 +120,7 @@ async fn a_broken_connection_is_tried_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_address_fails_at_once_with_what_was_answered() {
     for (code, hint) in
-        [(401, "check LOGSTASH_USER"), (403, "check LOGSTASH_USER"), (404, "is LOGSTASH_URL"), (501, "is LOGSTASH_URL")]
+        [(401, "check LOGSTASH_USER"), (403, "check LOGSTASH_USER"), (404, "check that LOGSTASH_URL"), (501, "check that LOGSTASH_URL")]
     {
         let server = Scripted::start(move |_, _| status(code)).await;
         let (exit, report, stderr) = Object::of_lines(20).ship(&server.url, &[]).await;

@@ -94,7 +94,7 @@ async fn an_endpoint_that_never_answers_is_named_when_the_budget_is_spent() {
     assert_eq!(exit, 1);
     assert_books(&report, "0 delivered, 50 undelivered, complete false");
     let error = report["error"].as_str().expect("an error");
-    assert!(error.contains("no answer in time (REQUEST_TIMEOUT)") && error.contains(&server.url), "{error}");
+    assert!(error.contains("no response within REQUEST_TIMEOUT") && error.contains(&server.url), "{error}");
 }
 
 /// Hands the request on and holds the answer back until nobody waits for it any more.
@@ -164,7 +164,7 @@ async fn a_dead_peer_costs_one_time_out_and_the_other_endpoint_gets_everything()
     assert_eq!(exit, 0, "{stderr}");
     assert_books(&report, "500 delivered, 0 undelivered, complete true");
     assert_eq!(receiver.ids().len(), 500);
-    let failed = stderr.lines().filter(|line| line.contains("sending a body again") && line.contains(&dead.url)).count();
+    let failed = stderr.lines().filter(|line| line.contains("retrying a request") && line.contains(&dead.url)).count();
     assert_eq!(failed, 1, "the dead peer is asked once and then rests: {stderr}");
     assert!(stderr.contains("no connection"), "{stderr}");
     assert!(started.elapsed() < Duration::from_secs(4), "waiting for the dead peer took {:?}", started.elapsed());

@@ -193,7 +193,7 @@ impl Transport for Told {
             Ok(list) => Ok(Bytes::from_static(list.as_bytes())),
             Err(Hang) => {
                 tokio::time::sleep(limit).await;
-                Err("no answer in time".to_owned())
+                Err("no response".to_owned())
             }
         }
     }

@@ -66,7 +66,7 @@ async fn http_where_https_is_spoken_is_named() {
     let (url, _) = start(&authority.sign("localhost", false), None).await;
     let (status, errors) = ship(&url.replace("https", "http"), &[]).await;
     assert_eq!(status, 1);
-    assert!(errors.contains("the answer is no HTTP"), "{errors}");
+    assert!(errors.contains("the response is not HTTP"), "{errors}");
 }
 
 #[tokio::test]

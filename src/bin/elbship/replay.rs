@@ -119,7 +119,7 @@ fn destination(config: &Config) -> String {
                 let _ = write!(digits, "{byte:02x}");
                 digits
             });
-            format!("{} ({digits})", registry.shown())
+            format!("{} ({digits})", registry.redacted_url())
         }
     }
 }

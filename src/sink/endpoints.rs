@@ -1,0 +1,201 @@
+//! The current endpoints: selects one for each request, refreshes them from the registry, and runs their health checks.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use elb_log::batch::{Body, Compression};
+use tokio::time::Instant;
+
+use super::credentials::Credentials;
+use super::discovery::Discovery;
+use super::endpoint::Endpoint;
+use super::lock;
+use super::outcome::Verdict;
+use super::pool::{ChosenEndpoint, EndpointId, Pool};
+use super::transport::Transport;
+use crate::shutdown::Shutdown;
+
+/// Age at which the registry's list is read again.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The same while an endpoint is out of service, because it may have left the list.
+const REFRESH_INTERVAL_WHEN_DOWN: Duration = Duration::from_secs(5);
+
+/// Where endpoints come from.
+#[derive(Debug)]
+pub enum EndpointSource {
+    /// `LOGSTASH_URL`, at least one.
+    Fixed(Vec<Endpoint>),
+    /// `REGISTRY_URL`
+    Registry(Discovery),
+}
+
+/// The endpoints that batches are sent to now.
+#[derive(Debug)]
+pub(super) struct Endpoints<T> {
+    transport: Arc<T>,
+    credentials: Arc<Credentials>,
+    request_timeout: Duration,
+    pool: Mutex<Pool>,
+    registry: Option<Registry>,
+}
+
+/// The registry that lists the endpoints.
+#[derive(Debug)]
+struct Registry {
+    discovery: Discovery,
+    /// When the last refresh began.
+    last_refresh: Mutex<Option<Instant>>,
+    /// Held during a refresh.
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+/// An endpoint that has a request outstanding. The request leaves the pool's count however it ends.
+pub(super) struct OutstandingRequest<'a> {
+    pool: &'a Mutex<Pool>,
+    chosen: ChosenEndpoint,
+    verdict: Option<Verdict>,
+}
+
+impl<T: Transport> Endpoints<T> {
+    /// Creates the endpoints of a source. A registry is first asked by [`Endpoints::wait_for_list`].
+    pub(super) fn new(
+        transport: Arc<T>,
+        credentials: Arc<Credentials>,
+        source: EndpointSource,
+        request_timeout: Duration,
+    ) -> Self {
+        let (endpoints, discovery) = match source {
+            EndpointSource::Fixed(endpoints) => (endpoints, None),
+            EndpointSource::Registry(discovery) => (Vec::new(), Some(discovery)),
+        };
+        let registry = discovery.map(|discovery| Registry {
+            discovery,
+            last_refresh: Mutex::default(),
+            refreshing: tokio::sync::Mutex::default(),
+        });
+        Endpoints { transport, credentials, request_timeout, pool: Mutex::new(Pool::new(endpoints)), registry }
+    }
+
+    /// Waits until there are endpoints: reads the registry's first list.
+    ///
+    /// # Errors
+    /// The registry gives no valid list.
+    pub(super) async fn wait_for_list(&self, shutdown: &Shutdown) -> Result<(), String> {
+        let Some(registry) = &self.registry else { return Ok(()) };
+        if !lock(&self.pool).is_empty() {
+            return Ok(());
+        }
+        let _refreshing = registry.refreshing.lock().await;
+        if !lock(&self.pool).is_empty() {
+            return Ok(());
+        }
+        self.refresh(registry, shutdown.cap(self.request_timeout)).await
+    }
+
+    /// Starts what is due, in the background: the health check of an endpoint, a refresh from the registry.
+    pub(super) fn start_maintenance(self: &Arc<Self>) {
+        let due = lock(&self.pool).begin_health_check(Instant::now());
+        if let Some(due) = due {
+            tokio::spawn(Arc::clone(self).check_health(due));
+        }
+        let Some(registry) = &self.registry else { return };
+        let interval = if lock(&self.pool).all_in_service() { REFRESH_INTERVAL } else { REFRESH_INTERVAL_WHEN_DOWN };
+        if registry.is_older_than(interval) {
+            tokio::spawn(Arc::clone(self).refresh_in_background());
+        }
+    }
+
+    /// Selects the endpoint for a request, see [`Pool::choose`].
+    pub(super) fn choose(&self, preferred: Option<EndpointId>, avoided: Option<EndpointId>) -> Option<OutstandingRequest<'_>> {
+        let chosen = lock(&self.pool).choose(preferred, avoided)?;
+        Some(OutstandingRequest { pool: &self.pool, chosen, verdict: None })
+    }
+
+    /// Returns whether an endpoint other than `id` is in service.
+    pub(super) fn has_other_in_service(&self, id: EndpointId) -> bool {
+        lock(&self.pool).has_other_in_service(id)
+    }
+
+    /// Returns every endpoint.
+    pub(super) fn all(&self) -> Vec<Arc<Endpoint>> {
+        lock(&self.pool).endpoints()
+    }
+
+    /// Returns an endpoint's URL without secrets.
+    pub(super) fn name(&self, id: EndpointId) -> String {
+        lock(&self.pool).name(id)
+    }
+
+    /// Returns what an error names if no endpoint was chosen.
+    pub(super) fn source_name(&self) -> String {
+        self.registry.as_ref().map_or_else(|| "no endpoint".to_owned(), |registry| registry.discovery.redacted_url())
+    }
+
+    /// Sends an empty batch. It creates no event, and the response shows whether an event would be accepted.
+    async fn check_health(self: Arc<Self>, due: ChosenEndpoint) {
+        let empty = Body { bytes: Bytes::from_static(b"[]"), compression: Compression::None };
+        // Without credentials, the response still shows that the endpoint can be reached.
+        let authorization = self.credentials.authorization().await.unwrap_or_default();
+        let header = authorization.header.as_ref();
+        let outcome = self.transport.post(&due.endpoint, &empty, header, self.request_timeout).await;
+        tracing::debug!(endpoint = %due.endpoint, %outcome, "checked the health of an endpoint");
+        lock(&self.pool).record_health_check(due.id, outcome.verdict(), Instant::now());
+    }
+
+    async fn refresh_in_background(self: Arc<Self>) {
+        let Some(registry) = &self.registry else { return };
+        let Ok(_refreshing) = registry.refreshing.try_lock() else { return };
+        if let Err(error) = self.refresh(registry, self.request_timeout).await
+            && !lock(&self.pool).is_empty()
+        {
+            tracing::warn!(error, "cannot refresh the endpoints; the last valid list stays in use");
+        }
+    }
+
+    /// Replaces the endpoints by the registry's list. An invalid list never replaces a valid one.
+    async fn refresh(&self, registry: &Registry, timeout: Duration) -> Result<(), String> {
+        *lock(&registry.last_refresh) = Some(Instant::now());
+        let discovery = &registry.discovery;
+        let response = self.transport.get(&discovery.url, timeout).await;
+        let list = response.and_then(|response| discovery.read(&response).map_err(|error| error.to_string()));
+        let url = discovery.redacted_url();
+        let list = list.map_err(|error| format!("cannot get endpoints from the registry {url}: {error}"))?;
+        if !list.refused.is_empty() {
+            let entries = list.refused.join(", ");
+            tracing::error!(
+                registry = url,
+                entries,
+                "the registry lists servers outside REGISTRY_ALLOWED_CIDRS; no events are sent to them"
+            );
+        }
+        lock(&self.pool).replace(list.endpoints);
+        Ok(())
+    }
+}
+
+impl Registry {
+    fn is_older_than(&self, age: Duration) -> bool {
+        lock(&self.last_refresh).is_some_and(|began| began.elapsed() >= age)
+    }
+}
+
+impl OutstandingRequest<'_> {
+    /// Returns where to send the request.
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.chosen.endpoint
+    }
+
+    /// Records how the request ended.
+    pub(super) fn finish(mut self, verdict: Verdict) -> ChosenEndpoint {
+        self.verdict = Some(verdict);
+        self.chosen.clone()
+    }
+}
+
+impl Drop for OutstandingRequest<'_> {
+    fn drop(&mut self) {
+        lock(self.pool).record(self.chosen.id, self.verdict, Instant::now());
+    }
+}
