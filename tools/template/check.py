@@ -273,7 +273,7 @@ class Modes(unittest.TestCase):
             self.assertEqual((queue["MessageRetentionPeriod"], dead), (two_weeks, two_weeks), words)
             times = queue["RedrivePolicy"]["maxReceiveCount"]
             self.assertEqual(times, 200, words)
-            self.assertGreater(times * seconds("src/lambda/sqs.rs", "LONGEST_DELAY"), 24 * 3600, "a day's outage stays in the queue")
+            self.assertGreater(times * seconds("src/lambda/sqs.rs", "MAX_DELAY"), 24 * 3600, "a day's outage stays in the queue")
 
 
 def timeout(template, function):
@@ -624,7 +624,7 @@ class Alarms(unittest.TestCase):
                     self.check_metric(namespace, name, [(dimension, of)], words)
 
     def test_a_retry_that_succeeds_raises_no_alarm(self):
-        longest = seconds("src/lambda/sqs.rs", "LONGEST_DELAY")
+        longest = seconds("src/lambda/sqs.rs", "MAX_DELAY")
         for name, entry in of_type(rendered()[0][3], "AWS::CloudWatch::Alarm").items():
             alarm = entry["Properties"]
             if alarm.get("Namespace") == "AWS/Lambda":
