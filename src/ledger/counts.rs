@@ -9,7 +9,7 @@ use serde::Serialize;
 /// Calls the macro `$callback` with `$argument`s in brackets and the list of all counters.
 ///
 /// To add a counter, add it to this list, and count it where it happens. From the list follow [`Counts`] and its sums, the JSON of
-/// reports, the CloudWatch metrics, and the fields of the summary log. An entry is a doc comment, the counter's name and, if it
+/// reports, the CloudWatch metrics, the fields of the summary log, and the table in `docs/delivery.md`. An entry is a doc comment, the counter's name and, if it
 /// is a CloudWatch metric, the metric's name and unit.
 macro_rules! for_each_counter {
     ($callback:ident $(, $argument:ident)*) => {
@@ -29,7 +29,7 @@ macro_rules! for_each_counter {
             invalid_fields => ("FieldsInvalid", "Count");
             /// Fields after the known fields.
             extra_fields => ("FieldsExtra", "Count");
-            /// Events that were not sent on purpose.
+            /// Events that were not sent on purpose, such as with `--dry-run`.
             filtered => ("EventsFiltered", "Count");
             /// Events that the receiver accepted.
             delivered => ("EventsDelivered", "Count");
@@ -101,6 +101,8 @@ impl KindCounts {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -111,5 +113,27 @@ mod tests {
             kinds.count(kind);
         }
         assert_eq!(kinds.most(), Some(Kind::Alb));
+    }
+
+    macro_rules! markdown_rows {
+        ([] $($(#[doc = $doc:literal])+ $counter:ident $(=> ($metric:literal, $unit:literal))?;)*) => {
+            [$(concat!("| `", stringify!($counter), "` |", $(" `", $metric, "`",)? " |", $($doc,)+ " |\n")),*].concat()
+        };
+    }
+
+    /// `UPDATE_GOLDEN=1 cargo test --lib lists_all_counters` writes the table.
+    #[test]
+    fn the_delivery_page_lists_all_counters() {
+        const HEAD: &str = "| counter | metric | meaning |\n| --- | --- | --- |\n";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/delivery.md");
+        let page = fs::read_to_string(path).expect("the page");
+        let (before, rest) = page.split_once(HEAD).expect("the table of counters");
+        let (table, after) = rest.split_at(rest.find("\n\n").map_or(0, |end| end + 1));
+        let expected = for_each_counter!(markdown_rows);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(path, [before, HEAD, &expected, after].concat()).expect("writing the page");
+        } else {
+            assert_eq!(table, expected, "docs/delivery.md is stale; run this test with UPDATE_GOLDEN=1");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Events that Logstash will never take: how they are found, where they go, and how they come back.
+//! Rejected events: finding them, writing them to the dead-letter destination, and sending them again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,35 +17,36 @@ use crate::support::{
     run, run_with_input, s3_event, status, stderr,
 };
 
-/// A receiver that refuses the bodies that it does not like, and keeps the events of the others as they came.
-struct Picky {
+/// A receiver that rejects some bodies, and keeps the unchanged events of the others.
+struct Rejecting {
     url: String,
     accepted: Arc<Mutex<Vec<String>>>,
 }
 
-impl Picky {
-    /// `judge` gives the status for the events of a body.
-    async fn start(judge: impl Fn(&[&RawValue]) -> u16 + Send + Sync + 'static) -> Self {
+impl Rejecting {
+    /// `status_of` returns the status for the events of a body.
+    async fn start(status_of: impl Fn(&[&RawValue]) -> u16 + Send + Sync + 'static) -> Self {
         let accepted: Arc<Mutex<Vec<String>>> = Arc::default();
         let kept = Arc::clone(&accepted);
         let server = Scripted::start(move |_, request| {
             let gzipped = request.headers.contains_key("content-encoding");
             let body = if gzipped { gunzip(&request.body) } else { request.body.clone() };
             let events: Vec<&RawValue> = serde_json::from_slice(&body).expect("a JSON array");
-            let code = judge(&events);
+            let code = status_of(&events);
             if code == 200 {
                 kept.lock().expect("no panic while holding").extend(events.iter().map(|event| event.get().to_owned()));
                 return status(200);
             }
-            Response::builder().status(code).body(Body::from("I do not like it")).expect("a response")
+            Response::builder().status(code).body(Body::from("rejected by the test")).expect("a response")
         })
         .await;
-        Picky { url: server.url, accepted }
+        Rejecting { url: server.url, accepted }
     }
 
-    /// Refuses bodies that hold one of these lines.
-    async fn without(poison: &'static [usize], code: u16) -> Self {
-        Picky::start(move |events| if events.iter().any(|event| poison.contains(&number_of(event))) { code } else { 200 }).await
+    /// Rejects bodies that contain the event of one of these lines.
+    async fn lines(lines: &'static [usize], code: u16) -> Self {
+        Rejecting::start(move |events| if events.iter().any(|event| lines.contains(&number_of(event))) { code } else { 200 })
+            .await
     }
 
     fn accepted(&self) -> Vec<String> {
@@ -53,7 +54,7 @@ impl Picky {
     }
 }
 
-/// The number that a line was made from.
+/// Returns the number that a line was made from.
 fn number_of(event: &RawValue) -> usize {
     let event: Value = serde_json::from_str(event.get()).expect("JSON");
     let query = event["elb"]["request"]["query"].as_str().unwrap_or_default();
@@ -64,33 +65,33 @@ fn lines(count: usize) -> String {
     (0..count).map(|number| alb_line(number) + "\n").collect()
 }
 
-/// The lines of each dead letter in a directory, by its name.
-fn letters(directory: &Path) -> BTreeMap<String, Vec<String>> {
+/// Returns the lines of each dead-letter object in a directory, by the object's name.
+fn dead_letters(directory: &Path) -> BTreeMap<String, Vec<String>> {
     let Ok(entries) = std::fs::read_dir(directory) else { return BTreeMap::new() };
-    let letters = entries.map(|entry| {
+    let objects = entries.map(|entry| {
         let path = entry.expect("an entry").path();
-        let text = String::from_utf8(gunzip(&std::fs::read(&path).expect("a letter"))).expect("UTF-8");
+        let text = String::from_utf8(gunzip(&std::fs::read(&path).expect("a dead letter"))).expect("UTF-8");
         (path.file_name().expect("a name").to_string_lossy().into_owned(), text.lines().map(str::to_owned).collect())
     });
-    letters.collect()
+    objects.collect()
 }
 
 fn all_lines(directory: &Path) -> Vec<Value> {
-    letters(directory).values().flatten().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    dead_letters(directory).values().flatten().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-/// The event in each line of the letters, as it stands there.
+/// Returns the unchanged event of each line of the dead letters.
 fn events_of(directory: &Path) -> BTreeSet<String> {
     let event = |line: &String| {
         let members: BTreeMap<&str, &RawValue> = serde_json::from_str(line).expect("a JSON object");
         members["event"].get().to_owned()
     };
-    letters(directory).values().flatten().map(event).collect()
+    dead_letters(directory).values().flatten().map(event).collect()
 }
 
-/// Ships with dead letters in a directory beside the objects, and gives the exit status, the report and that directory.
+/// Ships an object with a directory as dead-letter destination, and returns the exit status, the report and the directory.
 async fn ship(object: &Object, to: &str, variables: &[(&str, &str)]) -> (i32, Value, std::path::PathBuf) {
-    let directory = object.root.path().join("letters");
+    let directory = object.root.path().join("dead-letters");
     let url = format!("dir:{}", directory.display());
     let variables = [&[("DEAD_LETTER_URL", url.as_str()), ("RETRY_BUDGET", "20s")], variables].concat();
     let (exit, report, _) = object.ship(to, &variables).await;
@@ -100,10 +101,10 @@ async fn ship(object: &Object, to: &str, variables: &[(&str, &str)]) -> (i32, Va
 const FIFTY: [(&str, &str); 2] = [("BATCH_EVENTS", "50"), ("SEND_CONCURRENCY", "1")];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_events_are_found_and_kept_and_the_rest_is_delivered() {
+async fn writes_rejected_events_and_delivers_the_rest() {
     for code in [400, 415, 422] {
         let object = Object::of_lines(200);
-        let server = Picky::without(&[3, 70, 71, 199], code).await;
+        let server = Rejecting::lines(&[3, 70, 71, 199], code).await;
         let (exit, report, directory) = ship(&object, &server.url, &FIFTY).await;
         assert_eq!((exit, &report["dead_lettered"], &report["delivered"]), (0, &json!(4), &json!(196)), "{code}: {report}");
         assert_books(&report, "196 delivered, 0 undelivered, complete true");
@@ -114,27 +115,30 @@ async fn refused_events_are_found_and_kept_and_the_rest_is_delivered() {
             assert_eq!((&line["reason"], &line["status"]), (&json!("refused"), &json!(code)), "{line}");
             assert_eq!((&line["bucket"], &line["key"]), (&json!("logs"), &json!(object.key)));
             assert_eq!((&line["endpoint"], &line["id"]), (&json!(server.url), &json!(id_of(&line["event"]))));
-            assert!(line["answer"].as_str().is_some_and(|answer| answer.contains("I do not like it")), "{line}");
+            assert!(line["answer"].as_str().is_some_and(|answer| answer.contains("rejected by the test")), "{line}");
         }
         let start = r#"{"elbship":"dead-letter/1","#;
-        assert!(letters(&directory).values().flatten().all(|line| line.starts_with(start)), "lines begin otherwise");
+        assert!(
+            dead_letters(&directory).values().flatten().all(|line| line.starts_with(start)),
+            "a line does not begin with {start}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_batch_may_hold_poison_too() {
-    let (object, server) = (Object::of_lines(40), Picky::without(&[0], 400).await);
+async fn finds_a_rejected_event_in_the_first_batch() {
+    let (object, server) = (Object::of_lines(40), Rejecting::lines(&[0], 400).await);
     let (exit, report, directory) = ship(&object, &server.url, &FIFTY).await;
     assert_eq!((exit, &report["dead_lettered"], all_lines(&directory).len()), (0, &json!(1), 1), "{report}");
     assert_eq!(server.accepted().len(), 39);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_is_too_large_alone_is_kept() {
+async fn writes_an_event_that_is_too_large_by_itself() {
     let text = lines(60) + &"x".repeat(30_000) + "\n" + &lines(60);
     let object = Object::of(text.as_bytes());
     let size = |events: &[&RawValue]| events.iter().map(|event| event.get().len()).sum::<usize>();
-    let server = Picky::start(move |events| if size(events) > 20_000 { 413 } else { 200 }).await;
+    let server = Rejecting::start(move |events| if size(events) > 20_000 { 413 } else { 200 }).await;
     let (exit, report, directory) = ship(&object, &server.url, &FIFTY).await;
     assert_eq!((exit, &report["dead_lettered"], &report["delivered"]), (0, &json!(1), &json!(120)), "{report}");
     let line = &all_lines(&directory)[0];
@@ -143,8 +147,8 @@ async fn an_event_that_is_too_large_alone_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_makes_the_endpoint_fail_while_others_are_accepted_is_kept() {
-    let (object, server) = (Object::of_lines(1_000), Picky::without(&[5], 500).await);
+async fn writes_an_event_that_makes_the_endpoint_fail() {
+    let (object, server) = (Object::of_lines(1_000), Rejecting::lines(&[5], 500).await);
     let variables = [("BATCH_EVENTS", "20"), ("SEND_CONCURRENCY", "4")];
     let (exit, report, directory) = ship(&object, &server.url, &variables).await;
     assert_eq!((exit, &report["dead_lettered"], &report["delivered"]), (0, &json!(1), &json!(999)), "{report}");
@@ -154,26 +158,26 @@ async fn an_event_that_makes_the_endpoint_fail_while_others_are_accepted_is_kept
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_run_writes_the_same_letters_over_the_first_ones() {
+async fn a_second_run_replaces_the_same_dead_letters() {
     let object = Object::of_lines(200);
-    let server = Picky::without(&[3, 70, 71, 199], 400).await;
+    let server = Rejecting::lines(&[3, 70, 71, 199], 400).await;
     let (_, _, directory) = ship(&object, &server.url, &FIFTY).await;
-    let first = letters(&directory);
+    let first = dead_letters(&directory);
     let prefix = id_of(&all_lines(&directory)[0]["event"]).split('-').next().expect("a prefix").to_owned();
-    assert_eq!(first.len(), 3, "one a batch with poison: {:?}", first.keys());
+    assert_eq!(first.len(), 3, "one for each batch with a rejected event: {:?}", first.keys());
     assert!(first.keys().all(|name| name.starts_with(&prefix)), "{:?} without the id's prefix {prefix}", first.keys());
-    let damaged = directory.join(first.keys().next().expect("a letter"));
+    let damaged = directory.join(first.keys().next().expect("a dead letter"));
     std::fs::write(&damaged, gzip(b"damaged\n")).expect("a file");
     let (exit, ..) = ship(&object, &server.url, &FIFTY).await;
-    assert_eq!((exit, letters(&directory)), (0, first));
+    assert_eq!((exit, dead_letters(&directory)), (0, first));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_safe_place_the_events_stay_undelivered_and_the_object_fails() {
+async fn fails_the_object_if_dead_letters_cannot_be_written() {
     let object = Object::of_lines(200);
     let file = object.root.path().join("a file");
     std::fs::write(&file, "no directory").expect("a file");
-    let server = Picky::without(&[3, 199], 400).await;
+    let server = Rejecting::lines(&[3, 199], 400).await;
     let url = format!("dir:{}", file.display());
     let (exit, report, stderr) = object.ship(&server.url, &[FIFTY[0], FIFTY[1], ("DEAD_LETTER_URL", &url)]).await;
     assert_eq!((exit, &report["dead_lettered"]), (1, &json!(0)), "{stderr}");
@@ -184,8 +188,8 @@ async fn without_a_safe_place_the_events_stay_undelivered_and_the_object_fails()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_poison_than_the_limit_fails_the_object() {
-    let (object, server) = (Object::of_lines(200), Picky::without(&[10, 11, 12, 13, 14, 15], 400).await);
+async fn fails_the_object_above_the_limit_of_rejected_events() {
+    let (object, server) = (Object::of_lines(200), Rejecting::lines(&[10, 11, 12, 13, 14, 15], 400).await);
     let (exit, report, directory) = ship(&object, &server.url, &[FIFTY[0], FIFTY[1], ("POISON_LIMIT", "3")]).await;
     assert_eq!((exit, &report["complete"]), (1, &json!(false)));
     assert!(
@@ -193,13 +197,13 @@ async fn more_poison_than_the_limit_fails_the_object() {
         "{report}"
     );
     let kept = all_lines(&directory).len();
-    assert!(kept <= 3 && report["dead_lettered"] == kept, "{kept} events were given up: {report}");
+    assert!(kept <= 3 && report["dead_lettered"] == kept, "{kept} events were written: {report}");
     let (read, delivered) = (report["lines"].as_u64().expect("lines"), server.accepted().len());
     assert_books(&report, &format!("{delivered} delivered, {} undelivered, complete false", read as usize - delivered - kept));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_url_ends_in_seconds_with_few_requests_and_nothing_given_up() {
+async fn a_wrong_url_fails_early_without_dead_letters() {
     for (code, concurrency, most) in
         [(400, "1", 20), (400, "4", 80), (413, "1", 20), (413, "4", 80), (415, "4", 80), (422, "4", 80)]
     {
@@ -210,7 +214,7 @@ async fn a_wrong_url_ends_in_seconds_with_few_requests_and_nothing_given_up() {
         let requests = server.seen().len();
         assert_eq!((exit, &report["delivered"], &report["dead_lettered"]), (1, &json!(0), &json!(0)), "{report}");
         assert!((2..=most).contains(&requests), "{requests} requests for HTTP {code}, at most {most}");
-        assert!(letters(&directory).is_empty(), "a wrong URL makes events poison");
+        assert!(dead_letters(&directory).is_empty(), "events were written although the URL is wrong");
         let error = report["error"].as_str().expect("an error");
         assert!(error.contains(&format!("HTTP {code}")) && error.contains("has accepted nothing else of the object"), "{error}");
         assert!(started.elapsed() < Duration::from_secs(10), "a wrong URL takes {:?}", started.elapsed());
@@ -218,25 +222,25 @@ async fn a_wrong_url_ends_in_seconds_with_few_requests_and_nothing_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_sends_the_same_events_under_the_same_ids() {
+async fn a_replay_sends_the_same_events_with_the_same_ids() {
     let object = Object::of_lines(200);
-    let server = Picky::without(&[3, 70, 71, 199], 400).await;
+    let server = Rejecting::lines(&[3, 70, 71, 199], 400).await;
     let (_, _, directory) = ship(&object, &server.url, &FIFTY).await;
     let kept = events_of(&directory);
-    let mended = Picky::start(|_| 200).await;
-    let output = run(&mut elbship(&["replay", &directory.display().to_string(), "--to", &mended.url])).await;
+    let repaired = Rejecting::start(|_| 200).await;
+    let output = run(&mut elbship(&["replay", &directory.display().to_string(), "--to", &repaired.url])).await;
     assert_status(&output, 0);
-    assert_eq!((kept.len(), mended.accepted().into_iter().collect::<BTreeSet<_>>()), (4, kept));
+    assert_eq!((kept.len(), repaired.accepted().into_iter().collect::<BTreeSet<_>>()), (4, kept));
 
-    let whole = Picky::start(|_| 200).await;
+    let whole = Rejecting::start(|_| 200).await;
     let (exit, ..) = object.ship(&whole.url, &[]).await;
     let expected: BTreeSet<String> = whole.accepted().into_iter().collect();
-    let all: BTreeSet<String> = server.accepted().into_iter().chain(mended.accepted()).collect();
+    let all: BTreeSet<String> = server.accepted().into_iter().chain(repaired.accepted()).collect();
     assert_eq!((exit, all.len()), (0, 200));
-    assert_eq!(all, expected, "events that went a long way differ from those that were accepted at once");
+    assert_eq!(all, expected, "resent events differ from events that were accepted at once");
 }
 
-/// Lines as long as they may be, of the bytes that grow most on their way into an event.
+/// Returns lines of the maximum length, of the bytes that become longest in an event.
 fn longest_lines(max: usize) -> Vec<u8> {
     let mut text = Vec::new();
     for byte in [b"\x01", b"\"", b"\\", b"\xff", b"\x7f", b"x"] {
@@ -249,45 +253,43 @@ fn longest_lines(max: usize) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_brings_back_events_of_the_longest_lines() {
+async fn a_replay_sends_the_events_of_the_longest_lines() {
     let text = [lines(10).into_bytes(), longest_lines(4_096), lines(10).into_bytes()].concat();
     let object = Object::of(&gzip(&text));
     for schema in ["native", "ecs"] {
         let server =
-            Picky::start(|events| if events.iter().any(|event| number_of(event) == usize::MAX) { 400 } else { 200 }).await;
+            Rejecting::start(|events| if events.iter().any(|event| number_of(event) == usize::MAX) { 400 } else { 200 }).await;
         let variables =
             [("MAX_LINE_BYTES", "4KiB"), ("SEND_CONCURRENCY", "1"), ("EVENT_SCHEMA", schema), ("INCLUDE_ORIGINAL", "true")];
-        let server = if schema == "ecs" { Picky::start(refuse_unparsed).await } else { server };
+        let server = if schema == "ecs" { Rejecting::start(reject_unparsed).await } else { server };
         let (exit, report, directory) = ship(&object, &server.url, &variables).await;
         assert_eq!((exit, &report["dead_lettered"], &report["delivered"]), (0, &json!(18), &json!(20)), "{report}");
         let kept = events_of(&directory);
-        let mended = Picky::start(|_| 200).await;
-        let mut replay = elbship(&["replay", &directory.display().to_string(), "--to", &mended.url]);
+        let repaired = Rejecting::start(|_| 200).await;
+        let mut replay = elbship(&["replay", &directory.display().to_string(), "--to", &repaired.url]);
         assert_status(&run(replay.env("MAX_LINE_BYTES", "4KiB")).await, 0);
-        assert_eq!((kept.len(), mended.accepted().into_iter().collect::<BTreeSet<_>>()), (18, kept), "{schema}");
+        assert_eq!((kept.len(), repaired.accepted().into_iter().collect::<BTreeSet<_>>()), (18, kept), "{schema}");
         std::fs::remove_dir_all(directory).expect("a directory");
     }
 }
 
-fn refuse_unparsed(events: &[&RawValue]) -> u16 {
+fn reject_unparsed(events: &[&RawValue]) -> u16 {
     if events.iter().any(|event| event.get().contains("_elbparsefailure")) { 422 } else { 200 }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_notification_does_not_send_dead_letters_again() {
+async fn notifications_skip_dead_letters_in_a_directory() {
     let object = Object::of_lines(200);
-    let server = Picky::without(&[3], 400).await;
+    let server = Rejecting::lines(&[3], 400).await;
     let (_, _, directory) = ship(&object, &server.url, &FIFTY).await;
-    let letter = std::fs::read_dir(&directory).expect("letters").next().expect("a letter").expect("an entry").path();
-    let body = std::fs::read(letter).expect("a letter");
+    let path = std::fs::read_dir(&directory).expect("dead letters").next().expect("a dead letter").expect("an entry").path();
+    let body = std::fs::read(path).expect("a dead letter");
     let root = object.root.path();
-    put(root, "logs", "elsewhere/letter.ndjson.gz", &body);
-    put(root, "logs", "dead/letter.ndjson.gz", &body);
-    put(root, "logs", "deadly/letter.ndjson.gz", &body);
+    put(root, "logs", "elsewhere/x.ndjson.gz", &body);
+    put(root, "logs", "dead/x.ndjson.gz", &body);
+    put(root, "logs", "deadly/x.ndjson.gz", &body);
     let dead = format!("dir:{}", root.join("logs/dead").display());
-    for (key, skipped) in
-        [("elsewhere/letter.ndjson.gz", false), ("dead/letter.ndjson.gz", true), ("deadly/letter.ndjson.gz", false)]
-    {
+    for (key, skipped) in [("elsewhere/x.ndjson.gz", false), ("dead/x.ndjson.gz", true), ("deadly/x.ndjson.gz", false)] {
         let receiver = Receiver::start().await;
         let report = object.report_path().display().to_string();
         let objects = root.display().to_string();
@@ -297,11 +299,11 @@ async fn a_notification_does_not_send_dead_letters_again() {
         let report = read_json(Path::new(&report))["objects"][0].clone();
         assert_eq!(report["skipped"].is_string(), skipped, "{key}: {report}");
         let unparsed = receiver.events().iter().filter(|event| event["tags"] == json!(["_elbparsefailure"])).count();
-        assert_eq!(unparsed, usize::from(!skipped), "a letter that comes as a log is text like any other");
+        assert_eq!(unparsed, usize::from(!skipped), "a dead letter in another directory is read like any text");
     }
 }
 
-/// Ships what a notification names, with dead letters in the same bucket.
+/// Ships the object of a notification, with a dead-letter destination in the same bucket.
 async fn notify(s3: &Server, key: &str, to: &str) -> (i32, Value, String) {
     let report = s3.report();
     let mut invoke = s3.elbship(&["invoke", "-", "--to", to, "--report", &report]);
@@ -311,45 +313,49 @@ async fn notify(s3: &Server, key: &str, to: &str) -> (i32, Value, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letters_in_s3_are_skipped_by_notifications_and_sent_by_a_replay() {
+async fn notifications_skip_dead_letters_and_a_replay_sends_them() {
     let s3 = Server::start().await;
     let key = alb_key("one");
     s3.put("logs", &key, &gzip(lines(200).as_bytes()));
-    let server = Picky::without(&[3, 70, 71, 199], 400).await;
+    let server = Rejecting::lines(&[3, 70, 71, 199], 400).await;
     for _ in 0..2 {
         let (exit, report, stderr) = notify(&s3, &key, &server.url).await;
         assert_eq!((exit, &report["dead_lettered"], &report["delivered"]), (0, &json!(4), &json!(196)), "{stderr}");
     }
     let directory = s3.root.path().join("logs/dead/letters");
-    let names: Vec<String> = letters(&directory).into_keys().collect();
-    assert_eq!((names.len(), all_lines(&directory).len()), (3, 4), "the second run writes over the first one: {names:?}");
+    let names: Vec<String> = dead_letters(&directory).into_keys().collect();
+    assert_eq!(
+        (names.len(), all_lines(&directory).len()),
+        (3, 4),
+        "the second run replaces the objects of the first one: {names:?}"
+    );
 
     let receiver = Receiver::start().await;
     let (exit, report, _) = notify(&s3, &format!("dead/letters/{}", names[0]), &receiver.url).await;
     assert_eq!((exit, report["skipped"].is_string(), receiver.events().len()), (0, true, 0), "{report}");
 
-    let mended = Picky::start(|_| 200).await;
-    let mut replay = s3.elbship(&["replay", "s3://logs/dead/letters/", "--to", &mended.url]);
+    let repaired = Rejecting::start(|_| 200).await;
+    let mut replay = s3.elbship(&["replay", "s3://logs/dead/letters/", "--to", &repaired.url]);
     assert_status(&run(replay.env("DEAD_LETTER_URL", "s3://logs/dead/letters")).await, 0);
-    assert_eq!(mended.accepted().into_iter().collect::<BTreeSet<_>>(), events_of(&directory));
+    assert_eq!(repaired.accepted().into_iter().collect::<BTreeSet<_>>(), events_of(&directory));
 
-    // The runbook sends copies, and nothing is left to take what is refused again: the command must not succeed.
+    // The runbook sends copies without a dead-letter destination. If an event is rejected again, the command must fail.
     let copies = directory.display().to_string();
-    for (refused, status) in [(&[70][..], 1), (&[], 0)] {
-        let server = Picky::without(refused, 400).await;
+    for (rejected, status) in [(&[70][..], 1), (&[], 0)] {
+        let server = Rejecting::lines(rejected, 400).await;
         assert_status(&run(&mut s3.elbship(&["replay", &copies, "--to", &server.url])).await, status);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bucket_that_may_not_be_written_to_fails_the_object_with_advice() {
+async fn explains_which_permission_to_write_is_missing() {
     let root = tempfile::tempdir().expect("a directory");
     let files = FileSystem::new(root.path()).expect("a file system");
     let front = Breaking { files, breaks: Mutex::default(), changes_after_break: false, denies_writing: true };
     let s3 = Server::serve(root, front).await;
     let key = alb_key("one");
     s3.put("logs", &key, &gzip(lines(200).as_bytes()));
-    let server = Picky::without(&[3, 199], 400).await;
+    let server = Rejecting::lines(&[3, 199], 400).await;
     let (exit, report, stderr) = notify(&s3, &key, &server.url).await;
     assert_eq!((exit, &report["dead_lettered"]), (1, &json!(0)), "{stderr}");
     assert_books(&report, "198 delivered, 2 undelivered, complete true");

@@ -1,5 +1,5 @@
-//! All of it on one machine: a bucket notifies a queue, the queue's messages invoke the function's binary, and it ships to
-//! `elbship receive`. AWS is moto; what Lambda does between the queue and the function is done here.
+//! The whole path on one machine: a bucket notifies a queue, the queue's messages invoke the function's binary, and the function
+//! ships to `elbship receive`. moto simulates AWS, and this test does what Lambda does between the queue and the function.
 
 use std::collections::{BTreeMap, HashSet};
 use std::process::Stdio;
@@ -23,39 +23,39 @@ use crate::support::{alb_key, alb_line, assert_status, elbship, gzip, id_of, pro
 const REGION: &str = "eu-west-1";
 const BUCKET: &str = "logs";
 
-/// A message that has been received so often goes to the dead-letter queue.
-const MOST_RECEIVES: u32 = 3;
+/// Number of receives after which a message is moved to the dead-letter queue.
+const MAX_RECEIVES: u32 = 3;
 
-/// The queue's visibility time-out.
-const VISIBILITY_S: i32 = 1_800;
+/// The queue's visibility timeout, in seconds.
+const VISIBILITY_TIMEOUT_S: i32 = 1_800;
 
-/// The function makes failed messages come again at the latest after this.
-const LONGEST_DELAY_S: f64 = 900.0;
+/// Maximum time after which the function lets SQS deliver a failed message again, in seconds.
+const MAX_REDELIVERY_DELAY_S: f64 = 900.0;
 
-/// moto, with a bucket that notifies a queue, which has a dead-letter queue.
-struct AwsConfig {
+/// A moto server with a bucket that notifies a queue, and a dead-letter queue for this queue.
+struct Moto {
     endpoint: String,
     s3: aws_sdk_s3::Client,
     sqs: aws_sdk_sqs::Client,
     queue: String,
     dead_letters: String,
-    /// Ends with the test.
+    /// Killed when the test ends.
     _server: Child,
 }
 
-impl AwsConfig {
+impl Moto {
     async fn start() -> Self {
         let mut server = program("moto_server", &["-H", "127.0.0.1", "-p", "0"]);
         let mut server =
             server.env("PYTHONUNBUFFERED", "1").spawn().expect("moto_server on the PATH: run ./check, which installs it");
         let mut log = BufReader::new(server.stderr.take().expect("piped")).lines();
         let endpoint = loop {
-            let line = log.next_line().await.expect("reading").expect("moto_server says where it listens");
+            let line = log.next_line().await.expect("reading").expect("moto_server prints its URL");
             if let Some((_, url)) = line.split_once("Running on ") {
                 break url.trim().to_owned();
             }
         };
-        // The log has to be read, or the server stops when the pipe is full.
+        // The server blocks when the pipe of its log is full.
         tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
         let credentials = || Credentials::from_keys("test", "test", None);
         let s3 = aws_sdk_s3::Config::builder()
@@ -72,14 +72,14 @@ impl AwsConfig {
         let (s3, sqs) = (aws_sdk_s3::Client::from_conf(s3.build()), aws_sdk_sqs::Client::from_conf(sqs.build()));
         let dead_letters = create_queue(&sqs, "dead-letters", None).await;
         let queue = create_queue(&sqs, "logs", Some(&queue_arn("dead-letters"))).await;
-        let aws = AwsConfig { endpoint, s3, sqs, queue, dead_letters, _server: server };
+        let aws = Moto { endpoint, s3, sqs, queue, dead_letters, _server: server };
         aws.create_bucket().await;
         aws
     }
 
     async fn create_bucket(&self) {
-        let place = aws_sdk_s3::types::CreateBucketConfiguration::builder().location_constraint(REGION.into()).build();
-        self.s3.create_bucket().bucket(BUCKET).create_bucket_configuration(place).send().await.expect("the bucket");
+        let location = aws_sdk_s3::types::CreateBucketConfiguration::builder().location_constraint(REGION.into()).build();
+        self.s3.create_bucket().bucket(BUCKET).create_bucket_configuration(location).send().await.expect("the bucket");
         let created = QueueConfiguration::builder().queue_arn(queue_arn("logs")).events(Event::from("s3:ObjectCreated:*"));
         let notify = NotificationConfiguration::builder().queue_configurations(created.build().expect("a queue and its events"));
         let request = self.s3.put_bucket_notification_configuration().bucket(BUCKET);
@@ -95,15 +95,16 @@ impl AwsConfig {
     }
 
     async fn receive(&self, queue: &str) -> Vec<Message> {
-        let request = self.sqs.receive_message().queue_url(queue).max_number_of_messages(10).visibility_timeout(VISIBILITY_S);
+        let request =
+            self.sqs.receive_message().queue_url(queue).max_number_of_messages(10).visibility_timeout(VISIBILITY_TIMEOUT_S);
         let received = request.message_system_attribute_names(MessageSystemAttributeName::All).send().await.expect("messages");
         received.messages.unwrap_or_default()
     }
 
-    /// For how long each message is hidden yet, in seconds, by its receipt handle.
+    /// Returns how long each message stays hidden, in seconds, by its receipt handle.
     async fn hidden_for_s(&self) -> BTreeMap<String, f64> {
-        let answer = reqwest::get(format!("{}/moto-api/data.json", self.endpoint)).await.expect("moto says what it has");
-        let all: Value = serde_json::from_slice(&answer.bytes().await.expect("a body")).expect("JSON");
+        let response = reqwest::get(format!("{}/moto-api/data.json", self.endpoint)).await.expect("the data of moto");
+        let all: Value = serde_json::from_slice(&response.bytes().await.expect("a body")).expect("JSON");
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs_f64();
         let mut hidden_for_s = BTreeMap::new();
         for message in all["sqs"]["Message"].as_array().expect("messages") {
@@ -111,7 +112,7 @@ impl AwsConfig {
             else {
                 continue;
             };
-            // moto also lists the copies that it has handed out, which are as hidden as they were then.
+            // moto also lists the copies that receivers got, with the visibility of that time.
             let left_s = hidden_for_s.entry(receipt.to_owned()).or_insert(f64::INFINITY);
             *left_s = left_s.min(visible_at_ms / 1_000.0 - now_s);
         }
@@ -123,7 +124,7 @@ impl AwsConfig {
         request.send().await.expect("a message that is there");
     }
 
-    /// Messages of the dead-letter queue, moved back as a redrive moves them.
+    /// Moves the messages of the dead-letter queue back, as a redrive does, and returns their number.
     async fn redrive(&self) -> usize {
         let mut moved = 0;
         loop {
@@ -147,11 +148,11 @@ impl AwsConfig {
             ("AWS_SECRET_ACCESS_KEY", "test"),
             ("LOGSTASH_URL", logstash),
             ("DEAD_LETTER_QUEUE_URL", &self.dead_letters),
-            // What the receiver can take before it has to wait for the test is far less than an object.
+            // The receiver blocks until the test reads its output; small batches let it block in the middle of an object.
             ("BATCH_EVENTS", "50"),
             ("RETRY_BUDGET", "300ms"),
         ]);
-        // Nobody reads its log.
+        // The test does not read the function's log.
         function.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the function")
     }
 }
@@ -159,7 +160,7 @@ impl AwsConfig {
 async fn create_queue(sqs: &aws_sdk_sqs::Client, name: &str, dead_letters: Option<&str>) -> String {
     let mut request = sqs.create_queue().queue_name(name);
     if let Some(arn) = dead_letters {
-        let policy = json!({"deadLetterTargetArn": arn, "maxReceiveCount": MOST_RECEIVES}).to_string();
+        let policy = json!({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES}).to_string();
         request = request.attributes(QueueAttributeName::RedrivePolicy, policy);
     }
     request.send().await.expect("a queue").queue_url.expect("its URL")
@@ -169,16 +170,17 @@ fn queue_arn(name: &str) -> String {
     format!("arn:aws:sqs:{REGION}:123456789012:{name}")
 }
 
-/// Lambda's event source mapping: takes messages from the queue, invokes the function, and deletes what did not fail.
-struct Mapping<'a> {
-    aws: &'a AwsConfig,
+/// Lambda's event source mapping: receives messages from the queue, invokes the function, and deletes the messages that did not
+/// fail.
+struct EventSourceMapping<'a> {
+    aws: &'a Moto,
     api: RuntimeApi,
-    /// Messages that failed, hidden until the function's time for them is over.
+    /// Failed messages, which are hidden until their redelivery.
     hidden: Vec<Message>,
 }
 
-impl Mapping<'_> {
-    /// One invocation; how many messages it was about, and how many of them failed.
+impl EventSourceMapping<'_> {
+    /// Invokes the function once. Returns the number of messages, and the number of failed messages.
     async fn poll(&mut self) -> (usize, usize) {
         let messages = self.aws.receive(&self.aws.queue).await;
         if messages.is_empty() {
@@ -200,7 +202,7 @@ impl Mapping<'_> {
         (count, failed.len())
     }
 
-    /// Polls until no message is visible; how many failed.
+    /// Polls until no message is visible. Returns the number of failed messages.
     async fn poll_all(&mut self) -> usize {
         let mut failures = 0;
         loop {
@@ -211,13 +213,13 @@ impl Mapping<'_> {
         }
     }
 
-    /// The hours that nobody wants to wait for: the time is over for which messages that failed are hidden. The function has said
-    /// how long that is; otherwise it would be the queue's whole visibility time-out.
-    async fn let_time_pass(&mut self) {
+    /// Makes all failed messages visible, as if their delay had passed. Checks that the function has shortened the delay: otherwise
+    /// it would be the queue's visibility timeout.
+    async fn skip_redelivery_delay(&mut self) {
         let hidden_for_s = self.aws.hidden_for_s().await;
         for message in self.hidden.drain(..) {
             let left_s = hidden_for_s[message.receipt_handle().expect("a receipt")];
-            assert!(left_s <= LONGEST_DELAY_S, "a failed message stays hidden for {left_s} s");
+            assert!(left_s <= MAX_REDELIVERY_DELAY_S, "a failed message stays hidden for {left_s} s");
             let request = self.aws.sqs.change_message_visibility().queue_url(&self.aws.queue).visibility_timeout(0);
             request.set_receipt_handle(message.receipt_handle).send().await.expect("a message that is there");
         }
@@ -225,11 +227,11 @@ impl Mapping<'_> {
 }
 
 fn failures(reply: &Value) -> HashSet<String> {
-    let failures = reply["batchItemFailures"].as_array().expect("the answer to a queue");
+    let failures = reply["batchItemFailures"].as_array().expect("the response to SQS");
     failures.iter().filter_map(|failure| failure["itemIdentifier"].as_str()).map(str::to_owned).collect()
 }
 
-/// A message as Lambda hands it on.
+/// Returns a message as it is in Lambda's event.
 fn record(message: &Message) -> Value {
     let attributes = message.attributes().expect("attributes");
     let attributes: BTreeMap<&str, &String> = attributes.iter().map(|(name, value)| (name.as_str(), value)).collect();
@@ -238,7 +240,7 @@ fn record(message: &Message) -> Value {
         "awsRegion": REGION})
 }
 
-/// `elbship receive`, which may die.
+/// `elbship receive` as a receiver that can be killed.
 struct Logstash {
     address: String,
     stop: oneshot::Sender<()>,
@@ -246,55 +248,55 @@ struct Logstash {
 }
 
 impl Logstash {
-    /// Starts it on an address. It dies when the test has read so many of its events. The pipe between them is short, so it
-    /// cannot have received many more.
-    async fn start(address: &str, dies_after: usize) -> Self {
+    /// Starts the receiver on an address. It is killed after the test has read `killed_after` of its events. The pipe is short, so
+    /// the receiver cannot have received many more.
+    async fn start(address: &str, killed_after: usize) -> Self {
         let mut receive = elbship(&["receive", "--listen", address]).spawn().expect("starting elbship");
         let mut log = BufReader::new(receive.stderr.take().expect("piped")).lines();
         let line = log.next_line().await.expect("reading").expect("a line");
-        let url = line.strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line} names no URL"));
+        let url = line.strip_prefix("listening on http://").unwrap_or_else(|| panic!("no URL in {line:?}"));
         let address = url.trim_end_matches('/').to_owned();
         let (stop, stopped) = oneshot::channel();
-        Logstash { address, stop, received: tokio::spawn(read_events(receive, dies_after, stopped)) }
+        Logstash { address, stop, received: tokio::spawn(read_events(receive, killed_after, stopped)) }
     }
 
     fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
-    /// What it has received until it died, or until now.
+    /// Kills the receiver if it is running, and returns all events that it received.
     async fn end(self) -> Vec<Value> {
-        // Who is dead already does not listen.
+        // The task has already ended if the receiver was killed before.
         let _ = self.stop.send(());
         self.received.await.expect("reading its events")
     }
 }
 
-/// Reads events until the receiver has died: of itself, or because it is told to.
-async fn read_events(mut receive: Child, dies_after: usize, mut stopped: oneshot::Receiver<()>) -> Vec<Value> {
+/// Reads events until the receiver has ended. Kills it after `killed_after` events, or when `stopped` completes.
+async fn read_events(mut receive: Child, killed_after: usize, mut stopped: oneshot::Receiver<()>) -> Vec<Value> {
     let mut lines = BufReader::new(receive.stdout.take().expect("piped")).lines();
-    let (mut events, mut alive) = (Vec::new(), true);
+    let (mut events, mut is_running) = (Vec::new(), true);
     loop {
-        let told_to_end = tokio::select! {
+        let is_stopped = tokio::select! {
             biased;
             line = lines.next_line() => match line.expect("reading") {
-                // A line that was cut off by the end is none.
+                // The last line can be incomplete.
                 Some(line) => {
                     events.extend(serde_json::from_str::<Value>(&line).ok());
                     false
                 }
                 None => return events,
             },
-            _ = &mut stopped, if alive => true,
+            _ = &mut stopped, if is_running => true,
         };
-        if alive && (told_to_end || events.len() >= dies_after) {
-            alive = false;
+        if is_running && (is_stopped || events.len() >= killed_after) {
+            is_running = false;
             receive.kill().await.expect("stopping elbship");
         }
     }
 }
 
-/// An object of `lines` lines, and the ids of their events.
+/// Returns the key and body of an object with these lines, and the IDs of their events.
 fn object(random: &str, lines: std::ops::Range<usize>) -> (String, Vec<u8>, Vec<String>) {
     let key = alb_key(random);
     let prefix = IdPrefix::of(&ObjectName { bucket: BUCKET.to_owned(), key: key.clone() });
@@ -308,15 +310,15 @@ fn object(random: &str, lines: std::ops::Range<usize>) -> (String, Vec<u8>, Vec<
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs moto: run ./check, which installs it into .venv"]
-async fn an_outage_and_a_redrive_later_every_line_is_there_once() {
-    let aws = AwsConfig::start().await;
+async fn every_line_arrives_once_after_an_outage_and_a_redrive() {
+    let aws = Moto::start().await;
     let logstash = Logstash::start("127.0.0.1:0", 1_000).await;
     let (address, url) = (logstash.address.clone(), logstash.url());
     let api = RuntimeApi::start().await;
     let _function = aws.function(&api, &url);
-    let mut mapping = Mapping { aws: &aws, api, hidden: Vec::new() };
+    let mut mapping = EventSourceMapping { aws: &aws, api, hidden: Vec::new() };
 
-    // All is well: the test event of S3 is in the queue too.
+    // Everything works. The queue also contains the test event of S3.
     let mut expected = Vec::new();
     for number in 0..3 {
         let (key, body, ids) = object(&format!("well a+b {number}"), number * 100..number * 100 + 100);
@@ -325,70 +327,75 @@ async fn an_outage_and_a_redrive_later_every_line_is_there_once() {
     }
     assert_eq!(mapping.poll_all().await, 0);
 
-    // Of messages that come together, just those fail that have to: one is no notification. The object that is corrupt can
-    // never be read, so its message goes to the dead letters at once.
+    // Of three messages in one invocation, only the one that is not a notification fails. A corrupt object can never be read, so
+    // its message is moved to the dead-letter queue at once.
     let (corrupt, whole, ids) = object("corrupt", 300..400);
     aws.put(&corrupt, whole[..whole.len() / 2].to_vec()).await;
     expected.extend(ids);
     let (key, body, ids) = object("together", 400..500);
     aws.put(&key, body).await;
     expected.extend(ids);
-    aws.send(&aws.queue, "no notification").await;
+    aws.send(&aws.queue, "not a notification").await;
     assert_eq!(mapping.poll().await, (3, 1));
-    assert_eq!(mapping.poll().await, (0, 0), "what failed is hidden for a time");
+    assert_eq!(mapping.poll().await, (0, 0), "failed messages are hidden");
 
-    // In the middle of an object the receiver dies.
+    // The receiver is killed in the middle of an object.
     let (key, body, ids) = object("outage", 1_000..6_000);
     aws.put(&key, body).await;
     expected.extend(ids);
     assert_eq!(mapping.poll_all().await, 1);
     let before = logstash.end().await;
-    assert!((1_000..3_000).contains(&before.len()), "{} events had been received", before.len());
+    assert!((1_000..3_000).contains(&before.len()), "{} events were received", before.len());
 
-    // It stays dead until messages have been received too often.
-    for _ in 0..MOST_RECEIVES {
-        mapping.let_time_pass().await;
+    // The outage lasts until messages are moved to the dead-letter queue.
+    for _ in 0..MAX_RECEIVES {
+        mapping.skip_redelivery_delay().await;
         mapping.poll_all().await;
     }
     let (key, body, ids) = object("late", 6_000..6_100);
     aws.put(&key, body).await;
     expected.extend(ids);
-    assert_eq!(mapping.poll_all().await, 1, "only the new message is left in the queue, and it fails");
+    assert_eq!(mapping.poll_all().await, 1, "only the new message is in the queue, and it fails");
 
-    // It is back on its feet. What is still in the queue heals by itself, and the dead letters by a redrive.
+    // The receiver runs again. The queue's messages succeed without any action, the dead-letter queue's after a redrive.
     let logstash = Logstash::start(&address, usize::MAX).await;
-    mapping.let_time_pass().await;
+    mapping.skip_redelivery_delay().await;
     assert_eq!(mapping.poll_all().await, 0);
     aws.put(&corrupt, whole).await;
-    assert_eq!(aws.redrive().await, 3, "the outage's message, the corrupt object's, and the one that is no notification");
+    assert_eq!(
+        aws.redrive().await,
+        3,
+        "the message of the outage, that of the corrupt object, and the one that is not a notification"
+    );
     assert_eq!(mapping.poll_all().await, 1);
-    for _ in 0..MOST_RECEIVES {
-        mapping.let_time_pass().await;
+    for _ in 0..MAX_RECEIVES {
+        mapping.skip_redelivery_delay().await;
         mapping.poll_all().await;
     }
     let after = logstash.end().await;
 
     let left: Vec<Message> = aws.receive(&aws.dead_letters).await;
-    assert_eq!(left.iter().filter_map(Message::body).collect::<Vec<_>>(), ["no notification"]);
+    assert_eq!(left.iter().filter_map(Message::body).collect::<Vec<_>>(), ["not a notification"]);
     assert_every_line_once(expected, before.iter().chain(&after));
 }
 
-/// Every line is there under its own id, what came again is the same event, and there is nothing else.
+/// Asserts that the event of every line was received under its own ID, that repeated events are equal, and that there are no other
+/// events.
 #[track_caller]
 fn assert_every_line_once<'a>(expected: Vec<String>, received: impl Iterator<Item = &'a Value>) {
     let mut events: BTreeMap<String, &Value> = BTreeMap::new();
     for event in received {
         let same = events.insert(id_of(event), event).is_none_or(|before| before["elb"] == event["elb"]);
-        assert!(same, "{} has come with another content", id_of(event));
+        assert!(same, "{} was received with different content", id_of(event));
     }
     let requests: HashSet<&str> = events.values().filter_map(|event| event["elb"]["request"]["query"].as_str()).collect();
-    assert_eq!(requests.len(), expected.len(), "every line has a request of its own");
+    assert_eq!(requests.len(), expected.len(), "every line has its own request");
     let mut expected = expected;
     expected.sort_unstable();
-    assert!(events.into_keys().eq(expected), "an id is missing, or there is one too many");
+    assert!(events.into_keys().eq(expected), "an ID is missing, or there are too many");
 }
 
-/// Holds a request against the AWS command line's own description of the service.
+/// Checks a request against the service description in the AWS SDK for Python.
 const VALIDATE: &str = "
 import json, sys, botocore.session, botocore.validate
 shape = botocore.session.get_session().get_service_model('s3control').operation_model('CreateJob').input_shape
@@ -411,7 +418,7 @@ sys.exit(problems or 0)
 
 #[tokio::test]
 #[ignore = "needs the AWS SDK for Python: run ./check, which installs it into .venv"]
-async fn the_request_of_a_backfill_is_one_that_aws_knows() {
+async fn the_request_of_a_backfill_is_valid() {
     let root = tempfile::tempdir().expect("a directory");
     put(root.path(), BUCKET, &alb_key("one"), &gzip(b"x\n"));
     let out = root.path().join("plan").display().to_string();

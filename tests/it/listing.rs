@@ -1,4 +1,4 @@
-//! Which keys of a bucket are listed, for a replay and for the plan of a backfill.
+//! Lists the keys of a bucket, for a replay and for the plan of a backfill.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -13,10 +13,10 @@ use tokio::process::Command;
 use crate::support::s3::Server;
 use crate::support::{alb_key, alb_line, assert_status, read_json, run, stderr, stdout};
 
-/// How many keys a page has, as in S3.
+/// Maximum number of keys in a page, as in S3.
 const PAGE: usize = 1_000;
 
-/// What every plan of a backfill is told.
+/// The flags that every plan of a backfill needs.
 const JOB: [&str; 9] = [
     "--plan",
     "--function-arn",
@@ -29,11 +29,12 @@ const JOB: [&str; 9] = [
     "s3://plans/elb/report",
 ];
 
-/// A bucket `logs` of many objects: each is one line, but for those whose key says `empty`; those whose key says `archived` are.
+/// A bucket `logs`. Each object is one line, unless its key contains `empty`. An object is archived if its key contains
+/// `archived`.
 struct Keys {
-    /// In order.
+    /// Sorted.
     keys: Vec<String>,
-    /// The prefixes that have been listed, once for each page.
+    /// The prefixes that were listed, once for each page.
     listed: Arc<Mutex<Vec<String>>>,
 }
 
@@ -46,7 +47,7 @@ impl Keys {
         Bucket { server: Server::serve(tempfile::tempdir().expect("a directory"), front).await, listed }
     }
 
-    /// What a listing shows of a key: itself, or the directory that it is in.
+    /// Returns what a listing shows of a key: the key, or its directory.
     fn shown(key: &str, prefix: &str, delimiter: Option<&str>) -> Option<String> {
         let below = key.strip_prefix(prefix)?;
         let end = delimiter.and_then(|delimiter| below.find(delimiter)).map_or(key.len(), |at| prefix.len() + at + 1);
@@ -96,14 +97,14 @@ impl S3 for Keys {
     }
 }
 
-/// A server with this bucket.
+/// A server with a bucket of these keys.
 struct Bucket {
     server: Server,
     listed: Arc<Mutex<Vec<String>>>,
 }
 
 impl Bucket {
-    /// The prefixes that have been listed since the last time.
+    /// Returns the prefixes that were listed since the last call.
     fn listed(&self) -> Vec<String> {
         std::mem::take(&mut *self.listed.lock().expect("no panic while holding"))
     }
@@ -112,19 +113,19 @@ impl Bucket {
         self.server.elbship(arguments)
     }
 
-    /// A plan of a backfill.
+    /// Returns the command that plans a backfill.
     fn backfill(&self, arguments: &[&str]) -> Command {
         let out = self.server.root.path().join("plan").display().to_string();
         self.elbship(&[&["backfill"], arguments, &["--out", &out], &JOB].concat())
     }
 
-    /// A file of the plan.
+    /// Reads a file of the plan.
     fn plan(&self, file: &str) -> String {
         std::fs::read_to_string(self.server.root.path().join("plan").join(file)).expect("a file of the plan")
     }
 }
 
-/// The key of an object whose interval ends at `end`, in the directory of `day`.
+/// Returns the key of an object in the directory of `day` whose interval ends at `end`.
 fn key_of_day(prefix: &str, account: &str, region: &str, day: &str, end: &str) -> String {
     format!(
         "{prefix}AWSLogs/{account}/elasticloadbalancing/{region}/{day}/\
@@ -132,7 +133,7 @@ fn key_of_day(prefix: &str, account: &str, region: &str, day: &str, end: &str) -
     )
 }
 
-/// The keys that a replay of this has made events of, with a day's time.
+/// Replays one day of a path, and returns the keys of its objects.
 async fn replayed(s3: &Bucket, path: &str) -> Vec<String> {
     let report = s3.server.report();
     let arguments = ["replay", path, "--since", "2026-03-02", "--until", "2026-03-03", "--dry-run", "--report", &report];
@@ -143,7 +144,7 @@ async fn replayed(s3: &Bucket, path: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_days_concerned_are_listed_and_midnight_is_not_missed() {
+async fn lists_only_the_selected_days_and_their_neighbours() {
     let days = [
         ("2025/03/02", "20250302T1200Z"),
         ("2026/02/28", "20260228T1200Z"),
@@ -178,7 +179,7 @@ async fn only_the_days_concerned_are_listed_and_midnight_is_not_missed() {
         assert!(!lists(other), "{other} is listed: {listed:?}");
     }
 
-    // From any level on it is the same, whether or not the prefix ends with a directory.
+    // The result is the same from every level, and if the prefix ends inside a name.
     let region = "team a/AWSLogs/123456789012/elasticloadbalancing/eu-west-1";
     for prefix in [format!("{region}/"), region.to_owned(), format!("{region}/2026/03/"), format!("{region}/2026/03/0")] {
         assert_eq!(replayed(&s3, &format!("s3://logs/{prefix}")).await, expected[..3], "{prefix}");
@@ -192,7 +193,7 @@ async fn only_the_days_concerned_are_listed_and_midnight_is_not_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backfill_is_planned_over_pages_of_keys() {
+async fn plans_a_backfill_over_pages_of_keys() {
     let keys: Vec<String> = (0..10_000).map(|number| alb_key(&format!("{number:05}"))).collect();
     let s3 = Keys::serve(&keys).await;
     let output = run(&mut s3.backfill(&["s3://logs/AWSLogs/"])).await;
@@ -203,12 +204,12 @@ async fn a_backfill_is_planned_over_pages_of_keys() {
     let page = stdout(&output);
     for said in ["10,000 objects of 9.77 KiB compressed", "about 0.27 US$", "aws s3api put-object ", "aws s3control create-job "]
     {
-        assert!(page.contains(said), "{said:?} is not said:\n{page}");
+        assert!(page.contains(said), "{said:?} is missing:\n{page}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_names_what_the_function_would_ship() {
+async fn the_manifest_names_what_the_function_would_ship() {
     let keys = [alb_key("a b+c"), alb_key("ä,\"%41"), "archived.log".to_owned(), "renamed.log".to_owned()];
     let mut all = keys.to_vec();
     for other in ["AWSLogs/123456789012/ELBAccessLogTestFile", "AWSLogs/123456789012/new/", "dead/letter.gz", "empty.log"] {
@@ -228,7 +229,7 @@ async fn a_manifest_names_what_the_function_would_ship() {
     assert_eq!(manifest.lines().map(decode).collect::<Vec<_>>(), expected);
     assert!(manifest.contains("a%20b%2Bc") && manifest.contains("%C3%A4%2C%22%2541"), "{manifest}");
     for reason in ["1 × an empty object", "1 × a dead letter", "1 × the test object"] {
-        assert!(stdout(&output).contains(reason), "{reason:?} is not said:\n{}", stdout(&output));
+        assert!(stdout(&output).contains(reason), "{reason:?} is missing:\n{}", stdout(&output));
     }
     assert!(stderr(&output).contains("1 objects are archived"), "{}", stderr(&output));
     let job: serde_json::Value = serde_json::from_str(&s3.plan("job.json")).expect("JSON");
@@ -236,11 +237,11 @@ async fn a_manifest_names_what_the_function_would_ship() {
 
     let before = (manifest, s3.plan("job.json"));
     assert_status(&run(s3.backfill(&day).env("DEAD_LETTER_URL", "s3://logs/dead")).await, 0);
-    assert_eq!((s3.plan("manifest.csv"), s3.plan("job.json")), before, "the same plan twice is the same job");
+    assert_eq!((s3.plan("manifest.csv"), s3.plan("job.json")), before, "a second plan is different");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backfill_that_cannot_be_is_not_planned() {
+async fn writes_no_plan_for_an_impossible_backfill() {
     let s3 = Keys::serve(&["x.log".to_owned()]).await;
     for (arguments, status, reason) in [
         (vec!["s3://logs/nothing/"], 1, "nothing to ship: no object matches"),
@@ -250,8 +251,8 @@ async fn a_backfill_that_cannot_be_is_not_planned() {
     ] {
         let output = run(&mut s3.backfill(&arguments)).await;
         assert_status(&output, status);
-        assert!(stderr(&output).contains(reason), "{reason:?} is not said:\n{}", stderr(&output));
-        assert!(!s3.server.root.path().join("plan/job.json").exists(), "there is a request for {arguments:?}");
+        assert!(stderr(&output).contains(reason), "{reason:?} is missing:\n{}", stderr(&output));
+        assert!(!s3.server.root.path().join("plan/job.json").exists(), "a request was written for {arguments:?}");
     }
     let arguments = [&["backfill", "s3://logs/"], &JOB[1..]].concat();
     let output = run(&mut s3.elbship(&arguments)).await;

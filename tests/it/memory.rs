@@ -1,4 +1,4 @@
-//! Memory is bounded by the batches in flight, never by the object's size.
+//! Memory is bounded by the batches in flight, independent of the object's size.
 
 use std::io::Write as _;
 use std::process::Stdio;
@@ -15,10 +15,10 @@ use crate::support::{Scripted, alb_key, alb_line, assert_status, elbship, put, r
 const OBJECT_BYTES: usize = 200 * 1024 * 1024;
 const LIMIT_MIB: u64 = 64;
 
-/// One large object, shipped to a receiver that takes one batch at a time, each a while after the one before. Reading is many
-/// times as fast, so what is not held back piles up.
+/// Ships one large object to a receiver that handles one batch at a time, and waits after each. Reading is many times faster, so
+/// data that the program does not hold back fills the memory.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_object_and_a_slow_receiver_need_little_memory() {
+async fn memory_is_bounded_with_a_slow_receiver() {
     let root = tempfile::tempdir().expect("a directory");
     let (body, lines) = large_object();
     put(root.path(), "logs", &alb_key("large"), &body);
@@ -28,7 +28,7 @@ async fn a_large_object_and_a_slow_receiver_need_little_memory() {
     let server = Scripted::start(move |_, _| {
         let _turn = turn.lock();
         peak.fetch_max(peak_kib_of(child.load(Ordering::Relaxed)), Ordering::Relaxed);
-        // Not a wait for something to happen, but the receiver's speed.
+        // This is the speed of the receiver, not a wait for an event.
         std::thread::park_timeout(Duration::from_millis(10));
         status(200)
     })
@@ -42,12 +42,12 @@ async fn a_large_object_and_a_slow_receiver_need_little_memory() {
     assert_status(&output, 0);
     assert_eq!(read_json(&report)["totals"]["delivered"], lines);
     let peak_mib = peak_kib.load(Ordering::Relaxed) / 1024;
-    assert!(peak_mib > 0, "no peak was read from /proc; this test needs Linux");
+    assert!(peak_mib > 0, "cannot read the peak memory from /proc; this test needs Linux");
     println!("peak memory {peak_mib} MiB for {lines} lines");
-    assert!(peak_mib < LIMIT_MIB, "elbship needed {peak_mib} MiB, the limit is {LIMIT_MIB}: something grows with the object");
+    assert!(peak_mib < LIMIT_MIB, "elbship used {peak_mib} MiB, more than {LIMIT_MIB} MiB: its memory grows with the object");
 }
 
-/// The peak memory of a running process so far, in KiB; 0 while the process is unknown.
+/// Returns the peak memory of a running process so far, in KiB, or 0 if the process is unknown.
 fn peak_kib_of(pid: u64) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,4 +1,4 @@
-//! Objects behind a real S3 protocol server, read by the SDK.
+//! Reads objects with the SDK from a server of the S3 API.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ fn lines(range: std::ops::Range<usize>) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_notification_ships_its_object() {
+async fn ships_the_object_of_a_notification() {
     let s3 = Server::start().await;
     let receiver = Receiver::start().await;
     for key in [alb_key("plain key"), alb_key("a+b&c=%41 ä")] {
@@ -30,11 +30,11 @@ async fn a_notification_ships_its_object() {
         assert!(report["objects"][0]["etag"].as_str().is_some_and(|etag| !etag.contains('"')), "{report}");
     }
     assert_eq!(receiver.ids().len(), 1_000);
-    assert!(s3.connections.load(Ordering::Relaxed) > 0, "the objects were not read through the server");
+    assert!(s3.connections.load(Ordering::Relaxed) > 0, "the objects were not read from the server");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replay_lists_a_prefix_and_skips_what_is_no_log() {
+async fn replay_lists_a_prefix_and_skips_other_objects() {
     let s3 = Server::start().await;
     let receiver = Receiver::start().await;
     for number in 0..7 {
@@ -56,7 +56,7 @@ async fn replay_lists_a_prefix_and_skips_what_is_no_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn times_select_objects_by_their_keys() {
+async fn since_and_until_select_objects_by_their_keys() {
     let s3 = Server::start().await;
     for (day, hour) in [(1, "2355"), (2, "0000"), (2, "1200"), (3, "0000")] {
         let key = alb_key(hour).replace("20260302T1020Z", &format!("2026030{day}T{hour}Z"));
@@ -70,7 +70,7 @@ async fn times_select_objects_by_their_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_read_is_an_error_with_its_name() {
+async fn errors_name_the_unreadable_object() {
     let s3 = Server::start().await;
     s3.put("logs", "there.log", b"x\n");
     let key = alb_key("gone");
@@ -89,7 +89,7 @@ async fn what_cannot_be_read_is_an_error_with_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_breaks_is_read_on_and_the_events_are_those_of_an_unbroken_one() {
+async fn resumes_after_a_broken_body() {
     let body = gzip(lines(0..3_000).as_bytes());
     let end = body.len() as u64;
     let unbroken = Receiver::start().await;
@@ -115,7 +115,7 @@ async fn a_body_that_breaks_is_read_on_and_the_events_are_those_of_an_unbroken_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_keeps_breaking_fails_with_its_position() {
+async fn fails_with_the_position_if_a_body_keeps_breaking() {
     let server = Server::breaking_at(&[100; 20]).await;
     server.put("logs", &alb_key("one"), &gzip(lines(0..500).as_bytes()));
     let output = run(&mut server.elbship(&["replay", "s3://logs/", "--dry-run"])).await;
@@ -124,7 +124,7 @@ async fn a_body_that_keeps_breaking_fails_with_its_position() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_that_changes_while_it_is_read_is_never_mixed() {
+async fn never_mixes_two_versions_of_an_object() {
     let root = tempfile::tempdir().expect("a directory");
     let files = FileSystem::new(root.path()).expect("a file system");
     let front = Breaking { files, breaks: Mutex::new(vec![100]), changes_after_break: true, denies_writing: false };

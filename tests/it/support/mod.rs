@@ -1,11 +1,11 @@
-//! Real peers for the tests: servers on 127.0.0.1 at free ports, and the program's own binaries.
+//! Peers for the tests: servers on free ports of 127.0.0.1, and the program's own binaries.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-pub mod faulty;
-pub mod runtime;
-pub mod s3;
-pub mod tls;
+pub(crate) mod faulty;
+pub(crate) mod runtime;
+pub(crate) mod s3;
+pub(crate) mod tls;
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -31,16 +31,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// The key of an ALB access log object, with `random` as its random part.
-pub fn alb_key(random: &str) -> String {
+/// Returns the key of an ALB access log object, with `random` as its random part.
+pub(crate) fn alb_key(random: &str) -> String {
     format!(
         "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/2026/03/02/\
          123456789012_elasticloadbalancing_eu-west-1_app.web.50dc6c495c0c9188_20260302T1020Z_203.0.113.7_{random}.log.gz"
     )
 }
 
-/// One ALB line of today's width; `number` makes it unlike the others.
-pub fn alb_line(number: usize) -> String {
+/// Returns an ALB line with all current fields. `number` makes it unique.
+pub(crate) fn alb_line(number: usize) -> String {
     format!(
         "https 2026-03-02T10:15:{:02}.{:06}Z app/web/50dc6c495c0c9188 198.51.100.{}:{} 10.0.3.17:8080 0.000 0.012 0.000 200 200 \
          812 15342 \"GET https://shop.example:443/cart?id={number} HTTP/2.0\" \"Mozilla/5.0 (X11; Linux x86_64)\" \
@@ -54,28 +54,28 @@ pub fn alb_line(number: usize) -> String {
     )
 }
 
-pub fn gzip(text: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(text: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(text).expect("compressing into memory");
     encoder.finish().expect("compressing into memory")
 }
 
-pub fn gunzip(body: &[u8]) -> Vec<u8> {
+pub(crate) fn gunzip(body: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(body), &mut text).expect("a gzip body");
     text
 }
 
 /// Writes an object below `root` and returns its path.
-pub fn put(root: &Path, bucket: &str, key: &str, body: &[u8]) -> PathBuf {
+pub(crate) fn put(root: &Path, bucket: &str, key: &str, body: &[u8]) -> PathBuf {
     let path = root.join(bucket).join(key);
     std::fs::create_dir_all(path.parent().expect("a key has a parent")).expect("creating directories");
     std::fs::write(&path, body).expect("writing an object");
     path
 }
 
-/// The S3 notification for one object; `key` is encoded as S3 does.
-pub fn s3_event(bucket: &str, key: &str) -> Value {
+/// Returns the S3 notification for one object. `key` is encoded as by S3.
+pub(crate) fn s3_event(bucket: &str, key: &str) -> Value {
     let encoded: String = key
         .bytes()
         .map(|byte| match byte {
@@ -91,40 +91,40 @@ pub fn s3_event(bucket: &str, key: &str) -> Value {
     }]})
 }
 
-/// `elbship` with an environment of its own.
-pub fn elbship(arguments: &[&str]) -> Command {
+/// Returns the command `elbship` with its own environment.
+pub(crate) fn elbship(arguments: &[&str]) -> Command {
     program(env!("CARGO_BIN_EXE_elbship"), arguments)
 }
 
-/// A program that sees no variable but `PATH`, and dies with the test.
-pub fn program(path: &str, arguments: &[&str]) -> Command {
+/// Returns a command whose only variable is `PATH`, and which is killed when the test ends.
+pub(crate) fn program(path: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(path);
     command.args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
 
-/// Longer than any run of a test takes.
-const LONGEST_RUN: Duration = Duration::from_secs(60);
+/// Timeout for a run of the program.
+const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs a command to its end.
-pub async fn run(command: &mut Command) -> Output {
-    let output = timeout(LONGEST_RUN, command.output()).await;
+pub(crate) async fn run(command: &mut Command) -> Output {
+    let output = timeout(RUN_TIMEOUT, command.output()).await;
     output.expect("an end of the program within a minute").expect("starting the program")
 }
 
 /// Runs a command with `input` on its standard input.
-pub async fn run_with_input(command: &mut Command, input: &str) -> Output {
+pub(crate) async fn run_with_input(command: &mut Command, input: &str) -> Output {
     let mut child = command.stdin(Stdio::piped()).spawn().expect("starting the program");
     let mut stdin = child.stdin.take().expect("a piped input");
     stdin.write_all(input.as_bytes()).await.expect("writing its input");
     drop(stdin);
-    let output = timeout(LONGEST_RUN, child.wait_with_output()).await;
+    let output = timeout(RUN_TIMEOUT, child.wait_with_output()).await;
     output.expect("an end of the program within a minute").expect("waiting for the program")
 }
 
 #[track_caller]
-pub fn assert_status(output: &Output, expected: i32) {
+pub(crate) fn assert_status(output: &Output, expected: i32) {
     assert_eq!(
         output.status.code(),
         Some(expected),
@@ -134,36 +134,36 @@ pub fn assert_status(output: &Output, expected: i32) {
     );
 }
 
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("UTF-8 on standard output")
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8 on standard error")
 }
 
-/// Lines of JSON.
-pub fn json_lines(text: &str) -> Vec<Value> {
+/// Parses lines of JSON.
+pub(crate) fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))).collect()
 }
 
-pub fn read_json(path: &Path) -> Value {
+pub(crate) fn read_json(path: &Path) -> Value {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).expect("a report of JSON")
 }
 
-pub fn id_of(event: &Value) -> String {
+pub(crate) fn id_of(event: &Value) -> String {
     event["@metadata"]["_id"].as_str().unwrap_or_else(|| panic!("no id in {event}")).to_owned()
 }
 
 /// A listener that counts the connections it accepts.
-pub struct CountingListener {
+pub(crate) struct CountingListener {
     listener: TcpListener,
     connections: Arc<AtomicUsize>,
 }
 
 impl CountingListener {
-    pub async fn bind() -> (Self, SocketAddr, Arc<AtomicUsize>) {
+    pub(crate) async fn bind() -> (Self, SocketAddr, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let connections = Arc::new(AtomicUsize::new(0));
@@ -186,9 +186,9 @@ impl Listener for CountingListener {
     }
 }
 
-/// Events that have been received.
+/// The events received so far.
 #[derive(Clone, Default)]
-pub struct Keep(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Keep(Arc<Mutex<Vec<String>>>);
 
 impl Events for Keep {
     async fn take(&self, events: Vec<String>) -> Result<(), String> {
@@ -198,25 +198,25 @@ impl Events for Keep {
 }
 
 impl Keep {
-    /// Takes out what has been received since the last time.
-    pub fn drain(&self) -> Vec<Value> {
+    /// Removes and returns the events received since the last call.
+    pub(crate) fn drain(&self) -> Vec<Value> {
         json_lines(&std::mem::take(&mut *self.0.lock().expect("no panic while holding")).join("\n"))
     }
 }
 
 /// A stand-in for Logstash that keeps the events.
-pub struct Receiver {
-    pub url: String,
-    pub connections: Arc<AtomicUsize>,
+pub(crate) struct Receiver {
+    pub(crate) url: String,
+    pub(crate) connections: Arc<AtomicUsize>,
     kept: Keep,
 }
 
 impl Receiver {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Receiver::with_settings(ReceiveSettings::default()).await
     }
 
-    pub async fn with_settings(settings: ReceiveSettings) -> Self {
+    pub(crate) async fn with_settings(settings: ReceiveSettings) -> Self {
         let (listener, address, connections) = CountingListener::bind().await;
         let kept = Keep::default();
         let service = router(settings, kept.clone());
@@ -224,12 +224,12 @@ impl Receiver {
         Receiver { url: format!("http://{address}/"), connections, kept }
     }
 
-    pub fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         json_lines(&self.kept.0.lock().expect("no panic while holding").join("\n"))
     }
 
-    /// Every id, with how often it came.
-    pub fn ids(&self) -> HashMap<String, usize> {
+    /// Returns each event ID with the number of times it was received.
+    pub(crate) fn ids(&self) -> HashMap<String, usize> {
         let mut ids = HashMap::new();
         for event in self.events() {
             *ids.entry(id_of(&event)).or_default() += 1;
@@ -238,31 +238,31 @@ impl Receiver {
     }
 }
 
-/// One request that a [`Scripted`] server has seen.
+/// One request that a [`Scripted`] server received.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    pub method: String,
-    pub path: String,
-    pub headers: HeaderMap,
-    pub body: Vec<u8>,
+pub(crate) struct Seen {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Seen {
-    pub fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         let gzipped = self.headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip");
         let text = if gzipped { gunzip(&self.body) } else { self.body.clone() };
         serde_json::from_slice(&text).expect("a JSON array")
     }
 }
 
-/// A server whose answers a closure decides, by the request and its number from 0.
-pub struct Scripted {
-    pub url: String,
+/// A server whose responses are decided by a closure, from the request and its number, which starts at 0.
+pub(crate) struct Scripted {
+    pub(crate) url: String,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Scripted {
-    pub async fn start(answer: impl Fn(usize, &Seen) -> Response + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(answer: impl Fn(usize, &Seen) -> Response + Send + Sync + 'static) -> Self {
         let (listener, address, _) = CountingListener::bind().await;
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let (requests, answer) = (Arc::clone(&seen), Arc::new(answer));
@@ -284,58 +284,58 @@ impl Scripted {
         Scripted { url: format!("http://{address}/"), seen }
     }
 
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().expect("no panic while holding").clone()
     }
 }
 
-pub fn status(code: u16) -> Response {
+pub(crate) fn status(code: u16) -> Response {
     Response::builder().status(code).body(Body::empty()).expect("a response")
 }
 
-/// A URL at which nobody listens.
-pub fn closed_port() -> String {
+/// Returns a URL without a listener.
+pub(crate) fn closed_port() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     format!("http://{}/", listener.local_addr().expect("an address"))
 }
 
-/// One object in a directory that stands for S3.
-pub struct Object {
-    pub root: tempfile::TempDir,
-    pub key: String,
+/// One object in a directory that is used instead of S3.
+pub(crate) struct Object {
+    pub(crate) root: tempfile::TempDir,
+    pub(crate) key: String,
 }
 
 impl Object {
-    pub fn of_lines(lines: usize) -> Self {
+    pub(crate) fn of_lines(lines: usize) -> Self {
         let text: String = (0..lines).map(|number| alb_line(number) + "\n").collect();
         Object::of(&gzip(text.as_bytes()))
     }
 
-    pub fn of(body: &[u8]) -> Self {
+    pub(crate) fn of(body: &[u8]) -> Self {
         let root = tempfile::tempdir().expect("a directory");
         let key = alb_key("object");
         put(root.path(), "logs", &key, body);
         Object { root, key }
     }
 
-    pub fn report_path(&self) -> PathBuf {
+    pub(crate) fn report_path(&self) -> PathBuf {
         self.root.path().join("report.json")
     }
 
-    /// Ships it with `elbship invoke` and gives the exit status, the only object's report, and standard error.
-    pub async fn ship(&self, to: &str, variables: &[(&str, &str)]) -> (i32, Value, String) {
+    /// Ships the object with `elbship invoke`, and returns the exit status, the object's report, and standard error.
+    pub(crate) async fn ship(&self, to: &str, variables: &[(&str, &str)]) -> (i32, Value, String) {
         self.ship_by(&["--to", to], variables).await
     }
 
-    /// As [`ship`](Self::ship), with flags of one's own.
-    pub async fn ship_by(&self, flags: &[&str], variables: &[(&str, &str)]) -> (i32, Value, String) {
+    /// Does the same as [`ship`](Self::ship), with other flags.
+    pub(crate) async fn ship_by(&self, flags: &[&str], variables: &[(&str, &str)]) -> (i32, Value, String) {
         let output = self.output_of(flags, variables).await;
         let report = read_json(&self.report_path());
         (output.status.code().expect("an exit status"), report["objects"][0].clone(), stderr(&output))
     }
 
-    /// As [`ship_by`](Self::ship_by), with all that is written.
-    pub async fn output_of(&self, flags: &[&str], variables: &[(&str, &str)]) -> Output {
+    /// Does the same as [`ship_by`](Self::ship_by), and returns the complete output.
+    pub(crate) async fn output_of(&self, flags: &[&str], variables: &[(&str, &str)]) -> Output {
         let objects = self.root.path().display().to_string();
         let report = self.report_path().display().to_string();
         let mut command = elbship(&["invoke", "-", "--objects", &objects, "--report", &report]);
@@ -345,10 +345,10 @@ impl Object {
 }
 
 #[track_caller]
-pub fn assert_books(report: &Value, expected: &str) {
+pub(crate) fn assert_books(report: &Value, expected: &str) {
     let number = |name: &str| report[name].as_u64().unwrap_or_else(|| panic!("no {name} in {report}"));
     let ends = ["delivered", "filtered", "dead_lettered", "undelivered"].map(number);
-    assert_eq!(number("lines"), ends.iter().sum::<u64>(), "the books do not balance: {report}");
+    assert_eq!(number("lines"), ends.iter().sum::<u64>(), "the dispositions do not add up to the lines: {report}");
     let complete = report["complete"].as_bool().expect("complete");
     let found = format!("{} delivered, {} undelivered, complete {complete}", ends[0], ends[3]);
     assert_eq!(found, expected, "{report}");

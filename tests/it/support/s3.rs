@@ -1,4 +1,4 @@
-//! A real S3 protocol server in the test process.
+//! A server of the S3 API in the test process.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -21,27 +21,27 @@ use tokio::process::Command;
 
 use crate::support::{elbship, put};
 
-/// A server whose buckets are the directories in a temporary one.
-pub struct Server {
-    pub root: tempfile::TempDir,
-    pub endpoint: String,
-    pub connections: Arc<AtomicUsize>,
+/// A server whose buckets are the sub-directories of a temporary directory.
+pub(crate) struct Server {
+    pub(crate) root: tempfile::TempDir,
+    pub(crate) endpoint: String,
+    pub(crate) connections: Arc<AtomicUsize>,
 }
 
 impl Server {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Server::breaking_at(&[]).await
     }
 
-    /// A server that breaks the body of every object at these bytes, each once.
-    pub async fn breaking_at(breaks: &[u64]) -> Self {
+    /// Starts a server that breaks the body of an object at each of these bytes, once.
+    pub(crate) async fn breaking_at(breaks: &[u64]) -> Self {
         let root = tempfile::tempdir().expect("a directory");
         let files = FileSystem::new(root.path()).expect("a file system");
         let front = Breaking { files, breaks: Mutex::new(breaks.to_vec()), changes_after_break: false, denies_writing: false };
         Server::serve(root, front).await
     }
 
-    pub async fn serve(root: tempfile::TempDir, front: impl S3) -> Self {
+    pub(crate) async fn serve(root: tempfile::TempDir, front: impl S3) -> Self {
         let mut builder = S3ServiceBuilder::new(front);
         builder.set_auth(SimpleAuth::from_single("test", "test"));
         let service = builder.build();
@@ -59,11 +59,11 @@ impl Server {
         Server { root, endpoint, connections }
     }
 
-    pub fn put(&self, bucket: &str, key: &str, body: &[u8]) {
+    pub(crate) fn put(&self, bucket: &str, key: &str, body: &[u8]) {
         put(self.root.path(), bucket, key, body);
     }
 
-    pub fn elbship(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn elbship(&self, arguments: &[&str]) -> Command {
         let mut command = elbship(arguments);
         command
             .env("AWS_ENDPOINT_URL_S3", &self.endpoint)
@@ -74,20 +74,20 @@ impl Server {
         command
     }
 
-    pub fn report(&self) -> String {
+    pub(crate) fn report(&self) -> String {
         self.root.path().join("report.json").display().to_string()
     }
 }
 
-/// A front for the files that breaks bodies, and that looks at If-Match, which the files do not.
-pub struct Breaking {
-    pub files: FileSystem,
-    /// Where bodies break, the next one first.
-    pub breaks: Mutex<Vec<u64>>,
-    /// Whether a read that goes on finds another object.
-    pub changes_after_break: bool,
-    /// Whether nothing may be written.
-    pub denies_writing: bool,
+/// Serves files, breaks bodies, and checks `If-Match`, which `FileSystem` does not.
+pub(crate) struct Breaking {
+    pub(crate) files: FileSystem,
+    /// The bytes at which bodies break, the next one first.
+    pub(crate) breaks: Mutex<Vec<u64>>,
+    /// Whether a resumed read finds another version of the object.
+    pub(crate) changes_after_break: bool,
+    /// Whether writing is denied.
+    pub(crate) denies_writing: bool,
 }
 
 #[async_trait::async_trait]
@@ -98,7 +98,7 @@ impl S3 for Breaking {
             _ => 0,
         };
         let conditional = request.input.if_match.is_some();
-        assert_eq!(request.input.range.is_some(), conditional, "a read that goes on names an ETag, and no other does");
+        assert_eq!(request.input.range.is_some(), conditional, "exactly the resumed reads must name an ETag");
         if conditional && self.changes_after_break {
             return Err(s3_error!(PreconditionFailed));
         }
@@ -112,7 +112,7 @@ impl S3 for Breaking {
             let body = response.output.body.take().expect("a body");
             let whole: Vec<_> = body.map(|chunk| chunk.expect("a readable file")).collect().await;
             let kept = bytes::Bytes::from(whole.concat()).slice(..keep);
-            // The server sends what it has when there is nothing to send for a moment; only then does the connection break.
+            // The server sends its data when the stream yields. Only then does the connection break.
             let broken = stream::once(async {
                 tokio::task::yield_now().await;
                 Err(std::io::Error::other("broken for the test"))
