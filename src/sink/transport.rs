@@ -205,7 +205,10 @@ async fn read_start(mut response: reqwest::Response, limit: Duration) -> Vec<u8>
 
 /// Returns a redirect's destination without secrets: it often repeats the query of the request.
 fn redact_location(location: &str) -> String {
-    Url::parse(location).map_or_else(|_| redact_text(location), |url| redact_url(&url))
+    match Url::parse(location) {
+        Ok(url) if url.has_host() => redact_url(&url),
+        _ => redact_text(location),
+    }
 }
 
 fn fault(error: &reqwest::Error) -> Fault {
@@ -239,6 +242,8 @@ mod tests {
         assert_eq!(redact_location("https://h/in?token=secret"), "https://h/in");
         assert_eq!(redact_location("https://user:secret@h/in#x"), "https://h/in");
         assert_eq!(redact_location("/in?token=secret"), "/in");
+        assert_eq!(redact_location("//user:secret@h/in"), "…@h/in");
+        assert_eq!(redact_location("user:secret@h/in"), "…@h/in");
     }
 
     #[test]

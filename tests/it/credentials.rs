@@ -1,4 +1,4 @@
-//! Where the password comes from, when it is read again, and that nothing of it is ever shown.
+//! Credentials: where the password comes from, when it is read again, and that it is never shown.
 
 use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,12 +23,12 @@ const ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:logstash
 /// Many small batches, four at a time.
 const MANY: [(&str, &str); 2] = [("BATCH_EVENTS", "20"), ("RETRY_BUDGET", "10s")];
 
-/// A Secrets Manager of which a closure decides what the secret is, by the number of the reading.
-async fn secrets_manager(answer: impl Fn(usize) -> Response<Body> + Send + Sync + 'static) -> Scripted {
+/// Starts a Secrets Manager. `respond` returns the response to a request, by the number of the request.
+async fn secrets_manager(respond: impl Fn(usize) -> Response<Body> + Send + Sync + 'static) -> Scripted {
     Scripted::start(move |number, request| {
         assert_eq!(request.headers["x-amz-target"], "secretsmanager.GetSecretValue");
-        assert!(String::from_utf8_lossy(&request.body).contains(ARN), "another secret is asked for");
-        answer(number)
+        assert!(String::from_utf8_lossy(&request.body).contains(ARN), "another secret is requested");
+        respond(number)
     })
     .await
 }
@@ -56,11 +56,11 @@ fn basic(password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("shipper:{password}")))
 }
 
-fn shows(request: &Seen, password: &str) -> bool {
-    request.headers.get("authorization").is_some_and(|shown| shown == basic(password).as_str())
+fn has_password(request: &Seen, password: &str) -> bool {
+    request.headers.get("authorization").is_some_and(|value| value == basic(password).as_str())
 }
 
-/// What the SDK needs to know, and `LOGSTASH_SECRET_ARN`.
+/// Returns the variables for the SDK, and `LOGSTASH_SECRET_ARN`.
 fn aws(secrets_manager: &str) -> Vec<(&str, &str)> {
     vec![
         ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets_manager),
@@ -75,18 +75,18 @@ fn aws(secrets_manager: &str) -> Vec<(&str, &str)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_is_read_once_however_many_batches_there_are() {
+async fn reads_the_secret_once_for_many_batches() {
     let secrets = secrets_manager(|_| pair("first")).await;
-    let server = Scripted::start(|_, request| status(if shows(request, "first") { 200 } else { 401 })).await;
+    let server = Scripted::start(|_, request| status(if has_password(request, "first") { 200 } else { 401 })).await;
     let (exit, report, stderr) = Object::of_lines(1_000).ship(&server.url, &aws(&secrets.url)).await;
     assert_eq!(exit, 0, "{stderr}");
     assert_books(&report, "1000 delivered, 0 undelivered, complete true");
-    assert!(server.seen().len() >= 50, "there are not many batches");
+    assert!(server.seen().len() >= 50, "there are too few batches");
     assert_eq!(secrets.seen().len(), 1, "the secret is read more than once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_is_not_read_before_it_is_needed() {
+async fn does_not_read_the_secret_before_it_is_needed() {
     let secrets = secrets_manager(|_| pair("first")).await;
     let server = Scripted::start(|_, _| status(200)).await;
     let (exit, ..) = Object::of(b"").ship(&server.url, &aws(&secrets.url)).await;
@@ -94,46 +94,49 @@ async fn a_secret_is_not_read_before_it_is_needed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_that_was_changed_is_read_again_and_everything_is_delivered() {
+async fn reads_a_changed_password_and_delivers_everything() {
     let secrets = secrets_manager(|number| pair(if number == 0 { "first" } else { "second" })).await;
     let server = Scripted::start(|number, request| {
         let right = if number < 10 { "first" } else { "second" };
-        status(if shows(request, right) { 200 } else { 401 })
+        status(if has_password(request, right) { 200 } else { 401 })
     })
     .await;
     let (exit, report, stderr) = Object::of_lines(1_000).ship(&server.url, &aws(&secrets.url)).await;
     assert_eq!(exit, 0, "{stderr}");
     assert_books(&report, "1000 delivered, 0 undelivered, complete true");
-    assert!(server.seen().iter().any(|request| shows(request, "second")), "the password was never changed");
-    assert_eq!(secrets.seen().len(), 2, "read at first use, and once again");
+    assert!(server.seen().iter().any(|request| has_password(request, "second")), "the password was never changed");
+    assert_eq!(secrets.seen().len(), 2, "the secret is not read exactly twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_that_is_still_wrong_fails_at_once_after_one_more_reading() {
+async fn a_wrong_password_fails_after_one_more_read() {
     for code in [401, 403] {
         let secrets = secrets_manager(|_| pair("wrong")).await;
         let server = Scripted::start(move |_, _| status(code)).await;
         let (exit, report, _) = Object::of_lines(1_000).ship(&server.url, &aws(&secrets.url)).await;
         assert_eq!((exit, &report["delivered"], &report["complete"]), (1, &json!(0), &json!(false)), "{report}");
         assert!(report["error"].as_str().is_some_and(|error| error.contains(&format!("HTTP {code}"))), "{report}");
-        assert_eq!(secrets.seen().len(), 2, "read at first use, and once again, whatever is in flight");
+        assert_eq!(secrets.seen().len(), 2, "the secret is not read exactly twice");
         assert!(server.seen().len() <= 4, "{} requests: more than the batches in flight", server.seen().len());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_cannot_be_used_fails_with_its_name_and_nothing_is_sent() {
-    type Answer = fn(usize) -> Response<Body>;
-    let answers: [(Answer, &str); 6] = [
+async fn an_unusable_secret_fails_with_its_name() {
+    type Respond = fn(usize) -> Response<Body>;
+    let responses: [(Respond, &str); 6] = [
         (|_| denied(), "allow secretsmanager:GetSecretValue"),
         (|_| secret("hunter2"), "cannot use the secret"),
         (|_| secret(r#"{"user":"shipper","password":"hunter2"}"#), "cannot use the secret"),
         (|_| secret(r#"{"username":"shipper","password":"hunter2"#), "cannot use the secret"),
         (|_| amazon_json(200, &json!({"ARN": ARN, "SecretBinary": "aHVudGVyMg=="}).to_string()), "cannot use the secret"),
-        (|_| amazon_json(200, r#"{"SecretString":"{\"username\":\"shipper\",\"password\":\"hunter2\"}","#), "cannot read the secret"),
+        (
+            |_| amazon_json(200, r#"{"SecretString":"{\"username\":\"shipper\",\"password\":\"hunter2\"}","#),
+            "cannot read the secret",
+        ),
     ];
-    for (answer, message) in answers {
-        let secrets = secrets_manager(answer).await;
+    for (respond, message) in responses {
+        let secrets = secrets_manager(respond).await;
         let server = Scripted::start(|_, _| status(200)).await;
         let variables = [aws(&secrets.url), vec![("LOG_LEVEL", "trace")]].concat();
         let (exit, report, stderr) = Object::of_lines(100).ship(&server.url, &variables).await;
@@ -143,14 +146,15 @@ async fn a_secret_that_cannot_be_used_fails_with_its_name_and_nothing_is_sent() 
         for shown in ["hunter2", "aHVudGVyMg=="] {
             assert!(!stderr.contains(shown) && !error.contains(shown), "{shown} is shown: {error}\n{stderr}");
         }
-        assert!(!secrets.seen().is_empty(), "the secret was not asked for");
+        assert!(!secrets.seen().is_empty(), "the secret was not requested");
     }
 }
 
-/// Everything that may never be written anywhere.
+/// The texts that no output may contain.
 struct Secrets {
-    never: Vec<String>,
-    failed: usize,
+    texts: Vec<String>,
+    /// Number of outputs that were checked.
+    checked: usize,
 }
 
 impl Secrets {
@@ -159,7 +163,7 @@ impl Secrets {
         let words = ["hunter2", "url-token", "registry-token", "redirect-token", "other-form"].map(str::to_owned);
         let pairs = ["hunter2", "hunter2-of-the-secret"].map(|password| STANDARD.encode(format!("shipper:{password}")));
         let texts = words.into_iter().chain(pairs).chain(key_lines);
-        Secrets { never: texts.collect(), failed: 0 }
+        Secrets { texts: texts.collect(), checked: 0 }
     }
 
     #[track_caller]
@@ -172,21 +176,21 @@ impl Secrets {
 
     #[track_caller]
     fn check_text(&mut self, text: &str) {
-        for never in &self.never {
-            if let Some(at) = text.find(never.as_str()) {
+        for secret in &self.texts {
+            if let Some(at) = text.find(secret.as_str()) {
                 let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-                panic!("{never} is shown in: {}", text[start..].lines().next().unwrap_or_default());
+                panic!("{secret} is shown in: {}", text[start..].lines().next().unwrap_or_default());
             }
         }
-        assert!(text.contains("undelivered"), "the output does not even hold the report: {text}");
-        self.failed += 1;
+        assert!(text.contains("undelivered"), "the output lacks the report: {text}");
+        self.checked += 1;
     }
 }
 
-/// Names and values.
+/// Names and values of variables.
 type Variables<'a> = Vec<(&'a str, String)>;
 
-/// The targets and variables of runs that all fail, each in another way.
+/// The servers for runs that all fail, each in another way.
 struct FailingRuns {
     server: Scripted,
     secrets: Scripted,
@@ -201,7 +205,7 @@ impl FailingRuns {
         let authority = Authority::new("trusted");
         let (tls_url, _) = support::tls::start(&Authority::new("other").sign("localhost", false), None).await;
         let counts = Arc::new(AtomicUsize::new(0));
-        let server = Scripted::start(move |_, request| answer_badly(counts.fetch_add(1, Ordering::Relaxed), request)).await;
+        let server = Scripted::start(move |_, request| respond_badly(counts.fetch_add(1, Ordering::Relaxed), request)).await;
         let secrets = secrets_manager(|number| match number % 3 {
             0 => secret(r#"{"user":"shipper","password":"hunter2-of-the-secret other-form"}"#),
             1 => amazon_json(200, r#"{"SecretString":"{\"username\":\"shipper\",\"password\":\"hunter2-of-the-secret"#),
@@ -212,7 +216,7 @@ impl FailingRuns {
         FailingRuns { server, secrets, registry, tls_url, ca: authority.certificate.pem(), identity }
     }
 
-    /// The flag `--to`, if any, and the variables of each run.
+    /// Returns the flag `--to`, if any, and the variables of each run.
     fn runs(&self) -> Vec<(Option<String>, Variables<'_>)> {
         let to = |url: &str| Some(format!("{url}in?token=url-token"));
         let registry = format!("{}logstash-ip?token=registry-token", self.registry.url);
@@ -239,8 +243,8 @@ impl FailingRuns {
     }
 }
 
-/// Repeats, as some proxies do, what it was asked with.
-fn answer_badly(number: usize, request: &Seen) -> Response<Body> {
+/// Responds with an error. Like some proxies, a redirect repeats the path and query of the request.
+fn respond_badly(number: usize, request: &Seen) -> Response<Body> {
     let response = |code: u16| Response::builder().status(code).body(Body::empty()).expect("a response");
     match number {
         0 => response(401),
@@ -254,7 +258,7 @@ fn answer_badly(number: usize, request: &Seen) -> Response<Body> {
     }
 }
 
-/// User and password, unless a secret stands for them; and the level at which most is written.
+/// Adds a user and a password, unless there is a secret, and the log level that logs the most.
 fn with_password(mut variables: Variables<'_>) -> Variables<'_> {
     if !variables.iter().any(|(name, _)| *name == "LOGSTASH_SECRET_ARN") {
         variables.push(("LOGSTASH_USER", "shipper".to_owned()));
@@ -266,7 +270,7 @@ fn with_password(mut variables: Variables<'_>) -> Variables<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_secret_is_in_any_output_of_runs_that_fail() {
+async fn failing_runs_show_no_secret() {
     let (certificate, key) = Authority::new("clients").sign("shipper", false);
     let mut secrets = Secrets::new(&key.serialize_pem());
     let failing = FailingRuns::start(certificate.pem() + &key.serialize_pem()).await;
@@ -280,11 +284,11 @@ async fn no_secret_is_in_any_output_of_runs_that_fail() {
         let output = object.output_of(&flags, &borrowed).await;
         secrets.check(&output, &object.report_path());
     }
-    assert_eq!(secrets.failed, count);
+    assert_eq!(secrets.checked, count);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_secret_is_in_the_functions_log_or_answer() {
+async fn a_failing_function_shows_no_secret() {
     let store = tempfile::tempdir().expect("a directory");
     put(store.path(), "logs", &alb_key("one"), (alb_line(0) + "\n").as_bytes());
     let server = Scripted::start(|_, _| status(401)).await;
@@ -298,7 +302,7 @@ async fn no_secret_is_in_the_functions_log_or_answer() {
         let variables =
             [credentials, vec![("LOGSTASH_URL", &url), ("OBJECT_STORE", &object_store), ("LOG_LEVEL", "trace")]].concat();
         let mut api = RuntimeApi::start().await;
-        // More is written than a pipe holds.
+        // The log is larger than a pipe's buffer.
         let log = store.path().join("log");
         let file = std::fs::File::create(&log).expect("a file");
         let mut function = api.function(&variables);
@@ -312,14 +316,14 @@ async fn no_secret_is_in_the_functions_log_or_answer() {
         let text = [std::fs::read(&log).expect("a log"), error.to_string().into_bytes()].concat();
         secrets.check_text(&String::from_utf8_lossy(&text));
     }
-    assert!(server.seen().iter().any(|request| shows(request, "hunter2-of-the-secret")), "the secret was never used");
+    assert!(server.seen().iter().any(|request| has_password(request, "hunter2-of-the-secret")), "the secret was never used");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_is_never_answered_does_not_hold_an_invocation_up() {
+async fn a_silent_secrets_manager_does_not_exceed_the_deadline() {
     let store = tempfile::tempdir().expect("a directory");
     put(store.path(), "logs", &alb_key("one"), (alb_line(0) + "\n").as_bytes());
-    let (listener, asked) = silent_server().await;
+    let (listener, connections) = silent_server().await;
     let object_store = format!("dir:{}", store.path().display());
     let url = closed_port();
     let variables =
@@ -328,12 +332,12 @@ async fn a_secret_that_is_never_answered_does_not_hold_an_invocation_up() {
     let _child = api.function(&variables).spawn().expect("the function");
     let deadline = milliseconds_from_now(Duration::from_secs(3));
     let outcome = api.invoke(s3_event("logs", &alb_key("one")), deadline).await;
-    assert!(milliseconds_from_now(Duration::ZERO) < deadline, "the function answered only after its deadline: {outcome:?}");
+    assert!(milliseconds_from_now(Duration::ZERO) < deadline, "the function ended after its deadline: {outcome:?}");
     assert!(matches!(outcome, Outcome::Error(_)), "nothing can be delivered: {outcome:?}");
-    assert!(!asked.lock().expect("no panic while holding").is_empty(), "the secret was not asked for");
+    assert!(!connections.lock().expect("no panic while holding").is_empty(), "the secret was not requested");
 }
 
-/// A server that accepts connections and says nothing.
+/// Starts a server that accepts connections and never responds.
 async fn silent_server() -> (String, Arc<Mutex<Vec<tokio::net::TcpStream>>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
@@ -347,9 +351,9 @@ async fn silent_server() -> (String, Arc<Mutex<Vec<tokio::net::TcpStream>>>) {
     (url, kept)
 }
 
-/// The authorities are a pipe: who reads it before there is a writer never gets on, and neither does who reads it twice.
+/// The trust store is a pipe: reading it before it has a writer blocks, and so does reading it twice.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_systems_authorities_are_read_when_they_are_needed_and_once_for_aws_and_logstash() {
+async fn reads_the_trust_store_once_and_only_when_needed() {
     let authority = Authority::new("system");
     let server = authority.sign("localhost", false);
     let (logstash, kept) = support::tls::start(&server, None).await;
@@ -364,8 +368,11 @@ async fn the_systems_authorities_are_read_when_they_are_needed_and_once_for_aws_
     let _child = api.function(&variables).spawn().expect("the function");
 
     let deadline = milliseconds_from_now(Duration::from_secs(25));
-    assert!(matches!(api.invoke(json!({"hello": "world"}), deadline).await, Outcome::Error(_)), "this is no notification");
-    // Nobody waits for this thread, since it waits for a reader.
+    assert!(
+        matches!(api.invoke(json!({"hello": "world"}), deadline).await, Outcome::Error(_)),
+        "the event is not a notification"
+    );
+    // The thread is not joined, because it waits for a reader.
     std::thread::spawn(move || std::fs::write(pipe, authority.certificate.pem()));
     let outcome = api.invoke(s3_event("logs", &object.key), deadline).await;
     assert!(matches!(outcome, Outcome::Response(_)), "{outcome:?}");

@@ -1,4 +1,4 @@
-//! From an object to servers that behave, and to such that do not.
+//! Delivers whole objects to receivers that accept, refuse, or are busy.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use crate::support::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_of_25_000_lines_arrives_once_over_few_connections() {
+async fn delivers_25_000_lines_once_over_few_connections() {
     let object = Object::of_lines(25_000);
     let receiver = Receiver::start().await;
     let (exit, report, stderr) = object.ship(&receiver.url, &[]).await;
     assert_eq!(exit, 0, "{stderr}");
     assert_books(&report, "25000 delivered, 0 undelivered, complete true");
     let ids = receiver.ids();
-    assert_eq!((ids.len(), ids.values().sum::<usize>()), (25_000, 25_000), "each line comes once");
+    assert_eq!((ids.len(), ids.values().sum::<usize>()), (25_000, 25_000), "a line arrives more than once");
     let prefix = IdPrefix::of(&ObjectName { bucket: "logs".to_owned(), key: object.key.clone() });
     let mut offset = 0;
     for number in 0..25_000 {
@@ -34,11 +34,11 @@ async fn each_of_25_000_lines_arrives_once_over_few_connections() {
         offset += alb_line(number).len() + 1;
     }
     let connections = receiver.connections.load(Ordering::Relaxed);
-    assert!(connections <= 16, "{connections} connections: they are not used again");
+    assert!(connections <= 16, "{connections} connections: they are not reused");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_is_what_the_http_input_wants() {
+async fn sends_requests_that_the_http_input_accepts() {
     let object = Object::of_lines(3);
     let server = Scripted::start(|_, _| status(200)).await;
     let url = format!("{}in?x=1", server.url);
@@ -56,7 +56,7 @@ async fn a_request_is_what_the_http_input_wants() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn batches_keep_their_limits_and_the_order_of_lines() {
+async fn keeps_the_batch_limits_and_the_line_order() {
     let object = Object::of_lines(1_000);
     let server = Scripted::start(|_, _| status(204)).await;
     let variables = [("BATCH_EVENTS", "300"), ("SEND_CONCURRENCY", "1"), ("COMPRESSION", "gzip:1")];
@@ -65,11 +65,11 @@ async fn batches_keep_their_limits_and_the_order_of_lines() {
     let batches: Vec<Vec<Value>> = server.seen().iter().map(crate::support::Seen::events).collect();
     assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [300, 300, 300, 100]);
     let offsets: Vec<u64> = batches.concat().iter().map(|event| event["log"]["offset"].as_u64().expect("an offset")).collect();
-    assert!(offsets.is_sorted(), "events do not leave in the order of their lines");
+    assert!(offsets.is_sorted(), "events are not sent in the order of their lines");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_accepting_statuses_deliver() {
+async fn counts_every_accepting_status_as_delivered() {
     for code in [200, 201, 202, 204] {
         let server = Scripted::start(move |_, _| status(code)).await;
         let (exit, report, _) = Object::of_lines(5).ship(&server.url, &[]).await;
@@ -79,7 +79,7 @@ async fn all_accepting_statuses_deliver() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_busy_receiver_gets_the_same_batch_again() {
+async fn retries_the_same_batch_while_the_receiver_is_busy() {
     for code in [408, 429, 500, 502, 503, 504] {
         let server = Scripted::start(move |number, _| status(if number < 2 { code } else { 200 })).await;
         let (exit, report, stderr) = Object::of_lines(5).ship(&server.url, &[]).await;
@@ -90,13 +90,13 @@ async fn a_busy_receiver_gets_the_same_batch_again() {
         assert_eq!(
             (&seen[0].body, &seen[1].body),
             (&seen[2].body, &seen[2].body),
-            "a retry has the same body, and so the same ids"
+            "a retry has another body, so maybe other ids"
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_connection_is_tried_again() {
+async fn retries_after_a_broken_connection() {
     let receiver = Receiver::start().await;
     let object = Object::of_lines(2_000);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -105,7 +105,7 @@ async fn a_broken_connection_is_tried_again() {
     let count = Arc::clone(&broken);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            // Closed in the middle of the body, as Logstash does when its queue is blocked.
+            // Closes the connection in the middle of the body, as Logstash does when its queue is blocked.
             let _ = stream.read(&mut [0; 1_000]).await;
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -113,15 +113,18 @@ async fn a_broken_connection_is_tried_again() {
     let (exit, report, stderr) = object.ship(&url, &[("BATCH_EVENTS", "500"), ("SEND_CONCURRENCY", "1")]).await;
     assert_eq!(exit, 0, "{stderr}");
     assert_books(&report, "2000 delivered, 0 undelivered, complete true");
-    assert!(broken.load(Ordering::Relaxed) > 0, "no connection was broken, so nothing was tested");
+    assert!(broken.load(Ordering::Relaxed) > 0, "no connection broke, so nothing was tested");
     assert_eq!(receiver.ids().len(), 2_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_address_fails_at_once_with_what_was_answered() {
-    for (code, hint) in
-        [(401, "check LOGSTASH_USER"), (403, "check LOGSTASH_USER"), (404, "check that LOGSTASH_URL"), (501, "check that LOGSTASH_URL")]
-    {
+async fn a_wrong_address_fails_at_once_with_its_response() {
+    for (code, hint) in [
+        (401, "check LOGSTASH_USER"),
+        (403, "check LOGSTASH_USER"),
+        (404, "check that LOGSTASH_URL"),
+        (501, "check that LOGSTASH_URL"),
+    ] {
         let server = Scripted::start(move |_, _| status(code)).await;
         let (exit, report, stderr) = Object::of_lines(20).ship(&server.url, &[]).await;
         assert_eq!(exit, 1);
@@ -129,12 +132,12 @@ async fn a_wrong_address_fails_at_once_with_what_was_answered() {
         let error = report["error"].as_str().expect("an error");
         assert!(error.contains(&format!("HTTP {code}")) && error.contains(hint) && error.contains(&server.url), "{error}");
         assert!(stderr.contains("20 of 20 lines read are undelivered"), "{stderr}");
-        assert_eq!(server.seen().len(), 1, "a wrong address is not tried again");
+        assert_eq!(server.seen().len(), 1, "a wrong address is retried");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_is_named_and_not_followed() {
+async fn names_redirects_and_does_not_follow_them() {
     let other = Receiver::start().await;
     let location = other.url.clone();
     let server = Scripted::start(move |_, _| {
@@ -147,10 +150,10 @@ async fn a_redirect_is_named_and_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_poison_event_without_a_place_fails_the_object_after_the_rest_is_delivered() {
+async fn a_rejected_event_fails_its_object_after_the_rest() {
     let server = Scripted::start(|_, request| {
-        let poison = request.events().iter().any(|event| event["elb"]["request"]["query"] == "id=70");
-        if poison { Response::builder().status(400).body(Body::from("bad event")).expect("a response") } else { status(200) }
+        let is_bad = request.events().iter().any(|event| event["elb"]["request"]["query"] == "id=70");
+        if is_bad { Response::builder().status(400).body(Body::from("bad event")).expect("a response") } else { status(200) }
     })
     .await;
     let (exit, report, _) = Object::of_lines(100).ship(&server.url, &[("BATCH_EVENTS", "50"), ("SEND_CONCURRENCY", "1")]).await;
@@ -161,7 +164,7 @@ async fn a_poison_event_without_a_place_fails_the_object_after_the_rest_is_deliv
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_listening_is_retried_until_the_budget_is_spent() {
+async fn retries_refused_connections_until_the_budget_is_spent() {
     let object = Object::of_lines(20);
     let url = closed_port();
     let (exit, report, stderr) = object.ship(&url, &[("RETRY_BUDGET", "300ms")]).await;
@@ -169,11 +172,11 @@ async fn nobody_listening_is_retried_until_the_budget_is_spent() {
     assert_books(&report, "0 delivered, 20 undelivered, complete false");
     let error = report["error"].as_str().expect("an error");
     assert!(error.contains("RETRY_BUDGET") && error.contains(&url) && error.contains("no connection"), "{error}");
-    assert!(stderr.contains(error), "the failed invocation says why: {stderr}");
+    assert!(stderr.contains(error), "standard error lacks the reason: {stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_are_sent_and_never_shown() {
+async fn sends_credentials_and_never_shows_them() {
     let settings = ReceiveSettings { credentials: Some(("shipper".to_owned(), "hunter2".to_owned())) };
     let receiver = Receiver::with_settings(settings).await;
     let object = Object::of_lines(5);
@@ -191,7 +194,7 @@ async fn credentials_are_sent_and_never_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_object_fails_and_what_came_before_arrives_once() {
+async fn a_broken_object_fails_after_its_good_lines_arrive_once() {
     let text: String = (0..3_000).map(|number| alb_line(number) + "\n").collect();
     let whole = gzip(text.as_bytes());
     let mut corrupt = whole.clone();
@@ -218,7 +221,7 @@ async fn a_broken_object_fails_and_what_came_before_arrives_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gzip_members_and_plain_text_are_told_by_their_first_bytes() {
+async fn detects_gzip_members_and_plain_text() {
     let text: String = (0..100).map(|number| alb_line(number) + "\n").collect();
     let (first, second) = text.as_bytes().split_at(777);
     for body in [text.as_bytes(), &[gzip(first), gzip(second)].concat()] {
@@ -230,7 +233,7 @@ async fn gzip_members_and_plain_text_are_told_by_their_first_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ends_one_object_ends_the_run_and_the_others_say_so() {
+async fn a_wrong_address_ends_the_run_for_all_objects() {
     let root = tempfile::tempdir().expect("a directory");
     for number in 0..6 {
         let text: String = (0..10).map(|line| alb_line(line) + "\n").collect();
@@ -241,7 +244,7 @@ async fn what_ends_one_object_ends_the_run_and_the_others_say_so() {
     let logs = root.path().join("logs").display().to_string();
     let output = run(&mut elbship(&["replay", &logs, "--to", &server.url, "--concurrency", "1", "--report", &report])).await;
     assert_status(&output, 1);
-    assert_eq!(server.seen().len(), 1, "after a wrong address nothing more is sent");
+    assert_eq!(server.seen().len(), 1, "more was sent after a wrong address");
     let report = read_json(Path::new(&report));
     let errors: Vec<&str> =
         report["objects"].as_array().expect("objects").iter().filter_map(|object| object["error"].as_str()).collect();
@@ -251,7 +254,7 @@ async fn what_ends_one_object_ends_the_run_and_the_others_say_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn formats_that_are_not_read_are_refused_whole() {
+async fn refuses_objects_in_unsupported_formats() {
     let w3c = b"#Version: 1.0\n#Fields: time elb\n2026-03-02T10:15:04Z x\n".to_vec();
     for (body, name) in [
         (w3c.clone(), "a W3C log"),
@@ -269,7 +272,7 @@ async fn formats_that_are_not_read_are_refused_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_only_begins_like_a_refused_format_is_read() {
+async fn reads_text_that_resembles_an_unsupported_format() {
     for text in ["#Field\n", "#Versio", "PAR", "P\n", "#\n#Fields: x\n"] {
         let receiver = Receiver::start().await;
         let (exit, report, _) = Object::of(text.as_bytes()).ship(&receiver.url, &[("BATCH_EVENTS", "1")]).await;
@@ -279,7 +282,7 @@ async fn what_only_begins_like_a_refused_format_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_kind_of_sample_is_read_whole_in_both_schemas() {
+async fn reads_every_sample_completely_in_both_schemas() {
     for schema in ["native", "ecs"] {
         let receiver = Receiver::start().await;
         let root = tempfile::tempdir().expect("a directory");
@@ -299,17 +302,17 @@ async fn every_kind_of_sample_is_read_whole_in_both_schemas() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fatal_answer_ends_a_block_of_several_batches() {
+async fn a_fatal_response_ends_a_block_of_several_batches() {
     let many = [("BATCH_BYTES", "1KiB"), ("SEND_CONCURRENCY", "1")];
     let server = Scripted::start(|_, _| status(401)).await;
     let (exit, report, _) = Object::of_lines(20).ship(&server.url, &many).await;
-    assert_eq!((exit, server.seen().len()), (1, 1), "wrong credentials are not sent again and again");
+    assert_eq!((exit, server.seen().len()), (1, 1), "wrong credentials are sent again");
     assert_books(&report, &format!("0 delivered, {} undelivered, complete false", report["lines"]));
 
     let server = Scripted::start(|number, _| status(if number == 0 { 400 } else { 401 })).await;
     let (exit, report, _) = Object::of_lines(20).ship(&server.url, &many).await;
-    assert_eq!((exit, server.seen().len()), (1, 2), "nothing is halved for wrong credentials");
-    assert!(report["error"].as_str().is_some_and(|error| error.contains("HTTP 401")), "the worse failure is named: {report}");
+    assert_eq!((exit, server.seen().len()), (1, 2), "a batch is split because of wrong credentials");
+    assert!(report["error"].as_str().is_some_and(|error| error.contains("HTTP 401")), "the worse failure is not named: {report}");
     assert_eq!(report["complete"], false);
 
     let server = Scripted::start(|_, _| status(503)).await;
@@ -318,7 +321,7 @@ async fn a_fatal_answer_ends_a_block_of_several_batches() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wait_longer_than_the_budget_ends_it_at_once() {
+async fn gives_up_at_once_if_the_wait_exceeds_the_budget() {
     for wait in ["86400", "18446744073709551615"] {
         let server = Scripted::start(move |_, _| {
             Response::builder().status(429).header("retry-after", wait).body(Body::empty()).expect("a response")
@@ -332,7 +335,7 @@ async fn a_wait_longer_than_the_budget_ends_it_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_does_not_give_the_urls_secret_away() {
+async fn redacts_the_secret_in_a_redirect() {
     let server = Scripted::start(|_, request| {
         let location = format!("https://logs.example{}", request.path);
         Response::builder().status(301).header("location", location).body(Body::empty()).expect("a response")

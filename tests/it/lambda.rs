@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::Response;
 use serde_json::{Value, json};
 
-use crate::support::faulty::{Faulty, wait_for_the_end};
+use crate::support::faulty::{Faulty, wait_for_close};
 use crate::support::runtime::{Outcome, RuntimeApi, log_lines, milliseconds_from_now, queue_event};
 use crate::support::{
     Receiver, Scripted, alb_key, alb_line, closed_port, gzip, id_of, put, run, s3_event, status, stderr, stdout,
@@ -356,7 +356,7 @@ async fn a_message_fails_if_the_dead_letter_queue_rejects_it() {
 
 /// Starts a server that accepts connections and never responds.
 async fn silent_server() -> Faulty {
-    Faulty::always(|mut stream| async move { wait_for_the_end(&mut stream).await }).await
+    Faulty::always(|mut stream| async move { wait_for_close(&mut stream).await }).await
 }
 
 /// Invokes a function with a deadline in 3 s and a reserve of 1 s. Returns the outcome if it arrives before the deadline.
@@ -380,7 +380,7 @@ async fn keeps_the_deadline_with_a_hanging_receiver() {
     let Outcome::Error(error) = invoke_shortly(&variables, s3_event("logs", "one.log")).await else {
         panic!("the invocation succeeds although the receiver never responds");
     };
-    assert!(hanging.met() > 0, "the receiver got no request");
+    assert!(hanging.faults() > 0, "the receiver got no request");
     let message = error["errorMessage"].as_str().expect("a message");
     assert!(
         message.contains("50 of 50 lines read are undelivered") && message.contains("no response within REQUEST_TIMEOUT"),
@@ -411,7 +411,7 @@ async fn keeps_the_deadline_with_a_hanging_dead_letter_store() {
     let Outcome::Error(error) = invoke_shortly(&variables, s3_event("logs", "one.log")).await else {
         panic!("the invocation succeeds although an event is not stored anywhere");
     };
-    assert!(hanging.met() > 0, "the dead-letter store got no request");
+    assert!(hanging.faults() > 0, "the dead-letter store got no request");
     let message = error["errorMessage"].as_str().expect("a message");
     assert!(message.contains("1 of 50 lines read are undelivered") && message.contains("dead letter"), "{message}");
 }
@@ -426,6 +426,6 @@ async fn keeps_the_deadline_with_hanging_queues() {
     let Outcome::Error(error) = invoke_shortly(&variables, queue_event(&[odd_notification("missing.log")])).await else {
         panic!("the invocation succeeds although the message is not in the dead-letter queue");
     };
-    assert!(hanging.met() > 0, "the queue got no request");
+    assert!(hanging.faults() > 0, "the queue got no request");
     assert!(error["errorMessage"].as_str().is_some_and(|text| text.contains("no such object")), "{error}");
 }

@@ -1,4 +1,4 @@
-//! The registry's list: where it is believed, and that a bad answer never replaces a good one.
+//! The registry's list: which entries are used, and that an invalid list never replaces a valid one.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -16,13 +16,13 @@ use elb_log_shipper::sink::{
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 
-use crate::support::faulty::{Faulty, address_of, read_head, say, wait_for_the_end};
+use crate::support::faulty::{Faulty, address_of, read_head, wait_for_close, write};
 use crate::support::tls::Authority;
 use crate::support::{self, Object, Receiver, Scripted, assert_books, status};
 
 const LOOPBACK: (&str, &str) = ("REGISTRY_ALLOWED_CIDRS", "127.0.0.0/8");
 
-/// A registry that names these addresses.
+/// Starts a registry that lists these addresses.
 async fn registry(addresses: &[&str]) -> Scripted {
     let list = serde_json::to_string(addresses).expect("a list");
     Scripted::start(move |_, _| text(&list)).await
@@ -37,7 +37,7 @@ fn lookup(registry: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_go_to_the_servers_of_the_list() {
+async fn sends_events_to_the_servers_in_the_list() {
     let receivers = [Receiver::start().await, Receiver::start().await];
     let registry = registry(&[&address_of(&receivers[0].url), &address_of(&receivers[1].url)]).await;
     let variables = [("REGISTRY_URL", &*lookup(&registry.url)), LOOPBACK, ("BATCH_EVENTS", "50")];
@@ -55,7 +55,7 @@ async fn events_go_to_the_servers_of_the_list() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_default_ranges_refuse_loopback_and_nothing_is_sent() {
+async fn the_default_ranges_refuse_loopback() {
     let receiver = Receiver::start().await;
     let registry = registry(&[&address_of(&receiver.url)]).await;
     let variables = [
@@ -66,15 +66,15 @@ async fn the_default_ranges_refuse_loopback_and_nothing_is_sent() {
     ];
     let (exit, report, _) = Object::of_lines(10).ship_by(&[], &variables).await;
     assert_eq!((exit, receiver.connections.load(std::sync::atomic::Ordering::Relaxed)), (1, 0), "{report}");
-    assert!(!registry.seen().is_empty(), "the registry was not asked");
-    assert!(!registry.seen()[0].headers.contains_key("authorization"), "the registry is shown Logstash's password");
+    assert!(!registry.seen().is_empty(), "the registry got no request");
+    assert!(!registry.seen()[0].headers.contains_key("authorization"), "the registry gets Logstash's password");
     assert_books(&report, "0 delivered, 10 undelivered, complete false");
     let error = report["error"].as_str().expect("an error");
     assert!(error.contains("REGISTRY_ALLOWED_CIDRS") && error.contains(&address_of(&receiver.url)), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_outside_of_the_ranges_is_left_out_and_named() {
+async fn skips_and_names_entries_outside_the_ranges() {
     let receiver = Receiver::start().await;
     let registry = registry(&["169.254.169.254:80", &address_of(&receiver.url)]).await;
     let (exit, _, stderr) = Object::of_lines(100).ship_by(&[], &[("REGISTRY_URL", &*lookup(&registry.url)), LOOPBACK]).await;
@@ -84,7 +84,7 @@ async fn an_entry_outside_of_the_ranges_is_left_out_and_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_answers_badly_is_asked_again() {
+async fn retries_a_registry_with_invalid_responses() {
     let receiver = Receiver::start().await;
     let address = address_of(&receiver.url);
     let registry = Scripted::start(move |number, _| match number {
@@ -103,23 +103,23 @@ async fn a_registry_that_answers_badly_is_asked_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_hangs_is_given_up_and_named() {
+async fn gives_up_on_a_silent_registry_and_names_it() {
     let registry = Faulty::always(|mut stream| async move {
         read_head(&mut stream).await;
-        wait_for_the_end(&mut stream).await;
+        wait_for_close(&mut stream).await;
     })
     .await;
     let endless = Faulty::always(|mut stream| async move {
         read_head(&mut stream).await;
-        say(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n[").await;
-        wait_for_the_end(&mut stream).await;
+        write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n[").await;
+        wait_for_close(&mut stream).await;
     })
     .await;
     for server in [registry, endless] {
         let url = lookup(&server.url);
         let variables = [("REGISTRY_URL", url.as_str()), LOOPBACK, ("REQUEST_TIMEOUT", "200ms"), ("RETRY_BUDGET", "400ms")];
         let (exit, report, _) = Object::of_lines(10).ship_by(&[], &variables).await;
-        assert!(server.met() > 0, "the registry was not asked");
+        assert!(server.faults() > 0, "the registry got no request");
         assert_eq!(exit, 1);
         assert_books(&report, "0 delivered, 10 undelivered, complete false");
         let error = report["error"].as_str().expect("an error");
@@ -128,7 +128,7 @@ async fn a_registry_that_hangs_is_given_up_and_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn certificates_are_checked_against_the_name_in_registry_endpoint() {
+async fn verifies_certificates_for_the_name_in_registry_endpoint() {
     let authority = Authority::new("trusted");
     for (name, exit_status) in [("logstash.internal", 0), ("localhost", 1)] {
         let (url, kept) = support::tls::start(&authority.sign(name, false), None).await;
@@ -150,28 +150,29 @@ async fn certificates_are_checked_against_the_name_in_registry_endpoint() {
     }
 }
 
-/// Accepts every body, and gives the registry's answers that it is told.
+/// Accepts every body, except at the endpoints that are down, and returns the given lists in order.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Record>>);
+struct ScriptedTransport(Arc<Mutex<Record>>);
 
 #[derive(Default)]
 struct Record {
     lists: VecDeque<Result<&'static str, Hang>>,
-    asked: usize,
+    /// Number of requests to the registry.
+    lookups: usize,
     sent_to: Vec<String>,
     down: Vec<&'static str>,
 }
 
-/// No answer until the time is up.
+/// No response within the timeout.
 struct Hang;
 
-impl Told {
+impl ScriptedTransport {
     fn record(&self) -> std::sync::MutexGuard<'_, Record> {
         self.0.lock().expect("no panic while holding")
     }
 }
 
-impl Transport for Told {
+impl Transport for ScriptedTransport {
     async fn post(&self, endpoint: &Endpoint, _: &batch::Body, _: Option<&HeaderValue>, _: Duration) -> Outcome {
         let url = endpoint.to_string();
         let mut record = self.record();
@@ -185,8 +186,8 @@ impl Transport for Told {
     async fn get(&self, _: &Url, limit: Duration) -> Result<Bytes, String> {
         let list = {
             let mut record = self.record();
-            record.asked += 1;
-            record.lists.pop_front().expect("the registry is asked more often than was thought of")
+            record.lookups += 1;
+            record.lists.pop_front().expect("the registry gets more requests than expected")
         };
         match list {
             Ok("500") => Err("HTTP 500".to_owned()),
@@ -212,14 +213,14 @@ fn one_event() -> Batch {
     builder.finish().expect("a batch")
 }
 
-fn logstash(told: &Told) -> Arc<Logstash<Told>> {
+fn logstash(transport: &ScriptedTransport) -> Arc<Logstash<ScriptedTransport>> {
     let registry = Discovery {
         url: Url::parse("http://registry.internal/").expect("a URL"),
         template: EndpointTemplate::parse("http://{ip}:{port}/").expect("a template"),
         allowed: vec!["10.0.0.0/8".parse().expect("a range")],
     };
     Arc::new(Logstash::new(
-        told.clone(),
+        transport.clone(),
         LogstashSettings {
             endpoints: EndpointSource::Registry(registry),
             credentials: Credentials::None,
@@ -230,68 +231,68 @@ fn logstash(told: &Told) -> Arc<Logstash<Told>> {
     ))
 }
 
-/// Sends one batch and lets what it has started in the background go on.
-async fn send_one(logstash: &Arc<Logstash<Told>>) {
+/// Sends one batch, and lets its background tasks run.
+async fn send_one(logstash: &Arc<Logstash<ScriptedTransport>>) {
     let delivery = logstash.deliver(&one_event(), &Mutex::new(Evidence::new(0)), &Shutdown::at(None)).await;
     assert_eq!((delivery.delivered, delivery.error), (1, None));
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_answer_keeps_the_last_good_list_and_a_good_one_replaces_it() {
-    let told = Told::default();
-    let logstash = logstash(&told);
+async fn only_a_valid_list_replaces_the_last_one() {
+    let transport = ScriptedTransport::default();
+    let logstash = logstash(&transport);
     let good = r#"["10.0.0.1:8080"]"#;
     let bad = [Ok("500"), Ok("<html>"), Ok("[]"), Ok(r#"["logstash:8080"]"#), Ok(r#"["203.0.113.1:8080"]"#), Err(Hang)];
-    let bad_answers = bad.len();
-    told.record().lists = std::iter::once(Ok(good)).chain(bad).chain([Ok(r#"["10.0.0.2:8080"]"#)]).collect();
-    for _ in 0..=bad_answers {
+    let bad_count = bad.len();
+    transport.record().lists = std::iter::once(Ok(good)).chain(bad).chain([Ok(r#"["10.0.0.2:8080"]"#)]).collect();
+    for _ in 0..=bad_count {
         send_one(&logstash).await;
         send_one(&logstash).await;
         tokio::time::sleep(Duration::from_secs(31)).await;
     }
-    // The first of these starts the asking, and does not wait for the answer.
+    // The first batch starts the refresh, and does not wait for it.
     send_one(&logstash).await;
     send_one(&logstash).await;
-    let record = told.record();
-    assert_eq!(record.asked, bad_answers + 2, "a list is asked for again after half a minute, and not before");
+    let record = transport.record();
+    assert_eq!(record.lookups, bad_count + 2, "the list is not read exactly every 30 s");
     let (last, before) = record.sent_to.split_last().expect("batches");
-    assert_eq!(last, "http://10.0.0.2:8080/", "a good list does not replace the one before");
+    assert_eq!(last, "http://10.0.0.2:8080/", "a valid list does not replace the last one");
     let kept = before.iter().take_while(|url| *url == "http://10.0.0.1:8080/").count();
-    assert!(kept >= 2 * (bad_answers + 1), "a bad answer replaced a good list: {before:?}");
+    assert!(kept >= 2 * (bad_count + 1), "an invalid list replaced a valid one: {before:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_list_is_asked_for_sooner_while_an_endpoint_is_down() {
-    let told = Told::default();
-    let logstash = logstash(&told);
+async fn refreshes_the_list_sooner_while_an_endpoint_is_down() {
+    let transport = ScriptedTransport::default();
+    let logstash = logstash(&transport);
     let both = r#"["10.0.0.1:8080","10.0.0.2:8080"]"#;
-    told.record().lists = [Ok(both), Ok(r#"["10.0.0.2:8080","10.0.0.3:8080"]"#)].into();
-    told.record().down.push("10.0.0.1");
+    transport.record().lists = [Ok(both), Ok(r#"["10.0.0.2:8080","10.0.0.3:8080"]"#)].into();
+    transport.record().down.push("10.0.0.1");
     send_one(&logstash).await;
     send_one(&logstash).await;
-    assert_eq!(told.record().asked, 1);
+    assert_eq!(transport.record().lookups, 1);
     tokio::time::sleep(Duration::from_secs(6)).await;
     for _ in 0..4 {
         send_one(&logstash).await;
     }
-    let record = told.record();
-    assert_eq!(record.asked, 2, "the list was not asked for while an endpoint is down");
+    let record = transport.record();
+    assert_eq!(record.lookups, 2, "the list was not read again while an endpoint is down");
     assert!(record.sent_to.iter().any(|url| url == "http://10.0.0.3:8080/"), "{:?}", record.sent_to);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registry_that_hangs_does_not_hold_a_run_up_beyond_its_end() {
-    let told = Told::default();
-    let logstash = logstash(&told);
-    told.record().lists = [Err(Hang), Err(Hang)].into();
-    // Someone with more time asks already, as an invocation's request for a list can outlast it.
+async fn a_silent_registry_does_not_delay_the_end_of_a_run() {
+    let transport = ScriptedTransport::default();
+    let logstash = logstash(&transport);
+    transport.record().lists = [Err(Hang), Err(Hang)].into();
+    // Another batch, which has more time, waits for the list already: a request for a list can outlast its invocation.
     let patient = tokio::spawn({
         let logstash = Arc::clone(&logstash);
         async move { logstash.deliver(&one_event(), &Mutex::new(Evidence::new(0)), &Shutdown::at(None)).await }
     });
     tokio::time::sleep(Duration::from_millis(1)).await;
-    assert_eq!(told.record().asked, 1, "nobody asks yet");
+    assert_eq!(transport.record().lookups, 1, "no request has started yet");
     let started = tokio::time::Instant::now();
     let ends_soon = Shutdown::at(Some(started + Duration::from_secs(2)));
     let delivery = logstash.deliver(&one_event(), &Mutex::new(Evidence::new(0)), &ends_soon).await;

@@ -1,9 +1,9 @@
-//! https to receivers that show good certificates and bad ones, and that ask for the client's.
+//! https to receivers with valid and invalid certificates, and to receivers that require a client certificate.
 
 use crate::support::tls::{Authority, start};
 use crate::support::{alb_line, assert_status, elbship, put, run, stderr};
 
-/// Ships five lines and gives the exit status and standard error.
+/// Ships five lines, and returns the exit status and standard error.
 async fn ship(url: &str, variables: &[(&str, &str)]) -> (i32, String) {
     let root = tempfile::tempdir().expect("a directory");
     let text: String = (0..5).map(|number| alb_line(number) + "\n").collect();
@@ -13,7 +13,7 @@ async fn ship(url: &str, variables: &[(&str, &str)]) -> (i32, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_of_the_configured_authority_is_trusted() {
+async fn trusts_certificates_of_the_configured_authority() {
     let authority = Authority::new("trusted");
     let (url, kept) = start(&authority.sign("localhost", false), None).await;
     let root = tempfile::tempdir().expect("a directory");
@@ -26,7 +26,7 @@ async fn a_certificate_of_the_configured_authority_is_trusted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_certificates_are_refused_and_nothing_is_sent() {
+async fn refuses_other_certificates_and_sends_nothing() {
     let (authority, other) = (Authority::new("trusted"), Authority::new("other"));
     let ca = authority.certificate.pem();
     for (server, variables, reason) in [
@@ -43,7 +43,7 @@ async fn other_certificates_are_refused_and_nothing_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_certificate_is_shown_where_it_is_asked_for() {
+async fn sends_the_client_certificate_when_it_is_required() {
     let authority = Authority::new("trusted");
     let ca = authority.certificate.pem();
     let (url, kept) = start(&authority.sign("localhost", false), Some(&authority)).await;
@@ -61,7 +61,7 @@ async fn a_client_certificate_is_shown_where_it_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http_where_https_is_spoken_is_named() {
+async fn names_http_to_an_https_port() {
     let authority = Authority::new("trusted");
     let (url, _) = start(&authority.sign("localhost", false), None).await;
     let (status, errors) = ship(&url.replace("https", "http"), &[]).await;
@@ -70,7 +70,7 @@ async fn http_where_https_is_spoken_is_named() {
 }
 
 #[tokio::test]
-async fn certificates_that_cannot_be_read_are_wrong_configuration() {
+async fn an_unreadable_certificate_file_is_a_usage_error() {
     let output = run(elbship(&["replay", "x", "--to", "https://localhost/"]).env("LOGSTASH_CA", "no/such.pem")).await;
     assert_status(&output, 2);
     assert!(

@@ -1,4 +1,4 @@
-//! The eighteen ways in which shippers lose logs and report success. Each has one test, which goes through the program's binaries.
+//! Eighteen ways in which shippers lose logs and report success. Each has one test, which runs the program's binaries.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::support::faulty::{Faulty, address_of, answer_of, read_head, read_request, say, wait_for_the_end};
+use crate::support::faulty::{Faulty, address_of, forward, read_head, read_request, wait_for_close, write};
 use crate::support::{
     Object, Receiver, Scripted, alb_key, alb_line, assert_books, assert_status, elbship, gzip, put, read_json, run,
     run_with_input, s3_event, status, stderr, stdout,
@@ -24,7 +24,7 @@ fn lines(count: usize) -> String {
     (0..count).map(|number| alb_line(number) + "\n").collect()
 }
 
-/// The handler's end for an event, and what it reports.
+/// Invokes the handler with an event. Returns the exit status, the report and the output.
 async fn invoke(root: &Path, event: &Value, to: &str, variables: &[(&str, &str)]) -> (i32, Value, String) {
     let (objects, report) = (root.display().to_string(), root.join("report.json").display().to_string());
     let mut command = elbship(&["invoke", "-", "--objects", &objects, "--to", to, "--report", &report]);
@@ -33,13 +33,13 @@ async fn invoke(root: &Path, event: &Value, to: &str, variables: &[(&str, &str)]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn way_01_statuses_outside_the_retry_list_are_not_taken_for_sent() {
+async fn way_01_a_status_outside_the_retry_list_is_not_success() {
     let codes =
         [203, 205, 206, 207, 226, 301, 304, 308, 400, 402, 403, 404, 405, 407, 409, 410, 413, 418, 421, 422, 426, 451, 501, 505];
     for code in codes {
         let server = Scripted::start(move |_, _| status(code)).await;
         let (exit, report, stderr) = Object::of_lines(4).ship(&server.url, &[]).await;
-        assert_eq!(exit, 1, "HTTP {code} is taken for sent");
+        assert_eq!(exit, 1, "HTTP {code} counts as success");
         assert_books(&report, "0 delivered, 4 undelivered, complete false");
         assert!(stderr.contains(&format!("HTTP {code}")), "HTTP {code} is not named: {stderr}");
         assert!(!server.seen().is_empty());
@@ -58,7 +58,7 @@ async fn way_02_a_failed_post_fails_the_invocation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn way_03_gzip_that_is_corrupt_or_truncated_fails_and_every_member_is_read() {
+async fn way_03_reads_every_gzip_member_and_fails_on_broken_gzip() {
     let text = lines(300);
     let (first, second) = text.as_bytes().split_at(text.len() / 3);
     let members = [gzip(first), gzip(b""), gzip(second)].concat();
@@ -78,7 +78,7 @@ async fn way_03_gzip_that_is_corrupt_or_truncated_fails_and_every_member_is_read
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn way_04_a_long_line_does_not_end_the_reading() {
+async fn way_04_reads_on_after_a_long_line() {
     let long = format!("{} \"{}\"", alb_line(1), "x".repeat(200_000));
     let text = lines(10) + &long + "\n" + &"y".repeat(3 << 20) + "\n" + &lines(10);
     let receiver = Receiver::start().await;
@@ -87,12 +87,12 @@ async fn way_04_a_long_line_does_not_end_the_reading() {
     assert_books(&report, "22 delivered, 0 undelivered, complete true");
     let events = receiver.events();
     assert_eq!((events.len(), &report["unparsed"]), (22, &json!(1)));
-    assert!(events.iter().any(|event| event.to_string().len() > 200_000), "the long line came without its text");
+    assert!(events.iter().any(|event| event.to_string().len() > 200_000), "the long line arrived without its text");
     assert_eq!(events.iter().filter(|event| event["tags"].to_string().contains("_elbtruncated")).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn way_05_every_record_of_an_event_is_shipped() {
+async fn way_05_ships_every_record_of_an_event() {
     let root = tempfile::tempdir().expect("a directory");
     let mut event = json!({"Records": []});
     for number in 0..7_usize {
@@ -107,7 +107,7 @@ async fn way_05_every_record_of_an_event_is_shipped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn way_06_one_bad_line_or_byte_costs_nothing_but_its_own_meaning() {
+async fn way_06_a_bad_line_or_byte_affects_no_other_line() {
     let text =
         [lines(5).as_bytes(), b"no log at all\n\xff\xfe\0\n\n", alb_line(5).as_bytes(), b"\xff\n", lines(5).as_bytes()].concat();
     let receiver = Receiver::start().await;
@@ -120,7 +120,7 @@ async fn way_06_one_bad_line_or_byte_costs_nothing_but_its_own_meaning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn way_07_an_object_that_cannot_be_got_fails_the_invocation() {
+async fn way_07_an_unreadable_object_fails_the_invocation() {
     let root = tempfile::tempdir().expect("a directory");
     put(root.path(), "logs", "one.log", lines(5).as_bytes());
     let records: Vec<Value> = ["missing.log", "one.log"].map(|key| s3_event("logs", key)["Records"][0].clone()).into();
@@ -132,8 +132,8 @@ async fn way_07_an_object_that_cannot_be_got_fails_the_invocation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn way_08_no_object_is_too_large() {
-    // 64 MiB of text in few bytes: so much more than is held in memory at once.
+async fn way_08_ships_objects_of_any_size() {
+    // 64 MiB of text in few bytes: much more than the program holds in memory at once.
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     for number in 0..64 {
         encoder.write_all(format!("{number}{}\n", "x".repeat((1 << 20) - 10)).as_bytes()).expect("compressing into memory");
@@ -146,7 +146,7 @@ async fn way_08_no_object_is_too_large() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn way_09_keys_are_decoded_once_and_in_the_way_of_their_envelope() {
+async fn way_09_decodes_keys_once_as_their_envelope_requires() {
     let root = tempfile::tempdir().expect("a directory");
     for key in ["team a+b/über 100%25.log", "a%2Bb.log", "a+b.log"] {
         put(root.path(), "logs", key, lines(1).as_bytes());
@@ -162,7 +162,7 @@ async fn way_09_keys_are_decoded_once_and_in_the_way_of_their_envelope() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn way_10_a_message_fails_for_itself_and_not_for_its_batch() {
+async fn way_10_a_failed_message_does_not_fail_its_batch() {
     let root = tempfile::tempdir().expect("a directory");
     put(root.path(), "logs", "one.log", lines(5).as_bytes());
     let bodies = [s3_event("logs", "missing.log").to_string(), s3_event("logs", "one.log").to_string(), "?".to_owned()];
@@ -173,12 +173,12 @@ async fn way_10_a_message_fails_for_itself_and_not_for_its_batch() {
     let (exit, _, output) = invoke(root.path(), &event, &receiver.url, &[]).await;
     assert_eq!((exit, receiver.ids().len()), (1, 5));
     let reply = json!({"batchItemFailures": [{"itemIdentifier": "0"}, {"itemIdentifier": "2"}]});
-    let answered: String = output.split_whitespace().collect();
-    assert!(answered.contains(&reply.to_string()), "{output}");
+    let compact: String = output.split_whitespace().collect();
+    assert!(compact.contains(&reply.to_string()), "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn way_11_a_new_field_is_kept_and_every_line_is_still_read() {
+async fn way_11_keeps_unknown_fields_and_reads_every_line() {
     let text: String = (0..20).map(|number| format!("{} \"new field\" 7\n", alb_line(number))).collect();
     let receiver = Receiver::start().await;
     let (exit, report, _) = Object::of(text.as_bytes()).ship(&receiver.url, &[]).await;
@@ -187,33 +187,33 @@ async fn way_11_a_new_field_is_kept_and_every_line_is_still_read() {
     assert_eq!((&event["elb"]["extra"], &event["elb"]["elb_status_code"]), (&json!(["new field", "7"]), &json!(200)));
 }
 
-/// Hands three requests on, and keeps the fourth.
+/// Forwards three requests, and never responds to the fourth.
 async fn hang_after_three(mut client: TcpStream, behind: String, hanging: Arc<Notify>) {
     for _ in 0..3 {
         let request = read_request(&mut client).await.expect("a request");
-        let answer = answer_of(&behind, request).await;
-        client.write_all(&answer).await.expect("answering");
+        let response = forward(&behind, request).await;
+        client.write_all(&response).await.expect("responding");
     }
     read_request(&mut client).await.expect("a request");
     hanging.notify_one();
-    wait_for_the_end(&mut client).await;
+    wait_for_close(&mut client).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn way_12_what_was_sent_before_an_end_in_the_middle_has_the_same_ids_again() {
+async fn way_12_a_repeated_run_sends_the_same_ids() {
     let object = Object::of_lines(500);
     let receiver = Receiver::start().await;
     let (behind, hanging) = (address_of(&receiver.url), Arc::new(Notify::new()));
     let hung = Arc::clone(&hanging);
-    let front = Faulty::always(move |stream| hang_after_three(stream, behind.clone(), Arc::clone(&hung))).await;
+    let proxy = Faulty::always(move |stream| hang_after_three(stream, behind.clone(), Arc::clone(&hung))).await;
     let objects = object.root.path().display().to_string();
     let event = object.root.path().join("event.json");
     std::fs::write(&event, s3_event("logs", &object.key).to_string()).expect("a file");
     let variables = [("BATCH_EVENTS", "50"), ("SEND_CONCURRENCY", "1")];
-    let mut killed = elbship(&["invoke", &event.display().to_string(), "--objects", &objects, "--to", &front.url]);
+    let mut killed = elbship(&["invoke", &event.display().to_string(), "--objects", &objects, "--to", &proxy.url]);
     let mut child = killed.envs(variables).spawn().expect("starting the program");
-    timeout(Duration::from_secs(10), hanging.notified()).await.expect("a fourth batch, which hangs");
-    // As Lambda does it at the end of the function's time.
+    timeout(Duration::from_secs(10), hanging.notified()).await.expect("a fourth batch, without a response");
+    // Lambda kills the function at the end of its time, too.
     child.kill().await.expect("killing the program");
     let before = receiver.ids();
     assert_eq!(before.len(), 150, "it was not killed in the middle");
@@ -221,12 +221,12 @@ async fn way_12_what_was_sent_before_an_end_in_the_middle_has_the_same_ids_again
     let (exit, report, _) = object.ship(&receiver.url, &variables).await;
     assert_eq!((exit, &report["delivered"]), (0, &json!(500)));
     let ids = receiver.ids();
-    assert_eq!(ids.len(), 500, "what was sent before came again under other ids");
-    assert!(before.keys().all(|id| ids[id] == 2), "what was sent before has other ids now");
+    assert_eq!(ids.len(), 500, "events came again with other ids");
+    assert!(before.keys().all(|id| ids[id] == 2), "events came again with other ids");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn way_13_a_typo_in_the_configuration_stops_the_start() {
+async fn way_13_a_typo_in_the_configuration_prevents_the_start() {
     let typos = [
         ("BATCH_EVENTS", "2OOO"),
         ("BATCH_BYTES", "4 MegaBites"),
@@ -253,18 +253,22 @@ async fn way_13_a_typo_in_the_configuration_stops_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn way_14_poison_is_set_aside_alone_and_a_wrong_url_makes_none() {
+async fn way_14_dead_letters_only_rejected_events() {
     let object = Object::of_lines(300);
     let letters = object.root.path().join("letters");
     let url = format!("dir:{}", letters.display());
     let variables = [("DEAD_LETTER_URL", url.as_str()), ("BATCH_EVENTS", "100"), ("RETRY_BUDGET", "10s")];
     let wrong = Scripted::start(|_, _| status(400)).await;
     let (exit, report, _) = object.ship(&wrong.url, &variables).await;
-    assert_eq!((exit, &report["dead_lettered"], letters.exists()), (1, &json!(0), false), "a wrong URL makes poison: {report}");
+    assert_eq!(
+        (exit, &report["dead_lettered"], letters.exists()),
+        (1, &json!(0), false),
+        "a wrong URL writes dead letters: {report}"
+    );
 
     let picky = Scripted::start(|_, request| {
-        let poison = request.events().iter().any(|event| event["elb"]["request"]["query"] == "id=150");
-        status(if poison { 400 } else { 200 })
+        let is_bad = request.events().iter().any(|event| event["elb"]["request"]["query"] == "id=150");
+        status(if is_bad { 400 } else { 200 })
     })
     .await;
     let (exit, report, _) = object.ship(&picky.url, &variables).await;
@@ -272,29 +276,29 @@ async fn way_14_poison_is_set_aside_alone_and_a_wrong_url_makes_none() {
     assert_eq!(std::fs::read_dir(&letters).expect("a directory").count(), 1);
 }
 
-/// Answers only after the client's whole run, so that all it can read and hold ahead has been read.
-async fn hold_back(mut stream: TcpStream, held: Arc<AtomicUsize>) {
+/// Never responds, so that the client reads as far ahead as it can.
+async fn never_respond(mut stream: TcpStream, held: Arc<AtomicUsize>) {
     if read_request(&mut stream).await.is_some() {
         held.fetch_add(1, Ordering::Relaxed);
     }
-    wait_for_the_end(&mut stream).await;
+    wait_for_close(&mut stream).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn way_15_a_receiver_that_stops_stops_the_reading() {
+async fn way_15_stops_reading_while_the_receiver_is_blocked() {
     let object = Object::of_lines(40_000);
     let held = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&held);
-    let server = Faulty::always(move |stream| hold_back(stream, Arc::clone(&count))).await;
+    let server = Faulty::always(move |stream| never_respond(stream, Arc::clone(&count))).await;
     let variables = [("BATCH_EVENTS", "100"), ("REQUEST_TIMEOUT", "1s"), ("RETRY_BUDGET", "500ms"), ("SEND_CONCURRENCY", "2")];
     let (exit, report, _) = object.ship(&server.url, &variables).await;
-    assert_eq!((exit, held.load(Ordering::Relaxed)), (1, 2), "two batches are in flight, and no more");
+    assert_eq!((exit, held.load(Ordering::Relaxed)), (1, 2), "not exactly two batches are in flight");
     let read = report["lines"].as_u64().expect("lines");
-    assert!((200..=500).contains(&read), "{read} lines were read while nobody took any");
+    assert!((200..=500).contains(&read), "{read} lines were read while the receiver was blocked");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn way_16_the_report_counts_what_can_be_compared_with_what_arrived() {
+async fn way_16_the_report_counts_what_arrived() {
     let object = Object::of_lines(777);
     let receiver = Receiver::start().await;
     let (exit, report, stderr) = object.ship(&receiver.url, &[("BATCH_EVENTS", "50")]).await;
@@ -305,13 +309,13 @@ async fn way_16_the_report_counts_what_can_be_compared_with_what_arrived() {
     let prefix = IdPrefix::of(&ObjectName { bucket: "logs".to_owned(), key: object.key.clone() });
     assert!(receiver.ids().keys().all(|id| id.starts_with(prefix.as_str())));
 
-    // An answer that a proxy makes up on its own is none of the statuses that mean "taken".
-    let made_up = Scripted::start(|_, _| status(203)).await;
-    assert_eq!(object.ship(&made_up.url, &[]).await.0, 1);
+    // A status that a proxy may send by itself does not count as success.
+    let proxy = Scripted::start(|_, _| status(203)).await;
+    assert_eq!(object.ship(&proxy.url, &[]).await.0, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn way_17_connections_are_used_again() {
+async fn way_17_reuses_connections() {
     let receiver = Receiver::start().await;
     let (exit, report, _) = Object::of_lines(3_000).ship(&receiver.url, &[("BATCH_EVENTS", "10")]).await;
     assert_eq!(exit, 0, "{report}");
@@ -322,20 +326,20 @@ async fn way_17_connections_are_used_again() {
 
 async fn refuse(mut stream: TcpStream) {
     read_head(&mut stream).await;
-    say(&mut stream, "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+    write(&mut stream, "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn way_18_an_object_costs_one_line_of_log_however_it_ends() {
+async fn way_18_logs_one_line_for_each_object() {
     let receiver = Receiver::start().await;
     let (exit, _, stderr) = Object::of_lines(5_000).ship(&receiver.url, &[("BATCH_EVENTS", "20")]).await;
     assert_eq!((exit, stderr.lines().count()), (0, 1), "{stderr}");
 
     let busy = Faulty::always(refuse).await;
     let (exit, _, stderr) = Object::of_lines(500).ship(&busy.url, &[("BATCH_EVENTS", "20"), ("RETRY_BUDGET", "1s")]).await;
-    assert!(exit == 1 && busy.met() > 8, "{} requests: there was nothing to write about", busy.met());
+    assert!(exit == 1 && busy.faults() > 8, "{} requests: there was nothing to log", busy.faults());
     let lines = stderr.lines().filter(|line| line.starts_with('{')).count();
-    assert_eq!(lines, 1, "retries are written about at this level: {stderr}");
+    assert_eq!(lines, 1, "retries are logged at this level: {stderr}");
 
     let (exit, report, stderr) = Object::of(("bad\n".repeat(3_000)).as_bytes()).ship(&receiver.url, &[]).await;
     assert_eq!((exit, &report["unparsed"], stderr.lines().count()), (0, &json!(3_000), 1), "{stderr}");

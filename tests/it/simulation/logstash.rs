@@ -1,4 +1,4 @@
-//! Endpoints as a transport: each request meets the mood that its endpoint is in.
+//! Simulated endpoints: a transport whose outcomes depend on the present behavior of the endpoint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,24 +12,24 @@ use reqwest::header::HeaderValue;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::simulation::schedule::Mood;
+use crate::simulation::schedule::Behavior;
 use crate::simulation::world::Shared;
 use crate::support::id_of;
 
-/// The way to all endpoints. Their ports are their numbers, from 1.
+/// Sends requests to the simulated endpoints. An endpoint's port is its number, from 1.
 #[derive(Debug)]
-pub struct SimulatedTransport(pub Arc<Shared>);
+pub(crate) struct SimulatedTransport(pub(crate) Arc<Shared>);
 
-/// What is in a body.
+/// The content of a body.
 #[derive(Debug, Default)]
-pub struct Content {
-    /// The ids of its events.
+pub(crate) struct Content {
+    /// The ids of the events.
     ids: Vec<String>,
-    /// Its length, inflated.
+    /// The length without compression, in bytes.
     length: usize,
 }
 
-/// A request on its way, however it ends.
+/// A request in flight. Dropping it ends the request.
 struct InFlight<'a>(&'a Shared, bool);
 
 impl Drop for InFlight<'_> {
@@ -42,29 +42,31 @@ impl Transport for SimulatedTransport {
     async fn post(&self, endpoint: &Endpoint, body: &Body, _: Option<&HeaderValue>, limit: Duration) -> Outcome {
         let shared = &self.0;
         let number = usize::from(endpoint.url().port().expect("a port")) - 1;
-        let is_probe = &body.bytes[..] == b"[]";
-        let _in_flight = shared.begin(!is_probe);
+        let is_health_check = &body.bytes[..] == b"[]";
+        let _in_flight = shared.begin(!is_health_check);
         let Content { ids, length } = &*shared.content_of(body);
-        let mood = shared.mood(number);
+        let behavior = shared.behavior(number);
         let latency = Duration::from_millis(shared.with(|state| state.rng.u64(1..60)));
-        let (answer, takes) = shared.answer(mood, body, (ids, *length), latency, limit);
-        let took = latency.min(limit);
-        sleep(took).await;
-        if takes {
+        let (outcome, accepts) = shared.outcome(behavior, body, (ids, *length), latency, limit);
+        let elapsed = latency.min(limit);
+        sleep(elapsed).await;
+        if accepts {
             shared.accept(ids);
         }
-        match mood {
-            Mood::AnswersTooLate | Mood::NeverAnswers | Mood::Slow if answer == Outcome::NoResponse(Fault::Timeout) => {
-                sleep(limit - took).await;
+        match behavior {
+            Behavior::RespondsTooLate | Behavior::NeverResponds | Behavior::Slow
+                if outcome == Outcome::NoResponse(Fault::Timeout) =>
+            {
+                sleep(limit - elapsed).await;
             }
             _ => {}
         }
-        shared.note(|| format!("endpoint {} {mood:?}: {} events: {answer}", number + 1, ids.len()));
-        answer
+        shared.trace(|| format!("endpoint {} {behavior:?}: {} events: {outcome}", number + 1, ids.len()));
+        outcome
     }
 
     async fn get(&self, _: &Url, _: Duration) -> Result<Bytes, String> {
-        Err("there is no registry in this world".to_owned())
+        Err("the simulation has no registry".to_owned())
     }
 }
 
@@ -74,13 +76,13 @@ impl Shared {
             state.in_flight += usize::from(counts);
             if state.in_flight > self.schedule.ship.concurrency {
                 let (found, allowed) = (state.in_flight, self.schedule.ship.concurrency);
-                state.wrong.push(format!("{found} requests in flight, {allowed} allowed"));
+                state.violations.push(format!("{found} requests in flight, {allowed} allowed"));
             }
         });
         InFlight(self, counts)
     }
 
-    /// Reads a body as Logstash would, and checks that it can. The same body comes again and again, so it is read once.
+    /// Decodes a body as Logstash does, and checks that it is valid. A retried body is decoded once.
     fn content_of(&self, body: &Body) -> Arc<Content> {
         if let Some(known) = self.with(|state| state.contents.get(&body.bytes).cloned()) {
             return known;
@@ -93,26 +95,26 @@ impl Shared {
     fn read(&self, body: &Body) -> Content {
         let encoding = if body.compression == Compression::None { "" } else { "gzip" };
         let Decoded::Events(events) = decode("application/json", encoding, &body.bytes, MAX_CONTENT_BYTES) else {
-            self.wrong("a body is not compressed as it says".to_owned());
+            self.violation("a body's compression differs from its header".to_owned());
             return Content::default();
         };
         let ids = events.iter().map(|event| {
             let event: Value = serde_json::from_str(event).expect("the receiver gives JSON");
             if event["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "_jsonparsefailure")) {
-                self.wrong(format!("a body is no JSON array of events: {event}"));
+                self.violation(format!("a body is not a JSON array of events: {event}"));
                 return String::new();
             }
             id_of(&event)
         });
-        // The brackets, and a comma or bracket behind each event.
+        // A bracket before, and a comma or bracket after each event.
         let length = events.iter().map(|event| event.len() + 1).sum::<usize>() + 1;
         Content { ids: ids.collect(), length }
     }
 
-    /// What is answered, and whether the events are taken.
-    fn answer(
+    /// Returns how a request ends, and whether the endpoint accepts the events.
+    fn outcome(
         &self,
-        mood: Mood,
+        behavior: Behavior,
         body: &Body,
         (ids, length): (&[String], usize),
         latency: Duration,
@@ -120,60 +122,64 @@ impl Shared {
     ) -> (Outcome, bool) {
         let status = |status| Outcome::Response(Response { status, ..Response::default() });
         let broken = || Outcome::NoResponse(Fault::Broken("reset".to_owned()));
-        let fault = |name, answer| {
+        let fault = |name, outcome| {
             self.fault(name);
-            (answer, false)
+            (outcome, false)
         };
-        match mood {
-            Mood::Down => return fault("endpoint down", Outcome::NoResponse(Fault::Connect("refused".to_owned()))),
-            Mood::Busy => return fault("endpoint busy (429)", status(429)),
-            Mood::BusyUntil => {
+        match behavior {
+            Behavior::Down => return fault("endpoint down", Outcome::NoResponse(Fault::Connect("refused".to_owned()))),
+            Behavior::Busy => return fault("endpoint busy (429)", status(429)),
+            Behavior::BusyUntil => {
                 let retry_after = Duration::from_secs(self.with(|state| state.rng.u64(0..40)));
-                let answer = Outcome::Response(Response { status: 429, retry_after, ..Response::default() });
-                return fault("endpoint busy with Retry-After", answer);
+                let outcome = Outcome::Response(Response { status: 429, retry_after, ..Response::default() });
+                return fault("endpoint busy with Retry-After", outcome);
             }
-            Mood::Failing => return fault("endpoint failing (500)", status(500)),
-            Mood::Unavailable => return fault("endpoint unavailable (503)", status(503)),
-            Mood::ClosesAtTheHeader => return fault("endpoint closes at the header", broken()),
-            Mood::NeverAnswers => return fault("endpoint never answers", Outcome::NoResponse(Fault::Timeout)),
-            Mood::RefusesAll => return fault("endpoint refuses everything (400)", status(400)),
-            Mood::TakesNothing => return fault("endpoint takes nothing (413)", status(413)),
-            Mood::Denies => return fault("endpoint wants other credentials (401)", status(401)),
-            Mood::NotFound => return fault("endpoint is none (404)", status(404)),
-            Mood::Redirects => return fault("endpoint redirects (302)", status(302)),
-            Mood::PassesNoGzip if body.compression != Compression::None => {
-                return fault("endpoint passes no gzip (400)", status(400));
+            Behavior::Failing => return fault("endpoint failing (500)", status(500)),
+            Behavior::Unavailable => return fault("endpoint unavailable (503)", status(503)),
+            Behavior::ClosesAtTheHeader => return fault("endpoint closes at the header", broken()),
+            Behavior::NeverResponds => return fault("endpoint never responds", Outcome::NoResponse(Fault::Timeout)),
+            Behavior::RefusesEverything => return fault("endpoint refuses everything (400)", status(400)),
+            Behavior::AcceptsNoBody => return fault("endpoint accepts no body (413)", status(413)),
+            Behavior::RefusesCredentials => return fault("endpoint refuses the credentials (401)", status(401)),
+            Behavior::NotFound => return fault("endpoint not found (404)", status(404)),
+            Behavior::Redirects => return fault("endpoint redirects (302)", status(302)),
+            Behavior::RefusesGzip if body.compression != Compression::None => {
+                return fault("endpoint refuses gzip (400)", status(400));
             }
-            Mood::Well | Mood::Slow | Mood::PassesNoGzip | Mood::ResetsAfterAcceptance | Mood::AnswersTooLate => {}
+            Behavior::Healthy
+            | Behavior::Slow
+            | Behavior::RefusesGzip
+            | Behavior::ResetsAfterAcceptance
+            | Behavior::RespondsTooLate => {}
         }
         if length > self.schedule.largest_body {
             return fault("body too large (413)", status(413));
         }
-        if ids.iter().any(|id| self.is_poison(id)) {
-            let status_code = self.schedule.poison_status;
-            let name = if status_code == 500 { "poison event makes fail (500)" } else { "poison event refused (422)" };
+        if ids.iter().any(|id| self.is_bad(id)) {
+            let status_code = self.schedule.bad_event_status;
+            let name = if status_code == 500 { "bad event makes the endpoint fail (500)" } else { "bad event refused (422)" };
             return fault(name, status(status_code));
         }
-        match mood {
-            Mood::ResetsAfterAcceptance => {
+        match behavior {
+            Behavior::ResetsAfterAcceptance => {
                 self.fault("endpoint resets after acceptance");
                 (broken(), true)
             }
-            Mood::AnswersTooLate => {
-                self.fault("endpoint answers too late");
+            Behavior::RespondsTooLate => {
+                self.fault("endpoint responds too late");
                 (Outcome::NoResponse(Fault::Timeout), true)
             }
-            Mood::Slow => {
+            Behavior::Slow => {
                 self.fault("endpoint slow");
                 (Outcome::NoResponse(Fault::Timeout), self.with(|state| state.rng.bool()))
             }
-            // The end of the invocation is nearer than the answer.
+            // The invocation ends before the response.
             _ if latency >= limit => (Outcome::NoResponse(Fault::Timeout), true),
             _ => (status(200), true),
         }
     }
 
-    fn is_poison(&self, id: &str) -> bool {
-        self.schedule.objects.iter().any(|object| object.poison.iter().any(|poison| poison == id))
+    fn is_bad(&self, id: &str) -> bool {
+        self.schedule.objects.iter().any(|object| object.bad_ids.iter().any(|bad| bad == id))
     }
 }

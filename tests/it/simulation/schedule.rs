@@ -1,4 +1,4 @@
-//! What a seed decides.
+//! What a seed decides in advance.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use fastrand::Rng;
 
 use crate::support::{alb_key, alb_line, gzip};
 
-/// The bucket of all objects, and of the dead letters.
-pub const BUCKET: &str = "logs";
+/// The bucket of all objects and of the dead letters.
+pub(crate) const BUCKET: &str = "logs";
 
-/// Below this are the dead letters.
-pub const DEAD_LETTERS: &str = "dead";
+/// The prefix of the dead letters.
+pub(crate) const DEAD_LETTERS: &str = "dead";
 
-/// The names of all faults.
-pub const FAULTS: &[&str] = &[
+/// The names of all faults. Each has to happen in a run of all seeds.
+pub(crate) const FAULTS: &[&str] = &[
     "invocation killed",
     "invocation out of time",
     "new process",
@@ -29,33 +29,33 @@ pub const FAULTS: &[&str] = &[
     "endpoint unavailable (503)",
     "endpoint closes at the header",
     "endpoint resets after acceptance",
-    "endpoint answers too late",
-    "endpoint never answers",
+    "endpoint responds too late",
+    "endpoint never responds",
     "endpoint slow",
     "endpoint refuses everything (400)",
-    "endpoint takes nothing (413)",
-    "endpoint wants other credentials (401)",
-    "endpoint is none (404)",
+    "endpoint accepts no body (413)",
+    "endpoint refuses the credentials (401)",
+    "endpoint not found (404)",
     "endpoint redirects (302)",
-    "endpoint passes no gzip (400)",
+    "endpoint refuses gzip (400)",
     "body too large (413)",
-    "poison event refused (422)",
-    "poison event makes fail (500)",
+    "bad event refused (422)",
+    "bad event makes the endpoint fail (500)",
     "object missing",
     "object denied",
     "object truncated",
     "store busy (503)",
     "store's body breaks",
     "store's body ends early",
-    "store's body drips",
-    "store never answers",
+    "store's body is slow",
+    "store never responds",
     "dead letter store busy (503)",
 ];
 
 /// How an endpoint behaves for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mood {
-    Well,
+pub(crate) enum Behavior {
+    Healthy,
     Down,
     Busy,
     BusyUntil,
@@ -63,99 +63,100 @@ pub enum Mood {
     Unavailable,
     ClosesAtTheHeader,
     ResetsAfterAcceptance,
-    AnswersTooLate,
-    NeverAnswers,
+    RespondsTooLate,
+    NeverResponds,
     Slow,
-    RefusesAll,
-    TakesNothing,
-    Denies,
+    RefusesEverything,
+    AcceptsNoBody,
+    RefusesCredentials,
     NotFound,
     Redirects,
-    PassesNoGzip,
+    RefusesGzip,
 }
 
-/// Moods that pass without a word against events, often; and those that are rare.
-const MOODS: [Mood; 24] = [
-    Mood::Well,
-    Mood::Well,
-    Mood::Well,
-    Mood::Down,
-    Mood::Down,
-    Mood::Busy,
-    Mood::Busy,
-    Mood::BusyUntil,
-    Mood::Unavailable,
-    Mood::Unavailable,
-    Mood::ClosesAtTheHeader,
-    Mood::ClosesAtTheHeader,
-    Mood::ResetsAfterAcceptance,
-    Mood::ResetsAfterAcceptance,
-    Mood::AnswersTooLate,
-    Mood::NeverAnswers,
-    Mood::Slow,
-    Mood::Failing,
-    Mood::RefusesAll,
-    Mood::TakesNothing,
-    Mood::Denies,
-    Mood::NotFound,
-    Mood::Redirects,
-    Mood::PassesNoGzip,
+/// The behaviors to draw from. Those that refuse no events are frequent, and the others are rare.
+const BEHAVIORS: [Behavior; 24] = [
+    Behavior::Healthy,
+    Behavior::Healthy,
+    Behavior::Healthy,
+    Behavior::Down,
+    Behavior::Down,
+    Behavior::Busy,
+    Behavior::Busy,
+    Behavior::BusyUntil,
+    Behavior::Unavailable,
+    Behavior::Unavailable,
+    Behavior::ClosesAtTheHeader,
+    Behavior::ClosesAtTheHeader,
+    Behavior::ResetsAfterAcceptance,
+    Behavior::ResetsAfterAcceptance,
+    Behavior::RespondsTooLate,
+    Behavior::NeverResponds,
+    Behavior::Slow,
+    Behavior::Failing,
+    Behavior::RefusesEverything,
+    Behavior::AcceptsNoBody,
+    Behavior::RefusesCredentials,
+    Behavior::NotFound,
+    Behavior::Redirects,
+    Behavior::RefusesGzip,
 ];
 
-/// What is in the store under a key, and how it ends.
+/// How an object is available in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub(crate) enum Availability {
     Whole,
     Missing,
     Denied,
-    /// Cut off, so that its gzip is not complete.
+    /// The end is missing, so that the gzip data is incomplete.
     Truncated,
 }
 
 /// One log object.
 #[derive(Debug)]
-pub struct Object {
-    pub key: String,
-    pub body: Vec<u8>,
-    pub kept: Kept,
+pub(crate) struct Object {
+    pub(crate) key: String,
+    pub(crate) body: Vec<u8>,
+    pub(crate) availability: Availability,
     /// The id of each line, in order.
-    pub ids: Vec<String>,
-    /// Ids that no endpoint ever takes.
-    pub poison: Vec<String>,
+    pub(crate) ids: Vec<String>,
+    /// The ids of bad events, which no endpoint ever accepts.
+    pub(crate) bad_ids: Vec<String>,
 }
 
-/// Everything that a seed decides beforehand. What is decided on the way comes from the same randomness.
+/// Everything that a seed decides in advance. Later decisions use the same random numbers.
 #[derive(Debug)]
-pub struct Schedule {
-    pub objects: Vec<Object>,
-    /// For each endpoint, its moods and until when in milliseconds. After the last one it is well.
-    pub endpoints: Vec<Vec<(u64, Mood)>>,
-    /// With what poison is answered.
-    pub poison_status: u16,
-    /// Larger bodies are answered with 413.
-    pub largest_body: usize,
-    pub ship: ShipSettings,
-    pub dead_letter: bool,
-    pub request_timeout: Duration,
-    pub retry_budget: Duration,
-    /// By SQS, a message an object; otherwise by one event of S3.
-    pub by_queue: bool,
-    /// One in so many requests to the store meets a fault.
-    pub store_faults: u32,
-    /// Until then the store has faults and invocations are killed, in milliseconds.
-    pub calm_after: u64,
+pub(crate) struct Schedule {
+    pub(crate) objects: Vec<Object>,
+    /// For each endpoint, its behaviors and the time until which each lasts, in milliseconds. After the last one, the endpoint is
+    /// healthy.
+    pub(crate) endpoints: Vec<Vec<(u64, Behavior)>>,
+    /// The status of responses to bad events.
+    pub(crate) bad_event_status: u16,
+    /// Maximum length of a body, in bytes. Larger ones get 413.
+    pub(crate) largest_body: usize,
+    pub(crate) ship: ShipSettings,
+    pub(crate) dead_letter: bool,
+    pub(crate) request_timeout: Duration,
+    pub(crate) retry_budget: Duration,
+    /// Whether notifications come by SQS, with one message for each object. Otherwise one S3 event names all objects.
+    pub(crate) by_queue: bool,
+    /// One of this number of requests to the store has a fault.
+    pub(crate) store_faults: u32,
+    /// Until this time, in milliseconds, the store has faults and invocations are killed.
+    pub(crate) faults_end_ms: u64,
 }
 
 impl Schedule {
-    pub fn draw(rng: &mut Rng) -> Self {
-        let poison_one_in = if rng.u8(..4) == 0 { rng.usize(5..60) } else { usize::MAX };
-        let objects = (0..rng.usize(1..=3)).map(|number| Object::draw(rng, number, poison_one_in)).collect();
-        let calm_after = rng.u64(0..120_000);
-        let endpoints = (0..rng.usize(1..=3)).map(|_| moods(rng, calm_after)).collect();
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        let bad_one_in = if rng.u8(..4) == 0 { rng.usize(5..60) } else { usize::MAX };
+        let objects = (0..rng.usize(1..=3)).map(|number| Object::draw(rng, number, bad_one_in)).collect();
+        let faults_end_ms = rng.u64(0..120_000);
+        let endpoints = (0..rng.usize(1..=3)).map(|_| behaviors(rng, faults_end_ms)).collect();
         Schedule {
             objects,
             endpoints,
-            poison_status: if rng.bool() { 422 } else { 500 },
+            bad_event_status: if rng.bool() { 422 } else { 500 },
             largest_body: if rng.u8(..4) == 0 { rng.usize(4_096..20_000) } else { usize::MAX },
             ship: ship_settings(rng),
             dead_letter: rng.u8(..4) > 0,
@@ -163,57 +164,58 @@ impl Schedule {
             retry_budget: Duration::from_millis(rng.u64(0..20_000)),
             by_queue: rng.bool(),
             store_faults: *rng.choice(&[u32::MAX, 5, 2]).unwrap_or(&5),
-            calm_after,
+            faults_end_ms,
         }
     }
 }
 
 impl Object {
-    /// Poison is sparse, so that a refused part has neighbours that are accepted.
-    fn draw(rng: &mut Rng, number: usize, poison_one_in: usize) -> Self {
+    /// Bad events are sparse, so that a refused part has neighbours that are accepted.
+    fn draw(rng: &mut Rng, number: usize, bad_one_in: usize) -> Self {
         let key = alb_key(&format!("{number}x{:08x}", rng.u32(..)));
         let prefix = IdPrefix::of(&ObjectName { bucket: BUCKET.to_owned(), key: key.clone() });
-        let (mut text, mut ids, mut poison) = (String::new(), Vec::new(), Vec::new());
+        let (mut text, mut ids, mut bad_ids) = (String::new(), Vec::new(), Vec::new());
         let lines = if rng.u8(..8) == 0 { 0 } else { rng.usize(1..90) };
         for line in 0..lines {
             let mut id = Buffer::default();
             prefix.write(&mut id, text.len() as u64);
             let id = String::from_utf8(id.to_vec()).expect("hex digits");
-            if line % poison_one_in == poison_one_in / 2 {
-                poison.push(id.clone());
+            if line % bad_one_in == bad_one_in / 2 {
+                bad_ids.push(id.clone());
             }
             ids.push(id);
             if rng.u8(..4) == 0 {
                 text += &alb_line(line)
             } else {
-                text += &format!("line {line} is none of a load balancer")
+                text += &format!("line {line} is not an access log line")
             }
             text.push('\n');
         }
-        let kept = match rng.u8(..20) {
-            0 => Kept::Missing,
-            1 => Kept::Denied,
-            2 if lines > 0 => Kept::Truncated,
-            _ => Kept::Whole,
+        let availability = match rng.u8(..20) {
+            0 => Availability::Missing,
+            1 => Availability::Denied,
+            2 if lines > 0 => Availability::Truncated,
+            _ => Availability::Whole,
         };
-        let mut body = if kept == Kept::Truncated || rng.bool() { gzip(text.as_bytes()) } else { text.into_bytes() };
-        if kept == Kept::Truncated {
+        let mut body =
+            if availability == Availability::Truncated || rng.bool() { gzip(text.as_bytes()) } else { text.into_bytes() };
+        if availability == Availability::Truncated {
             body.truncate(rng.usize(3..body.len()));
         } else if lines == 0 {
             body.clear();
         }
-        Object { key, body, kept, ids, poison }
+        Object { key, body, availability, ids, bad_ids }
     }
 }
 
-fn moods(rng: &mut Rng, calm_after: u64) -> Vec<(u64, Mood)> {
-    let mut moods = Vec::new();
+fn behaviors(rng: &mut Rng, faults_end_ms: u64) -> Vec<(u64, Behavior)> {
+    let mut behaviors = Vec::new();
     let mut until = 0;
-    while until < calm_after {
-        until = (until + rng.u64(50..30_000)).min(calm_after);
-        moods.push((until, *rng.choice(&MOODS).unwrap_or(&Mood::Well)));
+    while until < faults_end_ms {
+        until = (until + rng.u64(50..30_000)).min(faults_end_ms);
+        behaviors.push((until, *rng.choice(&BEHAVIORS).unwrap_or(&Behavior::Healthy)));
     }
-    moods
+    behaviors
 }
 
 fn ship_settings(rng: &mut Rng) -> ShipSettings {

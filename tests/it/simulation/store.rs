@@ -1,4 +1,4 @@
-//! S3 as the SDK sees it: a connector that answers from the schedule's objects, or breaks.
+//! Simulated S3: an HTTP client for the SDK that serves the schedule's objects, with faults.
 
 use std::collections::VecDeque;
 use std::future::Future as _;
@@ -19,14 +19,14 @@ use bytes::Bytes;
 use http_body::Frame;
 use tokio::time::{Sleep, sleep};
 
-use crate::simulation::schedule::{BUCKET, Kept};
+use crate::simulation::schedule::{Availability, BUCKET};
 use crate::simulation::world::Shared;
 
-/// The store. The SDK takes it for an HTTP client.
+/// The simulated store, as the HTTP client of the SDK.
 #[derive(Clone, Debug)]
-pub struct SimulatedS3(pub Arc<Shared>);
+pub(crate) struct SimulatedS3(pub(crate) Arc<Shared>);
 
-/// How the body of an answer ends.
+/// How the body of a response ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Whole,
@@ -34,7 +34,7 @@ enum End {
     Early,
 }
 
-/// A body that comes in pieces.
+/// A body that arrives in pieces.
 struct Pieces {
     pieces: VecDeque<Bytes>,
     end: End,
@@ -51,12 +51,12 @@ impl HttpClient for SimulatedS3 {
 impl HttpConnector for SimulatedS3 {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let this = self.clone();
-        HttpConnectorFuture::new(async move { this.answer(&request).await })
+        HttpConnectorFuture::new(async move { this.respond_to(&request).await })
     }
 }
 
 impl SimulatedS3 {
-    async fn answer(&self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    async fn respond_to(&self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let shared = &self.0;
         sleep(Duration::from_millis(shared.with(|state| state.rng.u64(1..30)))).await;
         let path = request.uri().split(['?', '#']).next().unwrap_or_default();
@@ -71,7 +71,7 @@ impl SimulatedS3 {
                     return Ok(error(503, "SlowDown"));
                 }
                 1 if shared.with(|state| state.rng.u8(..8)) == 0 => {
-                    shared.fault("store never answers");
+                    shared.fault("store never responds");
                     std::future::pending::<()>().await;
                 }
                 _ => {}
@@ -85,17 +85,17 @@ impl SimulatedS3 {
         let Some(object) = shared.schedule.objects.iter().find(|object| object.key == key) else {
             return error(404, "NoSuchKey");
         };
-        match object.kept {
-            Kept::Missing => {
+        match object.availability {
+            Availability::Missing => {
                 shared.fault("object missing");
                 return error(404, "NoSuchKey");
             }
-            Kept::Denied => {
+            Availability::Denied => {
                 shared.fault("object denied");
                 return error(403, "AccessDenied");
             }
-            Kept::Truncated => shared.fault("object truncated"),
-            Kept::Whole => {}
+            Availability::Truncated => shared.fault("object truncated"),
+            Availability::Whole => {}
         }
         let start = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()).unwrap_or(0);
         let rest = &object.body[start..];
@@ -111,7 +111,7 @@ impl SimulatedS3 {
         response
     }
 
-    /// Cuts the body up, and off where the store has a fault.
+    /// Splits the body into pieces, and truncates or delays it if the store has a fault.
     fn pieces(&self, body: &[u8]) -> (VecDeque<Bytes>, End, Option<Duration>) {
         let shared = &self.0;
         let (mut end, mut wait, mut length) = (End::Whole, None, body.len());
@@ -125,7 +125,7 @@ impl SimulatedS3 {
         match (end, wait) {
             (End::Breaks, _) => shared.fault("store's body breaks"),
             (End::Early, _) => shared.fault("store's body ends early"),
-            (End::Whole, Some(_)) => shared.fault("store's body drips"),
+            (End::Whole, Some(_)) => shared.fault("store's body is slow"),
             (End::Whole, None) => {}
         }
         let size = shared.with(|state| state.rng.usize(1..4_000));
@@ -138,7 +138,7 @@ impl SimulatedS3 {
             shared.fault("dead letter store busy (503)");
             return error(503, "SlowDown");
         }
-        let ids = shared.ids_of_letters(request.body().bytes().expect("a body in memory"));
+        let ids = shared.dead_letter_ids(request.body().bytes().expect("a body in memory"));
         shared.check_witness(&ids);
         shared.with(|state| state.dead_letters.insert(key, ids));
         respond(200, SdkBody::empty())

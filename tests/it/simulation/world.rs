@@ -1,4 +1,4 @@
-//! The world of one seed, and a life in it: notifications until everything is done.
+//! The simulated world of one seed. It delivers notifications until every object is done.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,49 +22,49 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::simulation::Life;
+use crate::simulation::SeedResult;
 use crate::simulation::check::{Ended, check};
 use crate::simulation::logstash::{Content, SimulatedTransport};
-use crate::simulation::schedule::{BUCKET, DEAD_LETTERS, Mood, Schedule};
+use crate::simulation::schedule::{BUCKET, Behavior, DEAD_LETTERS, Schedule};
 use crate::simulation::store::SimulatedS3;
 use crate::support::s3_event;
 
-/// A notification comes again after this.
-const COMES_AGAIN: Duration = Duration::from_secs(30);
+/// Delay after which a failed notification is delivered again.
+const REDELIVERY_DELAY: Duration = Duration::from_secs(30);
 
-/// So often a notification comes, until all should long be calm.
+/// Maximum number of deliveries of a notification. All faults have ended long before the last one.
 const DELIVERIES: u32 = 10;
 
-/// From this one on, invocations have all the time that Lambda gives.
+/// From this delivery on, invocations have Lambda's maximum time.
 const UNHURRIED: u32 = 6;
 
-/// What everybody in the world shares.
-pub struct Shared {
-    pub schedule: Schedule,
+/// What the store, the endpoints and the invocations share.
+pub(crate) struct Shared {
+    pub(crate) schedule: Schedule,
     began: Instant,
-    state: Mutex<State>,
+    state: Mutex<WorldState>,
 }
 
-/// What happens.
-pub struct State {
-    pub rng: Rng,
-    pub in_flight: usize,
-    /// Every id that an endpoint has ever taken.
-    pub accepted: BTreeSet<String>,
-    /// And those of the present invocation.
-    pub accepted_now: BTreeSet<String>,
-    /// The ids in each dead letter.
-    pub dead_letters: BTreeMap<String, Vec<String>>,
-    /// Bodies that have been read.
-    pub contents: BTreeMap<Bytes, Arc<Content>>,
-    pub wrong: Vec<String>,
+/// The state that changes during a run.
+pub(crate) struct WorldState {
+    pub(crate) rng: Rng,
+    pub(crate) in_flight: usize,
+    /// The ids of all events that an endpoint has accepted.
+    pub(crate) accepted: BTreeSet<String>,
+    /// The ids that an endpoint has accepted during the present invocation.
+    pub(crate) accepted_now: BTreeSet<String>,
+    /// The ids in each dead-letter object, by its key.
+    pub(crate) dead_letters: BTreeMap<String, Vec<String>>,
+    /// The bodies that have been decoded.
+    pub(crate) contents: BTreeMap<Bytes, Arc<Content>>,
+    pub(crate) violations: Vec<String>,
     faults: BTreeMap<&'static str, u64>,
     trace: Vec<String>,
 }
 
-/// A seed's world.
-pub struct World {
-    pub shared: Arc<Shared>,
+/// The simulated world of a seed.
+pub(crate) struct World {
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl fmt::Debug for Shared {
@@ -74,32 +74,32 @@ impl fmt::Debug for Shared {
 }
 
 impl World {
-    pub fn of(seed: u64) -> Self {
+    pub(crate) fn of(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let schedule = Schedule::draw(&mut rng);
-        let state = State {
+        let state = WorldState {
             rng,
             in_flight: 0,
             accepted: BTreeSet::new(),
             accepted_now: BTreeSet::new(),
             dead_letters: BTreeMap::new(),
             contents: BTreeMap::new(),
-            wrong: Vec::new(),
+            violations: Vec::new(),
             faults: BTreeMap::new(),
             trace: Vec::new(),
         };
         World { shared: Arc::new(Shared { schedule, began: Instant::now(), state: Mutex::new(state) }) }
     }
 
-    pub fn into_life(self) -> Life {
-        self.shared.with(|state| Life {
-            wrong: std::mem::take(&mut state.wrong),
+    pub(crate) fn into_result(self) -> SeedResult {
+        self.shared.with(|state| SeedResult {
+            violations: std::mem::take(&mut state.violations),
             faults: std::mem::take(&mut state.faults),
             trace: std::mem::take(&mut state.trace),
         })
     }
 
-    /// A process of the function.
+    /// Starts a process of the function.
     fn shipper(&self) -> Arc<Shipper<SimulatedTransport>> {
         let schedule = &self.shared.schedule;
         let store = S3Store::new(self.aws(), true);
@@ -122,7 +122,8 @@ impl World {
         Arc::new(Shipper::new(Store::S3(store), sink, dead_letter, schedule.ship.clone(), SummaryLog::Log))
     }
 
-    /// The SDK with nothing random in it: its retries have a randomness of their own, and its watch over slow streams a clock.
+    /// Returns an SDK configuration without randomness and without a clock of its own: no retries, and no protection against
+    /// stalled streams.
     fn aws(&self) -> AwsConfig {
         let credentials = AwsCredentials::new("test", "test", None, None, "test");
         let config = SdkConfig::builder()
@@ -136,63 +137,69 @@ impl World {
         AwsConfig::loaded(config.build())
     }
 
-    /// The notification of the objects that are not done.
-    fn event(&self, open: &[usize]) -> Value {
+    /// Returns the notification for the objects that are not done.
+    fn event(&self, pending: &[usize]) -> Value {
         let event = |&object: &usize| s3_event(BUCKET, &self.shared.schedule.objects[object].key);
         if self.shared.schedule.by_queue {
             let message = |object: &usize| json!({"messageId": object.to_string(), "eventSource": "aws:sqs", "body": event(object).to_string()});
-            json!({"Records": open.iter().map(message).collect::<Vec<_>>()})
+            json!({"Records": pending.iter().map(message).collect::<Vec<_>>()})
         } else {
-            json!({"Records": open.iter().map(|object| event(object)["Records"][0].clone()).collect::<Vec<_>>()})
+            json!({"Records": pending.iter().map(|object| event(object)["Records"][0].clone()).collect::<Vec<_>>()})
         }
     }
 }
 
 impl Shared {
-    pub fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut WorldState) -> T) -> T {
         f(&mut self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
-    pub fn wrong(&self, what: String) {
-        self.with(|state| state.wrong.push(what));
+    /// Reports a broken invariant.
+    pub(crate) fn violation(&self, what: String) {
+        self.with(|state| state.violations.push(what));
     }
 
-    pub fn fault(&self, name: &'static str) {
+    /// Counts a fault.
+    pub(crate) fn fault(&self, name: &'static str) {
         self.with(|state| *state.faults.entry(name).or_default() += 1);
     }
 
-    pub fn note(&self, what: impl FnOnce() -> String) {
+    /// Adds a line to the trace.
+    pub(crate) fn trace(&self, what: impl FnOnce() -> String) {
         let line = format!("{:>9} {}", self.now(), what());
         self.with(|state| state.trace.push(line));
     }
 
-    pub fn accept(&self, ids: &[String]) {
+    /// Records that an endpoint has accepted events.
+    pub(crate) fn accept(&self, ids: &[String]) {
         self.with(|state| {
             state.accepted.extend(ids.iter().cloned());
             state.accepted_now.extend(ids.iter().cloned());
         });
     }
 
-    /// Milliseconds since the world began.
-    pub fn now(&self) -> u64 {
+    /// Returns the milliseconds since the run began.
+    pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    pub fn mood(&self, endpoint: usize) -> Mood {
+    /// Returns how an endpoint behaves now.
+    pub(crate) fn behavior(&self, endpoint: usize) -> Behavior {
         let now = self.now();
-        let moods = &self.schedule.endpoints[endpoint];
-        moods.iter().find(|(until, _)| now < *until).map_or(Mood::Well, |&(_, mood)| mood)
+        let behaviors = &self.schedule.endpoints[endpoint];
+        behaviors.iter().find(|(until, _)| now < *until).map_or(Behavior::Healthy, |&(_, behavior)| behavior)
     }
 
-    pub fn store_fails(&self) -> bool {
-        self.now() < self.schedule.calm_after && self.with(|state| state.rng.u32(..self.schedule.store_faults)) == 0
+    /// Returns whether the present request to the store fails.
+    pub(crate) fn store_fails(&self) -> bool {
+        self.now() < self.schedule.faults_end_ms && self.with(|state| state.rng.u32(..self.schedule.store_faults)) == 0
     }
 }
 
-/// Delivers the notification until everything in it is done, or for so long that it should be.
-pub async fn live(world: &World) {
+/// Delivers the notification until every object in it is done, or [`DELIVERIES`] times.
+pub(crate) async fn deliver_notifications(world: &World) {
     let shared = &world.shared;
-    let mut open: Vec<usize> = (0..shared.schedule.objects.len()).collect();
+    let mut pending: Vec<usize> = (0..shared.schedule.objects.len()).collect();
     let mut process = None;
     for delivery in 1..=DELIVERIES {
         if shared.with(|state| state.rng.u8(..3)) == 0 {
@@ -203,20 +210,20 @@ pub async fn live(world: &World) {
             world.shipper()
         });
         let last = delivery == DELIVERIES;
-        let ended = invoke(world, shipper, &open, delivery).await;
+        let ended = invoke(world, shipper, &pending, delivery).await;
         match ended {
             None => process = None,
-            Some(ended) => open = check(shared, &open, ended, last),
+            Some(ended) => pending = check(shared, &pending, ended, last),
         }
-        if open.is_empty() || shared.with(|state| !state.wrong.is_empty()) {
+        if pending.is_empty() || shared.with(|state| !state.violations.is_empty()) {
             return;
         }
-        sleep(COMES_AGAIN).await;
+        sleep(REDELIVERY_DELAY).await;
     }
 }
 
-/// None if it was killed.
-async fn invoke(world: &World, shipper: &Arc<Shipper<SimulatedTransport>>, open: &[usize], delivery: u32) -> Option<Ended> {
+/// Invokes the function once. Returns none if the invocation was killed.
+async fn invoke(world: &World, shipper: &Arc<Shipper<SimulatedTransport>>, pending: &[usize], delivery: u32) -> Option<Ended> {
     let shared = &world.shared;
     let (time, reserve, kill) = shared.with(|state| {
         state.accepted_now.clear();
@@ -225,25 +232,25 @@ async fn invoke(world: &World, shipper: &Arc<Shipper<SimulatedTransport>>, open:
         (Duration::from_millis(time), Duration::from_millis(state.rng.u64(100..5_000)), Duration::from_millis(kill))
     });
     let began = Instant::now();
-    let stop = shutdown_before_deadline(Some(time), reserve);
-    let event = world.event(open);
-    let kill = if shared.now() < shared.schedule.calm_after { kill } else { Duration::MAX };
-    let handled = timeout(kill.min(2 * time), handle(shipper, None, &event, &stop)).await;
-    let took = began.elapsed();
-    if stop.is_stopped() && stop.reason().is_none() {
+    let shutdown = shutdown_before_deadline(Some(time), reserve);
+    let event = world.event(pending);
+    let kill = if shared.now() < shared.schedule.faults_end_ms { kill } else { Duration::MAX };
+    let handled = timeout(kill.min(2 * time), handle(shipper, None, &event, &shutdown)).await;
+    let elapsed = began.elapsed();
+    if shutdown.is_stopped() && shutdown.reason().is_none() {
         shared.fault("invocation out of time");
     }
     let Ok(handled) = handled else {
         if kill > time {
-            shared.wrong(format!("an invocation of {time:?} did not end by itself"));
+            shared.violation(format!("an invocation of {time:?} did not end by itself"));
         }
         shared.fault("invocation killed");
-        shared.note(|| "killed".to_owned());
+        shared.trace(|| "killed".to_owned());
         return None;
     };
-    shared.note(|| format!("ended after {took:?} of {time:?}"));
-    if took > time {
-        shared.wrong(format!("an invocation of {time:?} took {took:?}"));
+    shared.trace(|| format!("ended after {elapsed:?} of {time:?}"));
+    if elapsed > time {
+        shared.violation(format!("an invocation of {time:?} took {elapsed:?}"));
     }
     let (succeeded, report, failed_messages) = match handled {
         Ok(CompletedInvocation { response, report }) => {
@@ -251,7 +258,7 @@ async fn invoke(world: &World, shipper: &Arc<Shipper<SimulatedTransport>>, open:
         }
         Err(HandlerError::Failed { report, .. }) => (false, *report, Value::Null),
         Err(error) => {
-            shared.wrong(format!("the notification was not understood: {error}"));
+            shared.violation(format!("the notification was refused: {error}"));
             return None;
         }
     };

@@ -1,4 +1,4 @@
-//! Certificates that are good, and such that are not; and a receiver that shows them.
+//! Valid and invalid certificates, and a receiver that uses them.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -18,14 +18,14 @@ use tokio_rustls::server::TlsStream;
 
 use crate::support::Keep;
 
-/// An authority and what it has signed.
-pub struct Authority {
-    pub certificate: Certificate,
+/// A certificate authority.
+pub(crate) struct Authority {
+    pub(crate) certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.distinguished_name.push(DnType::CommonName, name);
@@ -34,7 +34,7 @@ impl Authority {
         Authority { certificate, issuer: Issuer::new(params, key) }
     }
 
-    pub fn sign(&self, name: &str, expired: bool) -> (Certificate, KeyPair) {
+    pub(crate) fn sign(&self, name: &str, expired: bool) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
         if expired {
@@ -45,8 +45,8 @@ impl Authority {
     }
 }
 
-/// Accepts TLS connections; a failed handshake is the client's to report.
-pub struct TlsListener {
+/// Accepts TLS connections. A failed handshake is ignored, because the client reports it.
+pub(crate) struct TlsListener {
     listener: TcpListener,
     acceptor: TlsAcceptor,
 }
@@ -69,14 +69,14 @@ impl Listener for TlsListener {
     }
 }
 
-/// A receiver behind TLS. It asks for certificates of `clients`, if there are any.
-pub async fn start(server: &(Certificate, KeyPair), clients: Option<&Authority>) -> (String, Keep) {
+/// Starts a receiver behind TLS. It requires client certificates that `clients` signed, if `clients` is given.
+pub(crate) async fn start(server: &(Certificate, KeyPair), clients: Option<&Authority>) -> (String, Keep) {
     let kept = Keep::default();
     (serve(server, clients, router(ReceiveSettings::default(), kept.clone())).await, kept)
 }
 
-/// Any service behind TLS.
-pub async fn serve(server: &(Certificate, KeyPair), clients: Option<&Authority>, service: Router) -> String {
+/// Starts a service behind TLS.
+pub(crate) async fn serve(server: &(Certificate, KeyPair), clients: Option<&Authority>, service: Router) -> String {
     let key = PrivateKeyDer::try_from(server.1.serialize_der()).expect("a key");
     let builder = match clients {
         None => ServerConfig::builder().with_no_client_auth(),
