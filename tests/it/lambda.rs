@@ -12,10 +12,15 @@ use crate::support::{
     Receiver, Scripted, alb_key, alb_line, closed_port, gzip, id_of, put, run, s3_event, status, stderr, stdout,
 };
 
+/// Returns the text of an object with `count` lines.
+fn alb_lines(count: usize) -> String {
+    (0..count).map(|number| alb_line(number) + "\n").collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn serves_invocations_after_failed_ones() {
     let store = tempfile::tempdir().expect("a directory");
-    let text: String = (0..50).map(|number| alb_line(number) + "\n").collect();
+    let text = alb_lines(50);
     put(store.path(), "logs", &alb_key("one"), &gzip(text.as_bytes()));
     put(store.path(), "logs", &alb_key("two"), text.as_bytes());
     put(store.path(), "logs", &alb_key("broken"), &gzip(text.as_bytes())[..200]);
@@ -73,7 +78,7 @@ async fn serves_invocations_after_failed_ones() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fails_before_the_deadline_without_a_receiver() {
     let store = tempfile::tempdir().expect("a directory");
-    let text: String = (0..50).map(|number| alb_line(number) + "\n").collect();
+    let text = alb_lines(50);
     put(store.path(), "logs", &alb_key("one"), text.as_bytes());
     let mut api = RuntimeApi::start().await;
     let object_store = format!("dir:{}", store.path().display());
@@ -94,7 +99,7 @@ async fn fails_before_the_deadline_without_a_receiver() {
 #[tokio::test(flavor = "multi_thread")]
 async fn live_and_replayed_objects_have_the_same_ids() {
     let store = tempfile::tempdir().expect("a directory");
-    let text: String = (0..20).map(|number| alb_line(number) + "\n").collect();
+    let text = alb_lines(20);
     put(store.path(), "logs", &alb_key("one"), &gzip(text.as_bytes()));
     let (live, replayed) = (Receiver::start().await, Receiver::start().await);
     let mut api = RuntimeApi::start().await;
@@ -128,24 +133,14 @@ async fn reports_every_invalid_variable_at_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn returns_only_the_failed_messages_of_a_queue() {
     let store = tempfile::tempdir().expect("a directory");
-    let text: String = (0..10).map(|number| alb_line(number) + "\n").collect();
+    let text = alb_lines(10);
     put(store.path(), "logs", &alb_key("one"), &gzip(text.as_bytes()));
     put(store.path(), "logs", &alb_key("two"), text.as_bytes());
     let receiver = Receiver::start().await;
-    let sqs = Scripted::start(|_, _| {
-        Response::builder().header("content-type", "application/x-amz-json-1.0").body(Body::from("{}")).expect("a response")
-    })
-    .await;
+    let sqs = sqs(true).await;
     let mut api = RuntimeApi::start().await;
     let object_store = format!("dir:{}", store.path().display());
-    let variables = [
-        ("LOGSTASH_URL", receiver.url.as_str()),
-        ("OBJECT_STORE", &object_store),
-        ("AWS_ENDPOINT_URL_SQS", &sqs.url),
-        ("AWS_REGION", "eu-west-1"),
-        ("AWS_ACCESS_KEY_ID", "test"),
-        ("AWS_SECRET_ACCESS_KEY", "test"),
-    ];
+    let variables = [&with_aws(&sqs)[..], &[("LOGSTASH_URL", &receiver.url), ("OBJECT_STORE", &object_store)]].concat();
     let _child = api.function(&variables).spawn().expect("the function");
     let deadline = milliseconds_from_now(Duration::from_mins(1));
 
@@ -185,7 +180,7 @@ async fn returns_only_the_failed_messages_of_a_queue() {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_every_event_source_in_its_own_form() {
     let store = tempfile::tempdir().expect("a directory");
-    let text: String = (0..10).map(|number| alb_line(number) + "\n").collect();
+    let text = alb_lines(10);
     put(store.path(), "logs", "team a+b/one.log", text.as_bytes());
     put(store.path(), "logs", "broken.log.gz", &gzip(text.as_bytes())[..50]);
     let receiver = Receiver::start().await;
@@ -219,15 +214,18 @@ async fn answers_every_event_source_in_its_own_form() {
 }
 
 /// Returns the variables with which the SDK calls the SQS stand-in.
-fn with_sqs<'a>(sqs: &'a Scripted, others: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-    let of_sqs = [
-        ("AWS_ENDPOINT_URL_SQS", sqs.url.as_str()),
+fn with_aws(sqs: &Scripted) -> [(&str, &str); 4] {
+    [
+        ("AWS_ENDPOINT_URL_SQS", &sqs.url),
         ("AWS_REGION", "eu-west-1"),
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
-        ("DEAD_LETTER_QUEUE_URL", DEAD_LETTER_QUEUE),
-    ];
-    [&of_sqs, others].concat()
+    ]
+}
+
+/// Returns the variables of a function with a dead-letter queue.
+fn with_sqs<'a>(sqs: &'a Scripted, others: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    [&with_aws(sqs)[..], &[("DEAD_LETTER_QUEUE_URL", DEAD_LETTER_QUEUE)], others].concat()
 }
 
 const DEAD_LETTER_QUEUE: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/dead";
@@ -269,7 +267,7 @@ fn odd_notification(key: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn moves_unreadable_objects_to_the_dead_letter_queue_unchanged() {
     let store = tempfile::tempdir().expect("a directory");
-    let text: String = (0..10).map(|number| alb_line(number) + "\n").collect();
+    let text = alb_lines(10);
     put(store.path(), "logs", "one.log", text.as_bytes());
     put(store.path(), "logs", "broken.log.gz", &gzip(text.as_bytes())[..50]);
     let (receiver, sqs) = (Receiver::start().await, sqs(true).await);
@@ -304,7 +302,7 @@ async fn moves_unreadable_objects_to_the_dead_letter_queue_unchanged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn never_dead_letters_a_message_that_may_be_shipped_later() {
     let store = tempfile::tempdir().expect("a directory");
-    let text: String = (0..10).map(|number| alb_line(number) + "\n").collect();
+    let text = alb_lines(10);
     put(store.path(), "logs", "one.log", text.as_bytes());
     let object_store = format!("dir:{}", store.path().display());
     // A wrong URL, rejected events without a dead-letter destination, and a closed port: Logstash may accept all of them later.
@@ -332,7 +330,7 @@ async fn never_dead_letters_a_message_that_may_be_shipped_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_fails_if_the_dead_letter_queue_rejects_it() {
     let store = tempfile::tempdir().expect("a directory");
-    let text: String = (0..10).map(|number| alb_line(number) + "\n").collect();
+    let text = alb_lines(10);
     put(store.path(), "logs", "one.log", text.as_bytes());
     let (receiver, sqs) = (Receiver::start().await, sqs(false).await);
     let object_store = format!("dir:{}", store.path().display());
@@ -373,7 +371,7 @@ async fn invoke_shortly(variables: &[(&str, &str)], event: Value) -> Outcome {
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_the_deadline_with_a_hanging_receiver() {
     let store = tempfile::tempdir().expect("a directory");
-    let text: String = (0..50).map(|number| alb_line(number) + "\n").collect();
+    let text = alb_lines(50);
     put(store.path(), "logs", "one.log", text.as_bytes());
     let (hanging, object_store) = (silent_server().await, format!("dir:{}", store.path().display()));
     let variables = [("LOGSTASH_URL", hanging.url.as_str()), ("OBJECT_STORE", &object_store)];
@@ -391,7 +389,7 @@ async fn keeps_the_deadline_with_a_hanging_receiver() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_the_deadline_with_a_hanging_dead_letter_store() {
     let store = tempfile::tempdir().expect("a directory");
-    let text: String = (0..50).map(|number| alb_line(number) + "\n").collect();
+    let text = alb_lines(50);
     put(store.path(), "logs", "one.log", text.as_bytes());
     let server = Scripted::start(|_, request| {
         let rejected = request.events().iter().any(|event| event["elb"]["request"]["query"] == "id=3");

@@ -2,19 +2,19 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::future::pending;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Path;
-use axum::http::Response;
+use axum::extract::{Path, State};
+use axum::http::{Response, StatusCode};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 
 use crate::support::{json_lines, program, stdout};
@@ -26,65 +26,54 @@ pub(crate) enum Outcome {
     Error(Value),
 }
 
+/// An event and its deadline in milliseconds since 1970.
+type Invocation = (Value, u64);
+
 /// The Runtime API of one process.
 pub(crate) struct RuntimeApi {
     address: String,
-    events: Arc<Mutex<VecDeque<(Value, u64)>>>,
-    wake: Arc<Notify>,
+    invocations: mpsc::UnboundedSender<Invocation>,
     outcomes: mpsc::UnboundedReceiver<Outcome>,
+}
+
+async fn next_invocation(State(invocations): State<Arc<Mutex<mpsc::UnboundedReceiver<Invocation>>>>) -> Response<Body> {
+    let next = invocations.lock().await.recv().await;
+    let Some((event, deadline_ms)) = next else { pending().await };
+    Response::builder()
+        .header("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd")
+        .header("lambda-runtime-deadline-ms", deadline_ms.to_string())
+        .header("lambda-runtime-invoked-function-arn", "arn:aws:lambda:eu-west-1:123456789012:function:shipper")
+        .header("lambda-runtime-trace-id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700")
+        .body(Body::from(event.to_string()))
+        .expect("a response")
+}
+
+async fn end_invocation(
+    State(outcomes): State<mpsc::UnboundedSender<Outcome>>,
+    Path((_, verb)): Path<(String, String)>,
+    body: String,
+) -> (StatusCode, &'static str) {
+    let body = serde_json::from_str(&body).expect("a JSON body");
+    let outcome = if verb == "error" { Outcome::Error(body) } else { Outcome::Response(body) };
+    outcomes.send(outcome).expect("the test waits for outcomes");
+    (StatusCode::ACCEPTED, "{}")
 }
 
 impl RuntimeApi {
     pub(crate) async fn start() -> Self {
-        let events: Arc<Mutex<VecDeque<(Value, u64)>>> = Arc::default();
-        let wake = Arc::new(Notify::new());
-        let (sender, outcomes) = mpsc::unbounded_channel();
-        let next = {
-            let (events, wake) = (Arc::clone(&events), Arc::clone(&wake));
-            move || {
-                let (events, wake) = (Arc::clone(&events), Arc::clone(&wake));
-                async move {
-                    loop {
-                        let event = events.lock().expect("no panic while holding").pop_front();
-                        let Some((event, deadline_ms)) = event else {
-                            wake.notified().await;
-                            continue;
-                        };
-                        return Response::builder()
-                            .header("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd")
-                            .header("lambda-runtime-deadline-ms", deadline_ms.to_string())
-                            .header(
-                                "lambda-runtime-invoked-function-arn",
-                                "arn:aws:lambda:eu-west-1:123456789012:function:shipper",
-                            )
-                            .header("lambda-runtime-trace-id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700")
-                            .body(Body::from(event.to_string()))
-                            .expect("a response");
-                    }
-                }
-            }
-        };
-        let respond = move |Path((_, verb)): Path<(String, String)>, body: String| {
-            let sender = sender.clone();
-            async move {
-                let body = serde_json::from_str(&body).expect("a JSON body");
-                let outcome = if verb == "error" { Outcome::Error(body) } else { Outcome::Response(body) };
-                sender.send(outcome).expect("the test waits for outcomes");
-                Response::builder().status(202).body(Body::from("{}")).expect("a response")
-            }
-        };
+        let (invocations, waiting) = mpsc::unbounded_channel();
+        let (ended, outcomes) = mpsc::unbounded_channel();
         let service = Router::new()
-            .route("/2018-06-01/runtime/invocation/next", get(next))
-            .route("/2018-06-01/runtime/invocation/{id}/{verb}", post(respond));
+            .route("/2018-06-01/runtime/invocation/next", get(next_invocation).with_state(Arc::new(Mutex::new(waiting))))
+            .route("/2018-06-01/runtime/invocation/{id}/{verb}", post(end_invocation).with_state(ended));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
         tokio::spawn(async move { axum::serve(listener, service).await });
-        RuntimeApi { address, events, wake, outcomes }
+        RuntimeApi { address, invocations, outcomes }
     }
 
     pub(crate) async fn invoke(&mut self, event: Value, deadline_ms: u64) -> Outcome {
-        self.events.lock().expect("no panic while holding").push_back((event, deadline_ms));
-        self.wake.notify_one();
+        self.invocations.send((event, deadline_ms)).expect("the Runtime API is running");
         let outcome = timeout(Duration::from_secs(30), self.outcomes.recv()).await;
         outcome.expect("the function responds within 30 s").expect("the Runtime API is running")
     }
