@@ -35,7 +35,7 @@ const SHOWN_CHARS: usize = 300;
 
 /// What the function was invoked with.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Notification {
+pub(crate) enum Notification {
     /// A single event, from S3, SNS or EventBridge, or the record of a failed invocation. It succeeds or fails as a whole.
     Event(Vec<Task>),
     /// Messages of an SQS queue. Each message succeeds or fails independently.
@@ -46,37 +46,37 @@ pub enum Notification {
 
 /// A message of an SQS queue.
 #[derive(Debug, PartialEq, Eq)]
-pub struct QueueMessage {
+pub(crate) struct QueueMessage {
     /// The message's id.
-    pub id: String,
+    pub(crate) id: String,
     /// The receipt of this delivery; `None` if the event does not contain it.
-    pub receipt: Option<Receipt>,
+    pub(crate) receipt: Option<Receipt>,
     /// The body, unchanged.
-    pub body: String,
+    pub(crate) body: String,
     /// The objects that the body names, or the reason why it cannot be read.
-    pub tasks: Result<Vec<Task>, NotificationError>,
+    pub(crate) tasks: Result<Vec<Task>, NotificationError>,
 }
 
 /// The delivery of a message, as SQS needs it to change the message's visibility timeout.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt {
+pub(crate) struct Receipt {
     /// The URL of the queue.
-    pub queue_url: String,
+    pub(crate) queue_url: String,
     /// The receipt handle of this delivery.
-    pub receipt_handle: String,
+    pub(crate) receipt_handle: String,
     /// The number of deliveries so far, including this one.
-    pub receive_count: u32,
+    pub(crate) receive_count: u32,
 }
 
 /// The tasks of one invocation by a job.
 #[derive(Debug, PartialEq, Eq)]
-pub struct JobInvocation {
+pub(crate) struct JobInvocation {
     /// The schema version of the event, and therefore of the response.
-    pub schema_version: String,
+    pub(crate) schema_version: String,
     /// The id of the invocation.
-    pub invocation_id: String,
+    pub(crate) invocation_id: String,
     /// The tasks, each with its id.
-    pub tasks: Vec<(String, Task)>,
+    pub(crate) tasks: Vec<(String, Task)>,
 }
 
 /// The reason why an event cannot be read. An unreadable event is never a success without objects.
@@ -120,7 +120,7 @@ const RECORDS: [Open; 3] = [s3::open_record, sns::open_record, sqs::open_record]
 /// # Errors
 /// The event does not name S3 objects in a known form. A message of a queue that cannot be read is not an error here, because
 /// each message fails independently.
-pub fn parse(event: &Value) -> Result<Notification, NotificationError> {
+pub(crate) fn parse(event: &Value) -> Result<Notification, NotificationError> {
     if let Some(job) = batch_operations::read(event) {
         return job.map(Notification::Job);
     }
