@@ -277,7 +277,7 @@ mod tests {
         let entry = |region: &str, dcid: &str, name: &str, port: u32| {
             format!(r#"{{"groups":[{{"region":{region:?},"dcid":{dcid:?},"autoscaling_group":{name:?},"port":{port}}}]}}"#)
         };
-        let refused = |text: &str| Groups::read(text).unwrap_err();
+        let error = |text: &str| Groups::read(text).unwrap_err();
         for region in [
             "",
             "eu",
@@ -290,21 +290,21 @@ mod tests {
             "eu-west-123",
             "eu-west-1\n",
         ] {
-            assert!(refused(&entry(region, "eu1", "a", 1)).contains("is no AWS region"), "{region:?}");
+            assert!(error(&entry(region, "eu1", "a", 1)).contains("is not an AWS region"), "{region:?}");
         }
         for dcid in ["", "a b", "a/b", "a:b", "a\r\nb", "ä", &"a".repeat(65)] {
-            assert!(refused(&entry("eu-west-1", dcid, "a", 1)).starts_with("has the dcid"), "{dcid:?}");
+            assert!(error(&entry("eu-west-1", dcid, "a", 1)).starts_with("has the dcid"), "{dcid:?}");
         }
         for name in ["", "a:b", "a\nb", "é", &"a".repeat(256)] {
-            assert!(refused(&entry("eu-west-1", "eu1", name, 1)).starts_with("has the autoscaling_group"), "{name:?}");
+            assert!(error(&entry("eu-west-1", "eu1", name, 1)).starts_with("has the autoscaling_group"), "{name:?}");
         }
-        assert!(refused(&entry("eu-west-1", "eu1", "a", 0)).contains("port 0"));
-        assert!(refused(&entry("eu-west-1", "eu1", "a", 65_536)).contains("is not as it should be"));
-        assert_eq!(refused("groups = []"), "contains no group");
-        assert!(refused("no/such/file.toml").contains("nor a readable file"));
-        assert!(refused("groups = [{region = 1}]").contains("is not as it should be"));
-        assert!(refused(r#"{"groups":[],"group":[]}"#).contains("unknown field `group`"));
+        assert!(error(&entry("eu-west-1", "eu1", "a", 0)).contains("port 0"));
+        assert!(error(&entry("eu-west-1", "eu1", "a", 65_536)).contains("cannot be parsed"));
+        assert_eq!(error("groups = []"), "contains no group");
+        assert!(error("no/such/file.toml").contains("nor a readable file"));
+        assert!(error("groups = [{region = 1}]").contains("cannot be parsed"));
+        assert!(error(r#"{"groups":[],"group":[]}"#).contains("unknown field `group`"));
         let twice = format!("{TOML}\n[[groups]]\nregion='eu-west-1'\ndcid='eu1'\nautoscaling_group='b'\nport=1\n");
-        assert_eq!(refused(&twice), "has two groups for the data centre eu1 in eu-west-1");
+        assert_eq!(error(&twice), "has two groups for the data centre eu1 in eu-west-1");
     }
 }

@@ -26,6 +26,7 @@ from source import (
     METRICS,
     NAMESPACE,
     REGISTRY_VARIABLES,
+    SHIPPER,
     SHIPPER_VARIABLES,
     alert_members,
     calls,
@@ -37,7 +38,12 @@ from source import (
 TEMPLATE = load()
 TEXT = (PROJECT / "template.yaml").read_text()
 RUNBOOK = (PROJECT / "docs/operations.md").read_text()
-README = (PROJECT / "README.md").read_text()
+# Every document that a person reads.
+DOCUMENTS = [
+    path
+    for pattern in ("*.md", "docs/*.md", "samples/*.md", "registry/*.md", "crates/*/*.md", "bench/*.md", "fuzz/regressions/*.md")
+    for path in sorted(PROJECT.glob(pattern))
+]
 
 # AWS's own metrics that the alarms and the dashboard use, with their one dimension.
 AWS_METRICS = {
@@ -93,7 +99,7 @@ ELB_ACCOUNTS = {
 
 # What the documents leave to the reader.
 IN_THE_SHELL = {"STACK", "ARN", "BUCKET", "ACCOUNT", "JOB", "GROUP", "HOOK", "INSTANCE", "PASSWORD", "PATH", "PWD"}
-IN_THE_SHELL |= {"INTERNAL_ALB", "GOOD_COMMIT"}
+IN_THE_SHELL |= {"INTERNAL_ALB", "GOOD_COMMIT", "NAME"}
 # What other programs read. The last two are of Logstash's keystore.
 OTHER_VARIABLES = {"ELASTICSEARCH_URL", "HTTPS_PROXY", "UPDATE_GOLDEN"} | {"SHIPPER_PASSWORD", "ELASTICSEARCH_PASSWORD"}
 
@@ -273,7 +279,7 @@ class Modes(unittest.TestCase):
             self.assertEqual((queue["MessageRetentionPeriod"], dead), (two_weeks, two_weeks), words)
             times = queue["RedrivePolicy"]["maxReceiveCount"]
             self.assertEqual(times, 200, words)
-            self.assertGreater(times * seconds("src/lambda/sqs.rs", "MAX_DELAY"), 24 * 3600, "a day's outage stays in the queue")
+            self.assertGreater(times * seconds(SHIPPER, "MAX_DELAY"), 24 * 3600, "a day's outage stays in the queue")
 
 
 def timeout(template, function):
@@ -472,8 +478,7 @@ class Variables(unittest.TestCase):
 
     def test_the_documents_name_only_variables_that_are_read(self):
         known = {*SHIPPER_VARIABLES, *REGISTRY_VARIABLES, *OTHER_VARIABLES}
-        documents = [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("samples/*.md"), PROJECT / "samconfig.toml"]
-        for document in [*documents, *PROJECT.glob("samples/**/*.conf")]:
+        for document in [*DOCUMENTS, PROJECT / "samconfig.toml", *PROJECT.glob("samples/**/*.conf")]:
             text = document.read_text()
             set_here = set(re.findall(r"(?<![\w$-])([A-Z][A-Z0-9_]*)=", text))
             named = set(re.findall(r"(?<![/\w.$-])\$?\{?([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b(?!-)", text))
@@ -624,7 +629,7 @@ class Alarms(unittest.TestCase):
                     self.check_metric(namespace, name, [(dimension, of)], words)
 
     def test_a_retry_that_succeeds_raises_no_alarm(self):
-        longest = seconds("src/lambda/sqs.rs", "MAX_DELAY")
+        longest = seconds(SHIPPER, "MAX_DELAY")
         for name, entry in of_type(rendered()[0][3], "AWS::CloudWatch::Alarm").items():
             alarm = entry["Properties"]
             if alarm.get("Namespace") == "AWS/Lambda":
@@ -671,12 +676,20 @@ class Documents(unittest.TestCase):
             self.assertIn(name, known, "docs/operations.md names what is not in the template")
         for name in re.findall(r"\$\(out (\w+)\)", RUNBOOK):
             self.assertIn(name, TEMPLATE["Outputs"], "docs/operations.md asks for an output that there is not")
-        used = set(re.findall(r"--parameter-overrides ((?:\w+=\S+ ?)+)", RUNBOOK + README))
-        for override in (pair for pairs in used for pair in pairs.split()):
-            self.assertIn(override.split("=")[0], TEMPLATE["Parameters"])
+
+    def test_parameters_in_commands_are_in_the_template(self):
+        commands = 0
+        for document in DOCUMENTS:
+            # A command may be continued on the next line.
+            text = document.read_text().replace("\\\n", " ")
+            for pairs in re.findall(r"--parameter-overrides +((?:\w+=\S+ *)+)", text):
+                commands += 1
+                for override in pairs.split():
+                    self.assertIn(override.split("=")[0], TEMPLATE["Parameters"], document.name)
+        self.assertGreater(commands, 0)
 
     def test_links_lead_somewhere(self):
-        for document in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("samples/*.md")]:
+        for document in DOCUMENTS:
             for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
                 if "://" in link:
                     continue
@@ -688,11 +701,10 @@ class Documents(unittest.TestCase):
                     self.assertIn(place, map(anchor, titles), f"{document.name}: {link}")
 
     def test_json_of_the_documents_is_json(self):
-        for document in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")]:
+        for document in DOCUMENTS:
             for block in re.findall(r"```json\n(.*?)```", document.read_text(), re.S):
                 if "…" not in block:
                     json.loads(block)
-
 
     def test_a_jobs_report_becomes_the_next_manifest(self):
         script = re.search(r"<<'EOF'\n(import csv.*?)\nEOF\n", RUNBOOK, re.S)[1]

@@ -1,4 +1,7 @@
-"""What the Rust source says: the variables, the metrics, and the calls of AWS's SDKs."""
+"""Facts of the Rust source: variables, metrics, and calls of the AWS SDKs.
+
+Definitions are searched for in a whole package, so that files can be moved and split.
+"""
 
 import json
 import re
@@ -8,54 +11,70 @@ from pathlib import Path
 
 from render import PROJECT
 
-
-def variables(path):
-    """The names in a table VARIABLES."""
-    text = (PROJECT / path).read_text()
-    table = text[text.index("pub const VARIABLES") :]
-    return re.findall(r'\bname: "([A-Z0-9_]+)"', table[: table.index("\n];")])
+SHIPPER, REGISTRY, COMMON = "src", "registry/src", "crates/elb-common/src"
 
 
-SHIPPER_VARIABLES = variables("src/config/variables.rs")
-REGISTRY_VARIABLES = variables("registry/src/config.rs")
+@cache
+def sources(package):
+    """The text of each Rust file of a package."""
+    return [file.read_text() for file in sorted((PROJECT / package).glob("**/*.rs"))]
 
 
-def constant(path, name):
-    return re.search(rf'const {name}: &str = "([^"]+)"', (PROJECT / path).read_text())[1]
+def matches(package, pattern):
+    return [match for text in sources(package) for match in re.finditer(pattern, text, re.M | re.S)]
 
 
-NAMESPACE = constant("src/emf.rs", "NAMESPACE")
-DIMENSION = constant("src/emf.rs", "DIMENSION")
-# Those of the counters, and those of the object as a whole.
-METRICS = re.findall(r'=> \("(\w+)", "\w+"\);$', (PROJECT / "src/ledger/counts.rs").read_text(), re.M)
-METRICS += re.findall(r'^ +\("(\w+)", "\w+"\),$', (PROJECT / "src/emf.rs").read_text(), re.M)
+def definition(package, pattern):
+    """The only match of a pattern in a package."""
+    found = matches(package, pattern)
+    assert len(found) == 1, f"{len(found)} matches of {pattern!r} in {package}/ instead of one; adapt tools/template/source.py"
+    return found[0]
 
 
-def seconds(path, name):
+def variables(package):
+    """The names in the table VARIABLES."""
+    return re.findall(r'\bname: "([A-Z0-9_]+)"', definition(package, r"^pub const VARIABLES\b.*?^\];")[0])
+
+
+SHIPPER_VARIABLES = variables(SHIPPER)
+REGISTRY_VARIABLES = variables(REGISTRY)
+
+
+def constant(package, name):
+    return definition(package, rf'const {name}: &str = "([^"]+)"')[1]
+
+
+NAMESPACE = constant(SHIPPER, "NAMESPACE")
+DIMENSION = constant(SHIPPER, "DIMENSION")
+# The metrics of the counters, which are entries of a macro's list, and the metrics of the object as a whole.
+UNIT = '"(?:Bytes|Count|Milliseconds)"'
+METRICS = [match[1] for match in matches(SHIPPER, rf'(?:=>|^) +\("(\w+)", {UNIT}\)[;,]$')]
+assert {"LinesRead", "ShipDelay"} <= set(METRICS), "the metrics are not where tools/template/source.py searches for them"
+
+
+def seconds(package, name):
     """A Duration of whole minutes or seconds."""
-    unit, number = re.search(rf"const {name}: Duration = Duration::from_(\w+)\((\d+)\)", (PROJECT / path).read_text()).groups()
+    unit, number = definition(package, rf"const {name}: Duration = Duration::from_(\w+)\((\d+)\)").groups()
     return int(number) * {"secs": 1, "mins": 60}[unit]
 
 
 def alert_members():
-    """What the log line of a critical alert of the registry has beside its level and text, and the names of an alert's states."""
-    code = (PROJECT / "registry/src/alert.rs").read_text()
-    members = re.search(r'"critical" => \{?\s*tracing::error!\((.*?)"\{text\}"\)', code, re.S)[1]
-    assert "flatten_event(true)" in (PROJECT / "crates/elb-common/src/log.rs").read_text(), "members are at the top of a line"
+    """The members of the log line of a critical alert, besides its level and text, and the names of an alert's states."""
+    members = definition(REGISTRY, r'"critical" => \{?\s*tracing::error!\((.*?)"\{text\}"\)')[1]
+    assert matches(COMMON, r"flatten_event\(true\)"), "members are at the top level of a log line"
     names = [member.split("=")[0].strip() for member in members.split(",") if member.strip()]
-    return names, re.findall(r'State::\w+ => "(\w+)"', code)
+    return names, [match[1] for match in matches(REGISTRY, r'AlertState::\w+ => "(\w+)"')]
 
 
 def store_schemes():
-    """Those of REGISTRY_STORE that lead to another machine."""
-    table = (PROJECT / "registry/src/config.rs").read_text()
-    (allowed,) = re.findall(r'name: "REGISTRY_STORE",\s*default: "memory",\s*allowed: "([^"]+)"', table)
+    """The URL schemes of REGISTRY_STORE for a store on another machine."""
+    allowed = definition(REGISTRY, r'name: "REGISTRY_STORE",\s*default: "memory",\s*allowed: "([^"]+)"')[1]
     return set(re.findall(r"([a-z+]+)://", allowed)) - {"redis+unix"}
 
 
 @cache
 def operations():
-    """Every operation of the SDKs in use: each is a file of its crate's client."""
+    """Every operation of the SDKs in use. In an SDK's crate, each operation has a file in `src/client`."""
     metadata = subprocess.run(
         ["cargo", "metadata", "--format-version", "1", "--locked"], cwd=PROJECT, check=True, capture_output=True
     )
