@@ -1,6 +1,6 @@
 //! A test double of AWS, and real peers: each on a free port of 127.0.0.1 or a separate socket, stopped when the test ends.
 
-pub mod peers;
+pub(crate) mod peers;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use elb_log_registry::store::{MemoryStore, Store};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep};
 
-pub const GROUPS: &str = r#"
+pub(crate) const GROUPS: &str = r#"
     [[groups]]
     region = "eu-west-1"
     dcid = "eu1"
@@ -27,32 +27,32 @@ pub const GROUPS: &str = r#"
     allowed_cidrs = ["10.0.0.0/8"]
 "#;
 
-pub fn groups() -> Groups {
+pub(crate) fn groups() -> Groups {
     Groups::read(GROUPS).expect("good groups")
 }
 
-pub fn group() -> Group {
+pub(crate) fn group() -> Group {
     groups().select("eu-west-1", "eu1").expect("the one group").clone()
 }
 
 /// The server with this number, at `10.0.0.NUMBER`.
-pub fn member(number: u8) -> Member {
+pub(crate) fn member(number: u8) -> Member {
     Member { instance: instance(number), addresses: vec![[10, 0, 0, number].into()] }
 }
 
-pub fn instance(number: u8) -> String {
+pub(crate) fn instance(number: u8) -> String {
     format!("i-{number:017x}")
 }
 
 /// The body of a look-up of these servers.
-pub fn body(numbers: &[u8]) -> String {
+pub(crate) fn body(numbers: &[u8]) -> String {
     let endpoints: Vec<String> = numbers.iter().map(|number| format!("\"10.0.0.{number}:8080\"")).collect();
     format!("[{}]", endpoints.join(","))
 }
 
 /// A group whose servers a test starts and stops. A response shows the state at the time of the call, and is delayed.
 #[derive(Clone, Debug, Default)]
-pub struct Double(Arc<Inner>);
+pub(crate) struct Double(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -64,45 +64,45 @@ struct Inner {
 }
 
 impl Double {
-    pub fn with(numbers: &[u8]) -> Self {
+    pub(crate) fn with(numbers: &[u8]) -> Self {
         let double = Double::default();
         *double.0.delay.lock().unwrap() = Duration::from_millis(100);
         numbers.iter().for_each(|number| double.start(*number));
         double
     }
 
-    pub fn start(&self, number: u8) {
+    pub(crate) fn start(&self, number: u8) {
         self.0.in_service.lock().unwrap().insert(instance(number), member(number));
     }
 
-    pub fn end(&self, number: u8) {
+    pub(crate) fn end(&self, number: u8) {
         self.0.in_service.lock().unwrap().remove(&instance(number));
     }
 
     /// Starts a server at another address.
-    pub fn start_at(&self, number: u8, address: &str) {
+    pub(crate) fn start_at(&self, number: u8, address: &str) {
         let member = Member { instance: instance(number), addresses: vec![address.parse().unwrap()] };
         self.0.in_service.lock().unwrap().insert(instance(number), member);
     }
 
-    pub fn fail(&self, fault: Option<FleetError>) {
+    pub(crate) fn fail(&self, fault: Option<FleetError>) {
         *self.0.fault.lock().unwrap() = fault;
     }
 
-    pub fn throttle(&self) {
+    pub(crate) fn throttle(&self) {
         self.fail(Some(FleetError::Throttled { operation: "DescribeInstances", reason: "RequestLimitExceeded".to_owned() }));
     }
 
-    pub fn slow(&self, delay: Duration) {
+    pub(crate) fn slow(&self, delay: Duration) {
         *self.0.delay.lock().unwrap() = delay;
     }
 
     /// Returns how often the members of a group were requested. The real fleet calls AWS twice or more for each.
-    pub fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.0.asked.load(Ordering::SeqCst)
     }
 
-    pub fn completed_hooks(&self) -> Vec<Hook> {
+    pub(crate) fn completed_hooks(&self) -> Vec<Hook> {
         self.0.completed_hooks.lock().unwrap().clone()
     }
 }
@@ -125,7 +125,7 @@ impl Fleet for Double {
 }
 
 /// A wall clock that follows tokio's clock, which tests pause and advance.
-pub fn clock() -> Clock {
+pub(crate) fn clock() -> Clock {
     let begin = Instant::now();
     Clock::new(move || {
         let passed = SignedDuration::try_from(begin.elapsed()).expect("a short test");
@@ -134,15 +134,15 @@ pub fn clock() -> Clock {
 }
 
 /// A registry with a test double and a separate store.
-pub fn registry(double: &Double) -> Arc<Registry<Double>> {
+pub(crate) fn registry(double: &Double) -> Arc<Registry<Double>> {
     registry_with(double, Store::Memory(MemoryStore::default()), Vec::new())
 }
 
-pub fn registry_with(double: &Double, store: Store, channels: Vec<Channel>) -> Arc<Registry<Double>> {
+pub(crate) fn registry_with(double: &Double, store: Store, channels: Vec<Channel>) -> Arc<Registry<Double>> {
     registry_at(double, store, channels, clock())
 }
 
-pub fn registry_at(double: &Double, store: Store, channels: Vec<Channel>, clock: Clock) -> Arc<Registry<Double>> {
+pub(crate) fn registry_at(double: &Double, store: Store, channels: Vec<Channel>, clock: Clock) -> Arc<Registry<Double>> {
     let metrics = Metrics::default();
     Arc::new(Registry::new(Parts {
         groups: groups(),
@@ -157,19 +157,19 @@ pub fn registry_at(double: &Double, store: Store, channels: Vec<Channel>, clock:
 }
 
 /// The value of a metric with its labels; 0 if it was never counted.
-pub fn metric<F: Fleet>(registry: &Registry<F>, name: &str) -> u64 {
+pub(crate) fn metric<F: Fleet>(registry: &Registry<F>, name: &str) -> u64 {
     let text = registry.metrics().text();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{name} is {value}")))
 }
 
 /// How often a problem was in this state.
-pub fn alerts<F: Fleet>(registry: &Registry<F>, problem: &str, state: &str) -> u64 {
+pub(crate) fn alerts<F: Fleet>(registry: &Registry<F>, problem: &str, state: &str) -> u64 {
     metric(registry, &format!("registry_alerts_total{{problem=\"{problem}\",state=\"{state}\"}}"))
 }
 
 /// Repeats `done` until it returns a value, for at most two minutes, because machines can be busy.
-pub async fn until<T>(what: &str, mut done: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut done: impl AsyncFnMut() -> Option<T>) -> T {
     let mut tries = tokio::time::interval(Duration::from_millis(20));
     for _ in 0..6_000 {
         tries.tick().await;

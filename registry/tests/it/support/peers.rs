@@ -20,24 +20,24 @@ use tokio::process::{Child, Command};
 
 use super::until;
 
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     StdListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 /// The root of the project, with `samples` and `.venv`.
-pub fn project() -> &'static Path {
+pub(crate) fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the registry is a directory of the project")
 }
 
 /// Debian's Redis on a separate socket, without persistence.
-pub struct Redis {
-    pub url: String,
+pub(crate) struct Redis {
+    pub(crate) url: String,
     directory: TempDir,
     server: Child,
 }
 
 impl Redis {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let server = Redis::launch(directory.path()).await;
         let url = format!("redis+unix://{}", directory.path().join("redis.sock").display());
@@ -54,40 +54,40 @@ impl Redis {
         server
     }
 
-    pub fn client(&self) -> redis::Client {
+    pub(crate) fn client(&self) -> redis::Client {
         redis::Client::open(self.url.as_str()).expect("a URL of Redis")
     }
 
     /// A store with a time limit that is sufficient on a busy machine.
-    pub fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         self.store_with(Duration::from_secs(20))
     }
 
-    pub fn store_with(&self, patience: Duration) -> Store {
+    pub(crate) fn store_with(&self, patience: Duration) -> Store {
         redis_store(&self.url, patience)
     }
 
     /// Runs a command on a separate connection.
-    pub async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+    pub(crate) async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let mut connection = self.client().get_multiplexed_async_connection().await.expect("a connection");
         let mut command = redis::cmd(words[0]);
         words[1..].iter().for_each(|word| _ = command.arg(*word));
         command.query_async(&mut connection).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
-    pub async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         self.server.kill().await.expect("stopping Redis");
         std::fs::remove_file(self.directory.path().join("redis.sock")).expect("the socket");
     }
 
     /// Starts it again, empty.
-    pub async fn start_again(&mut self) {
+    pub(crate) async fn start_again(&mut self) {
         self.server = Redis::launch(self.directory.path()).await;
     }
 }
 
 /// The store at a URL in the form of `REGISTRY_STORE`.
-pub fn redis_store(url: &str, patience: Duration) -> Store {
+pub(crate) fn redis_store(url: &str, patience: Duration) -> Store {
     let address = RedisAddress::parse(url).expect("a URL of Redis");
     Store::Redis(Box::new(RedisStore::new(address, patience).expect("a store")))
 }
@@ -97,7 +97,7 @@ fn no_redis(error: &std::io::Error) -> ! {
 }
 
 /// Two nodes of a cluster, each with half of the slots, without persistence.
-pub struct RedisCluster {
+pub(crate) struct RedisCluster {
     nodes: Vec<Node>,
     directory: TempDir,
 }
@@ -110,7 +110,7 @@ struct Node {
 }
 
 impl RedisCluster {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let mut nodes = Vec::new();
         for _ in 0..2 {
@@ -152,11 +152,11 @@ impl RedisCluster {
     }
 
     /// The URL of one node, in the form of `REGISTRY_STORE`.
-    pub fn url(&self, number: usize) -> String {
+    pub(crate) fn url(&self, number: usize) -> String {
         format!("redis+cluster://127.0.0.1:{}", self.nodes[number].port)
     }
 
-    pub async fn command<T: redis::FromRedisValue>(&self, number: usize, words: &[&str]) -> T {
+    pub(crate) async fn command<T: redis::FromRedisValue>(&self, number: usize, words: &[&str]) -> T {
         let url = format!("redis://127.0.0.1:{}", self.nodes[number].port);
         let client = redis::Client::open(url).expect("a URL of Redis");
         let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
@@ -166,17 +166,17 @@ impl RedisCluster {
     }
 
     /// The node that has a key.
-    pub async fn owner(&self, key: &str) -> usize {
+    pub(crate) async fn owner(&self, key: &str) -> usize {
         let slot: u16 = self.command(0, &["CLUSTER", "KEYSLOT", key]).await;
         usize::from(slot > 8_191)
     }
 
-    pub async fn stop(&mut self, number: usize) {
+    pub(crate) async fn stop(&mut self, number: usize) {
         self.nodes[number].server.kill().await.expect("stopping Redis");
     }
 
     /// Restarts a node, empty, with the same slots.
-    pub async fn start_again(&mut self, number: usize) {
+    pub(crate) async fn start_again(&mut self, number: usize) {
         let Node { port, bus, .. } = self.nodes[number];
         self.nodes[number].server = RedisCluster::launch(self.directory.path(), port, bus).await;
         self.is_whole().await;
@@ -184,23 +184,23 @@ impl RedisCluster {
 }
 
 /// A Redis that accepts only TLS, with an access list, and a certificate of a separate authority.
-pub struct TlsRedis {
+pub(crate) struct TlsRedis {
     /// With user and password.
-    pub url: String,
+    pub(crate) url: String,
     /// The authority's certificate.
-    pub authority: PathBuf,
+    pub(crate) authority: PathBuf,
     directory: TempDir,
     port: u16,
     _server: Child,
 }
 
 impl TlsRedis {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         TlsRedis::launch("rediss", "+eval +get +set", &[]).await
     }
 
     /// A cluster of one node, like ElastiCache Serverless.
-    pub async fn start_cluster() -> Self {
+    pub(crate) async fn start_cluster() -> Self {
         let bus = free_port().to_string();
         let arguments = ["--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", &bus];
         let redis = TlsRedis::launch("rediss+cluster", "+eval +get +set +cluster|slots", &arguments).await;
@@ -241,7 +241,7 @@ impl TlsRedis {
     }
 
     /// Runs a command as the administrator.
-    pub async fn command(&self, words: &[&str]) -> String {
+    pub(crate) async fn command(&self, words: &[&str]) -> String {
         let mut client = Command::new("redis-cli");
         client.args(["--tls", "--user", "admin", "--pass", "secret", "--no-auth-warning", "-h", "127.0.0.1", "-p"]);
         client.arg(self.port.to_string()).arg("--cacert").arg(self.directory.path().join("ca.pem")).args(words);
@@ -252,13 +252,13 @@ impl TlsRedis {
 }
 
 /// moto, which simulates Auto Scaling, EC2, SNS and SQS.
-pub struct Moto {
-    pub url: String,
+pub(crate) struct Moto {
+    pub(crate) url: String,
     _server: Child,
 }
 
 impl Moto {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let port = free_port();
         let program = project().join(".venv/bin/moto_server");
         let server = Command::new(&program)
@@ -284,12 +284,12 @@ impl Moto {
         autoscaling.describe_auto_scaling_groups().send().await.expect("moto's autoscaling");
     }
 
-    pub fn config(&self) -> SdkConfig {
+    pub(crate) fn config(&self) -> SdkConfig {
         aws(&self.url)
     }
 
     /// Creates the Auto Scaling group `logstash-eu1` with this number of instances.
-    pub async fn make_group(&self, instances: i32) {
+    pub(crate) async fn make_group(&self, instances: i32) {
         let ec2 = aws_sdk_ec2::Client::new(&self.config());
         let images = ec2.describe_images().send().await.expect("moto's images");
         let image = images.images().first().and_then(|image| image.image_id()).expect("an image").to_owned();
@@ -301,7 +301,7 @@ impl Moto {
         group.min_size(0).max_size(300).desired_capacity(instances).send().await.expect("a group");
     }
 
-    pub async fn resize_group(&self, instances: i32) {
+    pub(crate) async fn resize_group(&self, instances: i32) {
         let autoscaling = aws_sdk_autoscaling::Client::new(&self.config());
         let resize = autoscaling.set_desired_capacity().auto_scaling_group_name("logstash-eu1").desired_capacity(instances);
         resize.send().await.expect("another size");
@@ -309,7 +309,7 @@ impl Moto {
 }
 
 /// A configuration of the SDK for a server in a test.
-pub fn aws(url: &str) -> SdkConfig {
+pub(crate) fn aws(url: &str) -> SdkConfig {
     let keys = aws_sdk_ec2::config::Credentials::new("test", "test", None, None, "test");
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -323,21 +323,21 @@ pub fn aws(url: &str) -> SdkConfig {
 
 /// One request that a [`Scripted`] server has seen.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    pub method: String,
-    pub path: String,
-    pub headers: HeaderMap,
-    pub body: String,
+pub(crate) struct Seen {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
 /// A server whose answers a closure decides, by the request and its number from 0.
-pub struct Scripted {
-    pub url: String,
+pub(crate) struct Scripted {
+    pub(crate) url: String,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Scripted {
-    pub async fn start(answer: impl Fn(usize, &Seen) -> Response + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(answer: impl Fn(usize, &Seen) -> Response + Send + Sync + 'static) -> Self {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let (requests, answer) = (Arc::clone(&seen), Arc::new(answer));
         let service = Router::new().fallback(move |request: Request| {
@@ -358,30 +358,30 @@ impl Scripted {
         Scripted { url: serve(service).await, seen }
     }
 
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().expect("no panic while holding").clone()
     }
 
     /// Waits until it has seen so many requests.
-    pub async fn saw(&self, requests: usize) -> Vec<Seen> {
+    pub(crate) async fn saw(&self, requests: usize) -> Vec<Seen> {
         until("a request comes", async || Some(self.seen()).filter(|seen| seen.len() >= requests)).await
     }
 }
 
 /// Serves on a free port, and returns the URL without a trailing slash.
-pub async fn serve(service: Router) -> String {
+pub(crate) async fn serve(service: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move { axum::serve(listener, service).await });
     format!("http://{address}")
 }
 
-pub fn answer(status: u16, body: &str) -> Response {
+pub(crate) fn answer(status: u16, body: &str) -> Response {
     Response::builder().status(status).body(Body::from(body.to_owned())).expect("a response")
 }
 
 /// The program, with only these environment variables.
-pub fn program(arguments: &[&str], vars: &[(&str, &str)]) -> Command {
+pub(crate) fn program(arguments: &[&str], vars: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_registry"));
     command.args(arguments).env_clear().envs(vars.iter().copied()).current_dir(project());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -389,15 +389,15 @@ pub fn program(arguments: &[&str], vars: &[(&str, &str)]) -> Command {
 }
 
 /// The program, running as a server.
-pub struct Server {
-    pub url: String,
-    pub process: Child,
+pub(crate) struct Server {
+    pub(crate) url: String,
+    pub(crate) process: Child,
     log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
     /// Starts the server with the AWS endpoint `aws`, and waits until it listens.
-    pub async fn start(aws: &str, vars: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(aws: &str, vars: &[(&str, &str)]) -> Self {
         let credentials = [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_REGION", "eu-west-1")];
         let common = [("AWS_ENDPOINT_URL", aws), ("REGISTRY_GROUPS", super::GROUPS)];
         let vars: Vec<(&str, &str)> = credentials.into_iter().chain(common).chain(vars.iter().copied()).collect();
@@ -419,17 +419,17 @@ impl Server {
         Server { url: format!("http://{}", address.expect("the registry listens")), process, log }
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().expect("no panic while holding").join("\n")
     }
 
-    pub fn lookup(&self) -> String {
+    pub(crate) fn lookup(&self) -> String {
         format!("{}/logstash-ip?dcid=eu1&region=eu-west-1", self.url)
     }
 }
 
 /// A sample event.
-pub fn sample(name: &str) -> serde_json::Value {
+pub(crate) fn sample(name: &str) -> serde_json::Value {
     let path: PathBuf = project().join("samples/events").join(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
