@@ -39,7 +39,7 @@ pub struct Platform {
 pub fn build_shipper(mut config: Config, platform: Platform) -> Result<Arc<Shipper>, String> {
     let sink = match config.target {
         _ if platform.dry_run => Sink::Nowhere,
-        Target::Output => Sink::Stdout(StdoutSink::stdout()),
+        Target::Output => Sink::Stdout(StdoutSink::new()),
         Target::Http(target) => Sink::Logstash(Arc::new(build_logstash(*target, config.ship.concurrency, &platform)?)),
     };
     let store = build_store(config.store, &platform);

@@ -8,13 +8,12 @@ use aws_sdk_secretsmanager::config::timeout::TimeoutConfig;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use elb_common::aws::AwsConfig;
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
-
-use elb_common::aws::AwsConfig;
 
 /// Minimum time between two reads of a secret. Each read costs money, and a wrong password would cause many.
 const RENEWAL_INTERVAL: Duration = Duration::from_mins(1);

@@ -14,7 +14,7 @@ pub struct StdoutSink {
 
 impl StdoutSink {
     /// Creates a sink that writes to the process's standard output.
-    pub(crate) fn stdout() -> Self {
+    pub(crate) fn new() -> Self {
         StdoutSink { stdout: Mutex::new(tokio::io::stdout()) }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use elb_common::redact::{redact_text, redact_url};
+use elb_log::batch::{Body, Compression};
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
@@ -18,7 +19,6 @@ use tokio::time::{Instant, timeout};
 use super::endpoint::Endpoint;
 use super::lock;
 use super::outcome::{Fault, Outcome, Response};
-use elb_log::batch::{Body, Compression};
 
 /// Maximum number of bytes of a response's body that are read so that the connection can be reused.
 const RESPONSE_BYTES: usize = 64 * 1024;
