@@ -1,4 +1,4 @@
-//! The command line: what it reads, what it writes, and how it ends.
+//! The command line: input, output and exit status.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,7 @@ fn as_text(path: &Path) -> String {
 }
 
 #[tokio::test]
-async fn events_go_to_stdout_and_everything_else_to_stderr() {
+async fn writes_only_events_to_stdout() {
     let root = tempfile::tempdir().expect("a directory");
     let file = as_text(&put(root.path(), "b", &alb_key("one"), &gzip(lines(5).as_bytes())));
     let output = run(&mut elbship(&["replay", &file])).await;
@@ -42,7 +42,7 @@ async fn events_go_to_stdout_and_everything_else_to_stderr() {
 }
 
 #[tokio::test]
-async fn local_files_can_stand_for_objects() {
+async fn gives_copies_the_ids_of_the_originals() {
     let root = tempfile::tempdir().expect("a directory");
     let key = alb_key("one");
     let file = as_text(&put(root.path(), "logs", &format!("team/{key}"), lines(1).as_bytes()));
@@ -70,7 +70,7 @@ async fn local_files_can_stand_for_objects() {
 }
 
 #[tokio::test]
-async fn flags_beat_variables() {
+async fn flags_take_precedence_over_variables() {
     let root = tempfile::tempdir().expect("a directory");
     let file = as_text(&put(root.path(), "b", "x.log", lines(1).as_bytes()));
     let mut command =
@@ -84,7 +84,7 @@ async fn flags_beat_variables() {
 }
 
 #[tokio::test]
-async fn a_dry_run_makes_the_events_and_sends_none() {
+async fn a_dry_run_sends_nothing() {
     let root = tempfile::tempdir().expect("a directory");
     let file = as_text(&put(root.path(), "b", "x.log", lines(5).as_bytes()));
     let receiver = Receiver::start().await;
@@ -100,7 +100,7 @@ async fn a_dry_run_makes_the_events_and_sends_none() {
 }
 
 #[tokio::test]
-async fn the_report_has_every_member_and_replaces_what_was_there() {
+async fn the_report_is_complete_and_replaces_an_older_one() {
     let root = tempfile::tempdir().expect("a directory");
     put(root.path(), "b", "1.log", lines(2).as_bytes());
     put(root.path(), "b", "2.log", b"no log\n");
@@ -128,7 +128,7 @@ async fn the_report_has_every_member_and_replaces_what_was_there() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_fails_with_its_name_and_the_rest_is_shipped() {
+async fn names_missing_paths_and_ships_the_rest() {
     let root = tempfile::tempdir().expect("a directory");
     let file = as_text(&put(root.path(), "b", "x.log", lines(5).as_bytes()));
     let missing = as_text(&root.path().join("missing.log"));
@@ -144,7 +144,7 @@ async fn what_is_not_there_fails_with_its_name_and_the_rest_is_shipped() {
 }
 
 #[tokio::test]
-async fn a_report_is_written_after_a_failure_too() {
+async fn writes_a_report_after_a_failure() {
     let root = tempfile::tempdir().expect("a directory");
     let report = root.path().join("report.json");
     let event = s3_event("logs", "missing.log").to_string();
@@ -156,7 +156,7 @@ async fn a_report_is_written_after_a_failure_too() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_asked_for_is_never_skipped() {
+async fn never_skips_a_file_named_on_the_command_line() {
     let root = tempfile::tempdir().expect("a directory");
     let test_file =
         as_text(&put(root.path(), "b", "ELBAccessLogTestFile", b"Enable AccessLog for ELB: app/web/1 at 2026-03-02T10:00:00Z"));
@@ -170,7 +170,7 @@ async fn a_file_that_was_asked_for_is_never_skipped() {
 }
 
 #[tokio::test]
-async fn text_that_is_no_log_is_no_error() {
+async fn ships_text_that_is_not_a_log() {
     let root = tempfile::tempdir().expect("a directory");
     let file = as_text(&put(root.path(), "b", "poem.txt", b"Roses are red,\n\xff\xfe are not.\n"));
     let output = run(&mut elbship(&["replay", &file])).await;
@@ -181,7 +181,7 @@ async fn text_that_is_no_log_is_no_error() {
 }
 
 #[tokio::test]
-async fn wrong_flags_and_variables_end_with_2() {
+async fn invalid_flags_and_variables_exit_with_2() {
     for arguments in [
         vec!["replay"],
         vec!["replay", "x", "--since", "yesterday"],
@@ -194,7 +194,7 @@ async fn wrong_flags_and_variables_end_with_2() {
     ] {
         let output = run(&mut elbship(&arguments)).await;
         assert_status(&output, 2);
-        assert!(!stderr(&output).is_empty(), "{arguments:?} says nothing");
+        assert!(!stderr(&output).is_empty(), "{arguments:?} prints no error");
     }
     let output = run(elbship(&["replay", "x"]).env("BATCH_EVENTS", "0")).await;
     assert_status(&output, 2);
@@ -202,7 +202,7 @@ async fn wrong_flags_and_variables_end_with_2() {
 }
 
 #[tokio::test]
-async fn an_unknown_event_is_an_error_that_shows_it() {
+async fn shows_an_event_of_unknown_form() {
     let root = tempfile::tempdir().expect("a directory");
     for event in ["{\"hello\":1}", "not JSON", "[]"] {
         let output = run_with_input(&mut elbship(&["invoke", "-", "--objects", &as_text(root.path())]), event).await;
@@ -213,7 +213,7 @@ async fn an_unknown_event_is_an_error_that_shows_it() {
 }
 
 #[tokio::test]
-async fn a_closed_pipe_is_a_failure_that_counts_what_is_missing() {
+async fn a_closed_pipe_counts_as_undelivered() {
     let root = tempfile::tempdir().expect("a directory");
     let file = as_text(&put(root.path(), "b", "x.log", lines(20_000).as_bytes()));
     let report = root.path().join("report.json");
@@ -226,14 +226,14 @@ async fn a_closed_pipe_is_a_failure_that_counts_what_is_missing() {
 }
 
 #[tokio::test]
-async fn receive_writes_what_invoke_sends() {
+async fn receive_writes_what_replay_sends() {
     let root = tempfile::tempdir().expect("a directory");
     let file = as_text(&put(root.path(), "b", "x.log", lines(20).as_bytes()));
     let mut receive =
         elbship(&["receive", "--listen", "127.0.0.1:0", "--user", "u", "--password", "p"]).spawn().expect("starting elbship");
     let mut log = BufReader::new(receive.stderr.take().expect("piped")).lines();
     let line = log.next_line().await.expect("reading").expect("a line");
-    let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line} names no URL")).to_owned();
+    let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line} does not contain the URL")).to_owned();
 
     assert_status(&run(&mut elbship(&["replay", &file, "--to", &url])).await, 1);
     let mut command = elbship(&["replay", &file, "--to", &url]);
@@ -247,7 +247,7 @@ async fn receive_writes_what_invoke_sends() {
 }
 
 #[tokio::test]
-async fn explain_shows_how_a_line_is_read() {
+async fn explains_each_field_of_a_line() {
     let line = alb_line(7);
     let output = run(&mut elbship(&["explain", &line])).await;
     assert_status(&output, 0);
@@ -258,7 +258,7 @@ async fn explain_shows_how_a_line_is_read() {
         "elb.target_processing_time = 0.012",
         "http.response.status_code = 200",
     ] {
-        assert!(page.contains(shown), "{shown:?} is not shown in\n{page}");
+        assert!(page.contains(shown), "{shown:?} is missing in\n{page}");
     }
     assert!(!page.contains('\x1b'), "colour outside a terminal");
 
@@ -275,7 +275,7 @@ async fn explain_shows_how_a_line_is_read() {
 }
 
 #[tokio::test]
-async fn explain_marks_the_byte_where_a_line_stopped() {
+async fn marks_the_byte_where_parsing_stopped() {
     let output = run(&mut elbship(&["explain", "https 2026-03-02T10:15:04Z app/x/1 192.0.2.1:80 \"GET"])).await;
     assert_status(&output, 1);
     let page = stdout(&output);
@@ -285,12 +285,12 @@ async fn explain_marks_the_byte_where_a_line_stopped() {
 }
 
 #[tokio::test]
-async fn every_sample_event_ends_as_it_should() {
+async fn handles_every_sample_event() {
     let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/samples");
     let mut events: Vec<_> =
         std::fs::read_dir(format!("{samples}/events")).expect("the samples").map(|entry| entry.expect("a file").path()).collect();
     events.sort();
-    // Those of autoscaling groups and of look-ups are the registry's.
+    // Events of Auto Scaling groups and look-ups belong to the registry.
     events.retain(|event| !["asg-", "registry-"].iter().any(|prefix| as_text(event).contains(&format!("/{prefix}"))));
     let mut ended = Vec::new();
     for event in events {
@@ -317,7 +317,7 @@ async fn every_sample_event_ends_as_it_should() {
 }
 
 #[tokio::test]
-async fn check_tries_a_receiver_without_making_events() {
+async fn check_creates_no_events() {
     let receiver = Receiver::start().await;
     let output = run(&mut elbship(&["check", "--to", &receiver.url])).await;
     assert_status(&output, 0);
@@ -337,10 +337,10 @@ async fn check_tries_a_receiver_without_making_events() {
 async fn check_says_what_to_change() {
     for (code, advice) in [
         (401, "set LOGSTASH_USER and LOGSTASH_PASSWORD"),
-        (404, "this is no Logstash http input"),
-        (429, "Logstash is reached, and busy"),
-        (302, "redirects are not followed"),
-        (400, "try COMPRESSION=none"),
+        (404, "this is not a Logstash http input"),
+        (429, "Logstash is busy"),
+        (302, "the shipper does not follow redirects"),
+        (400, "set COMPRESSION=none"),
     ] {
         let server = Scripted::start(move |_, _| status(code)).await;
         let output = run(&mut elbship(&["check", "--to", &server.url])).await;
@@ -357,12 +357,12 @@ async fn check_says_what_to_change() {
 
     let output = run(&mut elbship(&["check", "--to", &closed_port()])).await;
     assert_status(&output, 1);
-    assert!(stdout(&output).contains("nobody listens there"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("no process listens there"), "{}", stdout(&output));
     assert_status(&run(&mut elbship(&["check"])).await, 2);
 }
 
 #[tokio::test]
-async fn one_bad_entry_of_a_directory_is_named_and_the_rest_is_shipped() {
+async fn names_bad_directory_entries_and_ships_the_rest() {
     use std::os::unix::ffi::OsStrExt as _;
     let root = tempfile::tempdir().expect("a directory");
     let directory = root.path().join("d");
@@ -379,16 +379,16 @@ async fn one_bad_entry_of_a_directory_is_named_and_the_rest_is_shipped() {
     let errors = stderr(&output);
     for reason in [
         "a.link",
-        "it is neither a file nor a directory",
-        "its name is not UTF-8",
+        "neither a file nor a directory",
+        "the name is not UTF-8",
         "5 objects: 3 of 3 lines delivered, 4 objects FAILED",
     ] {
-        assert!(errors.contains(reason), "{reason:?} is not said:\n{errors}");
+        assert!(errors.contains(reason), "{reason:?} is missing:\n{errors}");
     }
 }
 
 #[tokio::test]
-async fn times_hold_for_files_named_one_by_one() {
+async fn applies_the_time_range_to_named_files() {
     let root = tempfile::tempdir().expect("a directory");
     let early = as_text(&put(root.path(), "b", &alb_key("early"), lines(1).as_bytes()));
     let late = as_text(&put(root.path(), "b", &alb_key("late").replace("20260302T1020Z", "20260303T0000Z"), lines(2).as_bytes()));
@@ -397,11 +397,11 @@ async fn times_hold_for_files_named_one_by_one() {
     assert_eq!(json_lines(&stdout(&output)).len(), 2);
     let output = run(&mut elbship(&["replay", &early, &late, "--since", "2027-01-01"])).await;
     assert_status(&output, 1);
-    assert!(stderr(&output).contains("no object is of the time"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("no object between --since and --until"), "{}", stderr(&output));
 }
 
 #[tokio::test]
-async fn a_report_is_written_through_links_and_devices() {
+async fn writes_a_report_through_links_and_devices() {
     let root = tempfile::tempdir().expect("a directory");
     let file = as_text(&put(root.path(), "b", "x.log", lines(1).as_bytes()));
     let (real, link) = (root.path().join("real.json"), root.path().join("link.json"));
@@ -421,7 +421,7 @@ async fn a_report_is_written_through_links_and_devices() {
 }
 
 #[tokio::test]
-async fn a_report_replaces_the_one_before_even_if_the_event_cannot_be_read() {
+async fn replaces_the_report_if_the_event_is_unreadable() {
     let root = tempfile::tempdir().expect("a directory");
     let report = root.path().join("report.json");
     std::fs::write(&report, "older").expect("a file");
@@ -431,7 +431,7 @@ async fn a_report_replaces_the_one_before_even_if_the_event_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn nobody_reading_is_an_error_and_no_panic() {
+async fn a_closed_stdout_is_an_error_without_a_panic() {
     let root = tempfile::tempdir().expect("a directory");
     let mut invoke = elbship(&["invoke", "-", "--objects", &as_text(root.path()), "--dry-run"]);
     let mut child = invoke.stdin(std::process::Stdio::piped()).spawn().expect("starting elbship");
@@ -441,10 +441,10 @@ async fn nobody_reading_is_an_error_and_no_panic() {
     drop(stdin);
     let output = child.wait_with_output().await.expect("waiting for elbship");
     assert_status(&output, 1);
-    assert!(stderr(&output).contains("writing to standard output failed"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cannot write to standard output"), "{}", stderr(&output));
 }
 
-/// A directory with objects of ten lines each, and a state beside it.
+/// Creates a directory with objects of ten lines each, and returns it with the path of a state file.
 fn to_resume(objects: usize) -> (tempfile::TempDir, String, String) {
     let root = tempfile::tempdir().expect("a directory");
     for number in 0..objects {
@@ -456,9 +456,9 @@ fn to_resume(objects: usize) -> (tempfile::TempDir, String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_was_killed_goes_on_where_it_was() {
+async fn continues_a_killed_run() {
     let (_root, directory, state) = to_resume(20);
-    // The server takes half of the objects and then refuses, so that the run is killed in its middle.
+    // The server accepts half of the objects and then only responds 503, so that the run can be killed in the middle.
     let (reached, middle) = tokio::sync::oneshot::channel();
     let (reached, healed) = (Mutex::new(Some(reached)), Arc::new(AtomicBool::new(false)));
     let (accepted, heals) = (Arc::new(Mutex::new(Vec::new())), Arc::clone(&healed));
@@ -476,17 +476,17 @@ async fn a_run_that_was_killed_goes_on_where_it_was() {
     .await;
     let arguments = ["replay", &directory, "--as", "s3://logs", "--to", &server.url, "--resume", &state, "--concurrency", "1"];
     let mut killed = elbship(&arguments).spawn().expect("starting elbship");
-    middle.await.expect("a request that is refused");
+    middle.await.expect("a request with the response 503");
     killed.kill().await.expect("killing elbship");
     healed.store(true, Ordering::Relaxed);
     let known = std::fs::read_to_string(&state).expect("the state").matches('\n').count() - 1;
-    assert!(known <= 10, "{known} objects are known, and ten were delivered");
+    assert!(known <= 10, "{known} objects are recorded, but ten were delivered");
 
     let receiver = Receiver::start().await;
     let elsewhere = ["replay", &directory, "--as", "s3://logs", "--to", &receiver.url, "--resume", &state];
     let output = run(&mut elbship(&elsewhere)).await;
     assert_status(&output, 2);
-    assert!(stderr(&output).contains("this is the state of another run: to was"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the state file belongs to another run: to was"), "{}", stderr(&output));
     assert_eq!(receiver.ids().len(), 0);
 
     let output = run(&mut elbship(&arguments)).await;
@@ -501,7 +501,7 @@ async fn a_run_that_was_killed_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_run_skips_what_was_delivered_and_tries_again_what_failed() {
+async fn resumes_only_failed_objects() {
     let (root, directory, state) = to_resume(6);
     let broken = root.path().join("b").join(alb_key("003"));
     let whole = std::fs::read(&broken).expect("an object");
@@ -528,31 +528,31 @@ async fn a_second_run_skips_what_was_delivered_and_tries_again_what_failed() {
 }
 
 #[tokio::test]
-async fn a_state_that_is_none_stops_the_run() {
+async fn rejects_a_file_that_is_not_a_state_file() {
     let (_root, directory, state) = to_resume(1);
     std::fs::write(&state, "precious\n").expect("writing");
     let output = run(&mut elbship(&["replay", &directory, "--resume", &state])).await;
     assert_status(&output, 2);
-    assert!(stderr(&output).contains("this is no state of elbship replay"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("not a state file of elbship replay"), "{}", stderr(&output));
     assert_eq!(std::fs::read_to_string(&state).expect("the file"), "precious\n");
     assert_status(&run(&mut elbship(&["replay", &directory, "--resume", &state, "--dry-run"])).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bounded_run_takes_its_time() {
+async fn limits_the_events_per_second() {
     let (_root, directory, _) = to_resume(3);
     let receiver = Receiver::start().await;
     let started = std::time::Instant::now();
     let mut replay = elbship(&["replay", &directory, "--to", &receiver.url, "--max-events-per-second", "20"]);
     assert_status(&run(&mut replay).await, 0);
-    // Three batches of ten: the third begins when the twenty events before it are paid for.
+    // Three batches of ten events: the third has to wait for the rate limit of the first twenty.
     assert!(started.elapsed() >= std::time::Duration::from_secs(1), "{:?}", started.elapsed());
     assert_eq!(receiver.ids().len(), 30);
     assert_status(&run(&mut elbship(&["replay", &directory, "--max-events-per-second", "0"])).await, 2);
 }
 
 #[tokio::test]
-async fn days_of_local_copies_are_chosen_by_their_directories() {
+async fn selects_days_of_local_copies_by_directory() {
     let root = tempfile::tempdir().expect("a directory");
     for (day, end) in [("01", "20260302T0000Z"), ("02", "20260302T1200Z"), ("05", "20260302T1200Z")] {
         let key = alb_key("x").replace("2026/03/02", &format!("2026/03/{day}")).replace("20260302T1020Z", end);
@@ -563,7 +563,7 @@ async fn days_of_local_copies_are_chosen_by_their_directories() {
     assert_status(&output, 0);
     assert!(
         stderr(&output).contains("2 objects: 2 of 2 lines delivered"),
-        "a day that is far off is not listed: {}",
+        "days outside the range are not listed: {}",
         stderr(&output)
     );
 }

@@ -188,7 +188,7 @@ async fn lists_only_the_selected_days_and_their_neighbours() {
     s3.listed();
     let output = run(&mut s3.elbship(&["replay", "s3://logs/team a/", "--until", "2020-01-01", "--dry-run"])).await;
     assert_status(&output, 1);
-    assert!(stderr(&output).contains("no object is of the time"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("no object between --since and --until"), "{}", stderr(&output));
     assert!(!s3.listed().iter().any(|prefix| prefix.contains("/2026/")));
 }
 
@@ -246,8 +246,8 @@ async fn writes_no_plan_for_an_impossible_backfill() {
     for (arguments, status, reason) in [
         (vec!["s3://logs/nothing/"], 1, "nothing to ship: no object matches"),
         (vec!["s3://no-such-bucket/"], 1, "cannot list s3://no-such-bucket/: "),
-        (vec!["logs/"], 2, "logs/ is no s3://BUCKET/PREFIX"),
-        (vec!["s3://plans/"], 2, "--manifest s3://plans/elb/manifest.csv is below s3://plans/"),
+        (vec!["logs/"], 2, "cannot backfill logs/: not of the form s3://BUCKET/PREFIX"),
+        (vec!["s3://plans/"], 2, "cannot use --manifest s3://plans/elb/manifest.csv: it is below s3://plans/"),
     ] {
         let output = run(&mut s3.backfill(&arguments)).await;
         assert_status(&output, status);
@@ -257,5 +257,5 @@ async fn writes_no_plan_for_an_impossible_backfill() {
     let arguments = [&["backfill", "s3://logs/"], &JOB[1..]].concat();
     let output = run(&mut s3.elbship(&arguments)).await;
     assert_status(&output, 2);
-    assert!(stderr(&output).contains("give --plan"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("add --plan"), "{}", stderr(&output));
 }

@@ -1,9 +1,9 @@
-//! `elbship backfill --plan`: writes what S3 Batch Operations needs to run the function over the objects below a prefix.
+//! `elbship backfill --plan`: plans an S3 Batch Operations job that invokes the function for every object below a prefix.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
-use std::path::Path;
+use std::path::PathBuf;
 
 use elb_log::key::{TimeRange, skip_reason};
 use elb_log_shipper::backfill::{BatchJob, Manifest, ManifestError, ManifestWriter, Price, S3Location};
@@ -12,72 +12,67 @@ use elb_log_shipper::ship::Shipper;
 use indicatif::{HumanBytes, HumanCount};
 
 use crate::cli::{BackfillArgs, ShipArgs, split_s3};
-use crate::run::{Exit, build, configure, print, replace_file, say};
+use crate::error::CommandError;
+use crate::report::replace_file;
+use crate::setup;
+use crate::terminal::{print, print_error};
 
-/// The manifest's name in the directory of the plan.
+/// Name of the manifest in the directory of the plan.
 const MANIFEST: &str = "manifest.csv";
 
-/// The request's name there.
+/// Name of the job request in the directory of the plan.
 const REQUEST: &str = "job.json";
 
 /// Runs the command.
-pub(crate) async fn run(args: BackfillArgs) -> Exit {
-    match try_run(args).await {
-        Ok(()) => Exit::Delivered,
-        Err(exit) => exit,
-    }
-}
-
-async fn try_run(args: BackfillArgs) -> Result<(), Exit> {
+pub(crate) async fn run(args: BackfillArgs) -> Result<(), CommandError> {
     if !args.plan {
-        return Err(Exit::Usage("give --plan: AWS runs the job, and this program only plans it".to_owned()));
+        return Err(CommandError::Usage(
+            "cannot run the job: AWS runs it, and this command only plans it; add --plan".to_owned(),
+        ));
     }
     let sources = sources(&args)?;
     let job = job(&args, &sources)?;
-    let dry = ShipArgs { dry_run: true, ..ShipArgs::default() };
-    let shipper = build(configure(&dry, None)?, &dry, true)?;
-    let failed = |error: io::Error| Exit::Failed(format!("writing the plan to {} failed: {error}", args.out.display()));
-    fs::create_dir_all(&args.out).map_err(failed)?;
-    let (manifest_file, request_file) = (args.out.join(MANIFEST), args.out.join(REQUEST));
-    let unfinished = args.out.join(format!("{MANIFEST}.unfinished"));
-    let period = TimeRange { since: args.since, until: args.until };
-    let mut plan = Plan::new(&shipper, period, File::create(&unfinished).map_err(failed)?);
+    let dry_run = ShipArgs { dry_run: true, ..ShipArgs::default() };
+    let shipper = setup::shipper(setup::read_config(&dry_run, None)?, &dry_run, false)?;
+    let files = PlanFiles::create(args.out)?;
+    let time_range = TimeRange { since: args.since, until: args.until };
+    let mut plan = Plan::new(&shipper, time_range, files.begin_manifest()?);
     for source in &sources {
-        plan.list(source).await.map_err(Exit::Failed)?;
+        plan.list(source).await.map_err(CommandError::Failed)?;
     }
-    let (manifest, left_out) = plan.finish().map_err(Exit::Failed)?;
+    let (manifest, left_out) = plan.finish().map_err(CommandError::Failed)?;
     if manifest.objects == 0 {
-        fs::remove_file(&unfinished).map_err(failed)?;
-        return Err(Exit::Failed(format!("nothing to ship: no object matches{}", left_out.shown())));
+        files.discard()?;
+        return Err(CommandError::Failed(format!("nothing to ship: no object matches{}", left_out.description())));
     }
-    fs::rename(&unfinished, &manifest_file).map_err(failed)?;
-    let request = serde_json::to_string_pretty(&job.request(&manifest)).map_err(|error| failed(error.into()))? + "\n";
-    replace_file(&request_file.to_string_lossy(), &request).map_err(failed)?;
-    caution(&job, &sources, &left_out);
-    print(&page(&job, &manifest, &left_out, &manifest_file, &request_file))
+    files.finish(&job, &manifest)?;
+    print_warnings(&job, &sources, &left_out);
+    print(&description(&job, &manifest, &left_out, &files))
 }
 
-/// What is to be backfilled.
-fn sources(args: &BackfillArgs) -> Result<Vec<S3Location>, Exit> {
-    let place = |path: &String| {
+/// Returns the prefixes to backfill.
+fn sources(args: &BackfillArgs) -> Result<Vec<S3Location>, CommandError> {
+    let source = |path: &String| {
         let (bucket, prefix) = split_s3(path).ok_or_else(|| {
-            Exit::Usage(format!("{path} is no s3://BUCKET/PREFIX; S3 Batch Operations reads buckets, and elbship replay files"))
+            CommandError::Usage(format!(
+                "cannot backfill {path}: not of the form s3://BUCKET/PREFIX; use elbship replay for files"
+            ))
         })?;
         Ok(S3Location { bucket: bucket.to_owned(), key: prefix.to_owned() })
     };
-    args.paths.iter().map(place).collect()
+    args.paths.iter().map(source).collect()
 }
 
-/// The job. Its own files must not stand among the logs: the function would ship them.
-fn job(args: &BackfillArgs, sources: &[S3Location]) -> Result<BatchJob, Exit> {
+/// Returns the job. Its manifest and report must not be below a source, because the function would ship them as logs.
+fn job(args: &BackfillArgs, sources: &[S3Location]) -> Result<BatchJob, CommandError> {
     let mut manifest = args.manifest.clone();
     if manifest.key.is_empty() || manifest.key.ends_with('/') {
         manifest.key.push_str(MANIFEST);
     }
-    for (flag, place) in [("--manifest", &manifest), ("--report", &args.report)] {
-        if let Some(source) = sources.iter().find(|source| source.bucket == place.bucket && place.key.starts_with(&source.key)) {
-            return Err(Exit::Usage(format!(
-                "{flag} {place} is below {source}, where the function would ship it as a log; name another bucket or prefix"
+    for (flag, file) in [("--manifest", &manifest), ("--report", &args.report)] {
+        if let Some(source) = sources.iter().find(|source| source.bucket == file.bucket && file.key.starts_with(&source.key)) {
+            return Err(CommandError::Usage(format!(
+                "cannot use {flag} {file}: it is below {source}, where the function would ship it as a log; use another bucket or prefix"
             )));
         }
     }
@@ -86,41 +81,79 @@ fn job(args: &BackfillArgs, sources: &[S3Location]) -> Result<BatchJob, Exit> {
     Ok(BatchJob { function, role, manifest, report, priority: args.priority, description })
 }
 
-/// A manifest that is being made.
+/// The files of a plan. The manifest has another name until it is complete.
+struct PlanFiles {
+    directory: PathBuf,
+    manifest: PathBuf,
+    unfinished: PathBuf,
+    request: PathBuf,
+}
+
+impl PlanFiles {
+    /// Creates the directory.
+    fn create(directory: PathBuf) -> Result<Self, CommandError> {
+        let (manifest, request) = (directory.join(MANIFEST), directory.join(REQUEST));
+        let unfinished = directory.join(format!("{MANIFEST}.unfinished"));
+        let files = PlanFiles { directory, manifest, unfinished, request };
+        fs::create_dir_all(&files.directory).map_err(|error| files.error(&error))?;
+        Ok(files)
+    }
+
+    fn begin_manifest(&self) -> Result<File, CommandError> {
+        File::create(&self.unfinished).map_err(|error| self.error(&error))
+    }
+
+    fn discard(&self) -> Result<(), CommandError> {
+        fs::remove_file(&self.unfinished).map_err(|error| self.error(&error))
+    }
+
+    /// Renames the manifest and writes the job request.
+    fn finish(&self, job: &BatchJob, manifest: &Manifest) -> Result<(), CommandError> {
+        fs::rename(&self.unfinished, &self.manifest).map_err(|error| self.error(&error))?;
+        let request = serde_json::to_string_pretty(&job.request(manifest)).map_err(|error| self.error(&error.into()))? + "\n";
+        replace_file(&self.request.to_string_lossy(), &request).map_err(|error| self.error(&error))
+    }
+
+    fn error(&self, error: &io::Error) -> CommandError {
+        CommandError::Failed(format!("cannot write the plan to {}: {error}", self.directory.display()))
+    }
+}
+
+/// A manifest that is being written.
 struct Plan<'a> {
     shipper: &'a Shipper,
-    period: TimeRange,
+    time_range: TimeRange,
     writer: ManifestWriter<BufWriter<File>>,
     left_out: LeftOut,
 }
 
-/// Objects that the manifest does not name, and archived ones that it does.
+/// Number of objects that the manifest leaves out, and of archived objects in it.
 #[derive(Debug, Default)]
 struct LeftOut {
-    out_of_time: u64,
+    outside_range: u64,
     skipped: BTreeMap<String, u64>,
     archived: u64,
 }
 
 impl<'a> Plan<'a> {
-    fn new(shipper: &'a Shipper, period: TimeRange, file: File) -> Self {
-        Plan { shipper, period, writer: ManifestWriter::new(BufWriter::new(file)), left_out: LeftOut::default() }
+    fn new(shipper: &'a Shipper, time_range: TimeRange, file: File) -> Self {
+        Plan { shipper, time_range, writer: ManifestWriter::new(BufWriter::new(file)), left_out: LeftOut::default() }
     }
 
     async fn list(&mut self, source: &S3Location) -> Result<(), String> {
-        let mut listing = self.shipper.store().list(&source.bucket, &source.key, self.period);
+        let mut listing = self.shipper.store().list(&source.bucket, &source.key, self.time_range);
         while let Some(object) = listing.next().await.map_err(|error| error.to_string())? {
             self.add(&source.bucket, &object).map_err(|error| error.to_string())?;
         }
-        self.left_out.out_of_time += u64::from(listing.left_out());
+        self.left_out.outside_range += u64::from(listing.left_out());
         Ok(())
     }
 
     /// Adds an object unless the function would skip it.
     fn add(&mut self, bucket: &str, object: &ListedObject) -> Result<(), ManifestError> {
-        if !self.period.includes(&object.key) {
-            self.left_out.out_of_time += 1;
-        } else if let Some(reason) = self.skip(bucket, object) {
+        if !self.time_range.includes(&object.key) {
+            self.left_out.outside_range += 1;
+        } else if let Some(reason) = self.skip_reason(bucket, object) {
             *self.left_out.skipped.entry(reason.to_string()).or_default() += 1;
         } else {
             self.left_out.archived += u64::from(object.archived);
@@ -129,7 +162,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    fn skip(&self, bucket: &str, object: &ListedObject) -> Option<SkipReason> {
+    /// Returns why the function would skip an object.
+    fn skip_reason(&self, bucket: &str, object: &ListedObject) -> Option<SkipReason> {
         if let Some(reason) = skip_reason(&object.key) {
             return Some(reason.into());
         }
@@ -149,46 +183,46 @@ impl<'a> Plan<'a> {
 }
 
 impl LeftOut {
-    /// As the rest of a sentence; empty if there is nothing.
-    fn shown(&self) -> String {
+    /// Returns the end of a sentence; empty if nothing is left out.
+    fn description(&self) -> String {
         let mut parts: Vec<String> = self.skipped.iter().map(|(reason, objects)| format!("{objects} × {reason}")).collect();
-        if self.out_of_time > 0 {
-            parts.push("what is not of the time from --since to --until".to_owned());
+        if self.outside_range > 0 {
+            parts.push("objects outside --since and --until".to_owned());
         }
         if parts.is_empty() { String::new() } else { format!("; left out: {}", parts.join(", ")) }
     }
 }
 
-/// Says what could go wrong with the job.
-fn caution(job: &BatchJob, sources: &[S3Location], left_out: &LeftOut) {
-    for (what, place) in [("the manifest", &job.manifest), ("the report", &job.report)] {
-        if sources.iter().any(|source| source.bucket == place.bucket) {
-            say(&format!("caution: {what} goes to the bucket of the logs; the function must not be notified of {place}"));
+fn print_warnings(job: &BatchJob, sources: &[S3Location], left_out: &LeftOut) {
+    for (what, file) in [("the manifest", &job.manifest), ("the report", &job.report)] {
+        if sources.iter().any(|source| source.bucket == file.bucket) {
+            print_error(&format!("warning: {what} is in the bucket of the logs; do not notify the function of {file}"));
         }
     }
     if left_out.archived > 0 {
-        say(&format!("caution: {} objects are archived, and their tasks will fail; restore them first", left_out.archived));
+        let archived = left_out.archived;
+        print_error(&format!("warning: {archived} objects are archived, and their tasks will fail; restore the objects first"));
     }
 }
 
-/// What the plan is, what it costs, and how it becomes a job.
-fn page(job: &BatchJob, manifest: &Manifest, left_out: &LeftOut, manifest_file: &Path, request_file: &Path) -> String {
+/// Describes the plan, its price, and the commands that start the job.
+fn description(job: &BatchJob, manifest: &Manifest, left_out: &LeftOut, files: &PlanFiles) -> String {
     let price = Price::of(manifest);
-    let (manifest_name, request_name) = (manifest_file.display().to_string(), request_file.display().to_string());
-    let [upload, create] = job.commands(manifest, &manifest_name, &request_name);
+    let (manifest_file, request_file) = (files.manifest.display().to_string(), files.request.display().to_string());
+    let [upload, create] = job.commands(manifest, &manifest_file, &request_file);
     let objects = HumanCount(manifest.objects);
     [
-        format!("{objects} objects of {} compressed{}", HumanBytes(manifest.object_bytes), left_out.shown()),
-        format!("wrote {manifest_name} and {request_name}"),
+        format!("{objects} objects of {} compressed{}", HumanBytes(manifest.object_bytes), left_out.description()),
+        format!("wrote {manifest_file} and {request_file}"),
         String::new(),
-        format!("about {:.2} US$ by the list prices of us-east-1, without the transfer of data:", price.total()),
-        format!("  {:>8.2}  one job of S3 Batch Operations", price.job),
-        format!("  {:>8.2}  its {objects} objects", price.objects),
-        format!("  {:>8.2}  a GET request for each", price.requests),
-        format!("  {:>8.2}  an invocation of the function for each", price.invocations),
-        format!("  {:>8.2}  the function's time (256 MB, arm64), unless it waits for a busy Logstash", price.time),
+        format!("about {:.2} US$ at list prices of us-east-1, without data transfer:", price.total()),
+        format!("  {:>8.2}  one S3 Batch Operations job", price.job),
+        format!("  {:>8.2}  {objects} objects in the job", price.objects),
+        format!("  {:>8.2}  one GET request for each object", price.requests),
+        format!("  {:>8.2}  one invocation of the function for each object", price.invocations),
+        format!("  {:>8.2}  Lambda time (256 MB, arm64), if the function does not wait for a busy Logstash", price.time),
         String::new(),
-        "upload the manifest, then create the job, which begins at once:".to_owned(),
+        "upload the manifest, then create the job, which starts at once:".to_owned(),
         format!("  {upload}"),
         format!("  {create}"),
     ]

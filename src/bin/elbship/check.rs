@@ -1,6 +1,7 @@
-//! `elbship check`: tries the configuration against the real Logstash, before anything is deployed.
+//! `elbship check`: tests the connection to Logstash before a deployment.
 //!
-//! The probes make no events: the http input takes an empty JSON array for none. Only `--canary` sends one, and marks it.
+//! The check creates no events, because the http input makes no event of an empty JSON array. Only `--canary` sends one event,
+//! which is tagged.
 
 use elb_log::batch::{BatchBuilder, BatchSettings, Body, Framing};
 use elb_log_shipper::config::{Config, Target};
@@ -9,62 +10,59 @@ use elb_log_shipper::wiring::build_logstash;
 use serde_json::json;
 
 use crate::cli::{CheckArgs, ShipArgs};
-use crate::run::{Exit, configure, print, surroundings};
+use crate::error::CommandError;
+use crate::setup;
+use crate::terminal::print;
 
 /// Runs the command.
-pub(crate) async fn run(args: CheckArgs) -> Exit {
-    match try_run(args).await {
-        Ok(()) => Exit::Delivered,
-        Err(exit) => exit,
-    }
-}
-
-async fn try_run(args: CheckArgs) -> Result<(), Exit> {
-    let Config { target, ship, .. } = configure(&ShipArgs { to: args.to, ..ShipArgs::default() }, None)?;
+pub(crate) async fn run(args: CheckArgs) -> Result<(), CommandError> {
+    let Config { target, ship, .. } = setup::read_config(&ShipArgs { to: args.to, ..ShipArgs::default() }, None)?;
     let Target::Http(target) = target else {
-        return Err(Exit::Usage("there is nothing to check without a URL: give --to or LOGSTASH_URL".to_owned()));
+        return Err(CommandError::Usage("cannot check without a URL; set --to or LOGSTASH_URL".to_owned()));
     };
-    // Bodies are those that the shipper would send.
+    // The bodies have the form in which the shipper sends them.
     let batch = BatchSettings { framing: Framing::JsonArray, ..ship.batch };
-    let sink = build_logstash(*target, ship.concurrency, &surroundings(true, false)).map_err(Exit::Failed)?;
-    let endpoints = sink.endpoints().await.map_err(Exit::Failed)?;
+    let platform = setup::platform(true, false);
+    let sink = build_logstash(*target, ship.concurrency, &platform).map_err(CommandError::Failed)?;
+    let endpoints = sink.endpoints().await.map_err(CommandError::Failed)?;
     let mut failed = 0;
     for endpoint in &endpoints {
         print(&endpoint.to_string())?;
-        failed += usize::from(!check(&sink, endpoint, batch, args.canary).await.map_err(Exit::Failed)?);
+        failed += usize::from(!check_endpoint(&sink, endpoint, batch, args.canary).await.map_err(CommandError::Failed)?);
     }
     match failed {
         0 => Ok(()),
-        failed => Err(Exit::Failed(format!("{failed} of {} endpoints would not receive everything", endpoints.len()))),
+        failed => Err(CommandError::Failed(format!("{failed} of {} endpoints would not receive everything", endpoints.len()))),
     }
 }
 
-/// Tries one endpoint. What a failure makes meaningless is not tried any more.
-async fn check(
+/// Tests one endpoint, and returns whether it would receive everything. The first failed test is the last one.
+async fn check_endpoint(
     sink: &Logstash<HttpTransport>,
     endpoint: &Endpoint,
     settings: BatchSettings,
     canary: bool,
 ) -> Result<bool, String> {
-    let reached = sink.try_once(endpoint, &body(settings, b"")).await?;
-    if !tell("an empty batch", &reached, explain_empty(&reached)) {
+    let outcome = sink.try_once(endpoint, &body(settings, b"")).await?;
+    if !print_result("an empty batch", &outcome, advice(&outcome)) {
         return Ok(false);
     }
     let large = body(settings, &vec![b' '; settings.max_bytes.saturating_sub(2)]);
-    let answer = sink.try_once(endpoint, &large).await?;
-    let mut good = tell(&format!("a batch of BATCH_BYTES ({} bytes)", settings.max_bytes), &answer, explain_large(&answer));
-    if good && canary {
-        let answer = sink.try_once(endpoint, &body(settings, canary_event().as_bytes())).await?;
-        good = tell("one event, tagged elbship-canary: look for it in Elasticsearch", &answer, explain_empty(&answer));
+    let outcome = sink.try_once(endpoint, &large).await?;
+    let test = format!("a batch of BATCH_BYTES ({} bytes)", settings.max_bytes);
+    let passed = print_result(&test, &outcome, advice_for_large_batch(&outcome));
+    if !passed || !canary {
+        return Ok(passed);
     }
-    Ok(good)
+    let outcome = sink.try_once(endpoint, &body(settings, canary_event().as_bytes())).await?;
+    Ok(print_result("one event, tagged elbship-canary: look for it in Elasticsearch", &outcome, advice(&outcome)))
 }
 
-/// A body with `text` between the brackets.
+/// Returns a body with `text` between the brackets.
 fn body(settings: BatchSettings, text: &[u8]) -> Body {
     let mut builder = BatchBuilder::new(BatchSettings { max_events: 2, max_bytes: usize::MAX, ..settings });
     builder.add(|out| out.put(text));
-    // What was added is a batch, even if it is no event.
+    // The builder makes a batch of every text, even of one that is not an event.
     let batch = builder.finish();
     batch.map_or_else(|| Body { bytes: Default::default(), compression: settings.compression }, |batch| batch.body)
 }
@@ -80,73 +78,73 @@ fn canary_event() -> String {
     .to_string()
 }
 
-/// Prints what was tried and how it ended; none of `problem` is good.
-fn tell(tried: &str, answer: &Outcome, problem: Option<String>) -> bool {
-    match &problem {
-        None => print_line(&format!("  ok    {tried}")),
-        Some(advice) => print_line(&format!("  FAIL  {tried}: {answer}\n        {advice}")),
-    }
-    problem.is_none()
+/// Prints the result of a test, and returns whether it passed: a test with advice failed.
+fn print_result(test: &str, outcome: &Outcome, advice: Option<String>) -> bool {
+    let result = match &advice {
+        None => format!("  ok    {test}"),
+        Some(advice) => format!("  FAIL  {test}: {outcome}\n        {advice}"),
+    };
+    // If standard output is closed, the exit status still tells the result.
+    let _ = print(&result);
+    advice.is_none()
 }
 
-/// The exit status says the same, should nobody read.
-fn print_line(line: &str) {
-    let _ = print(line);
-}
-
-fn explain_empty(answer: &Outcome) -> Option<String> {
-    let advice = match answer {
+/// Returns what to do after a test with a small body, or none if the test passed.
+fn advice(outcome: &Outcome) -> Option<String> {
+    let advice = match outcome {
         Outcome::Response(Response { status: 200 | 201 | 202 | 204, .. }) => return None,
         Outcome::Response(Response { status: 401 | 403, .. }) => {
-            "the input wants other credentials: set LOGSTASH_USER and LOGSTASH_PASSWORD, or the secret, to its user and password"
+            "the credentials are wrong: set LOGSTASH_USER and LOGSTASH_PASSWORD, or the secret, to the user and the password of the input"
         }
         Outcome::Response(Response { status: 408 | 429 | 503, .. }) => {
-            "Logstash is reached, and busy: its queue is full or its pipeline blocked; look at what is behind it, then try again"
+            "Logstash is busy: its queue is full or its pipeline is blocked; find out what blocks the pipeline, then try again"
         }
         Outcome::Response(Response { status: 300..=399, .. }) => {
-            "something in between redirects: give the http input's own URL, redirects are not followed"
+            "the URL redirects, and the shipper does not follow redirects: use the URL of the http input itself"
         }
         Outcome::Response(Response { status: 400 | 415 | 422, .. }) => {
-            "the body was not accepted: leave the input's additional_codecs at its default, or try COMPRESSION=none if a proxy does not pass gzip on"
+            "the body was not accepted: leave additional_codecs of the input at its default, or set COMPRESSION=none if a proxy does not forward gzip"
         }
-        Outcome::Response(Response { status: 500.., .. }) => "Logstash, or a proxy before it, fails: look at its log",
-        Outcome::Response(_) => "this is no Logstash http input: check host, port and path",
-        Outcome::NoResponse(Fault::Connect(detail)) => return Some(explain_connect(detail)),
+        Outcome::Response(Response { status: 500.., .. }) => "Logstash, or a proxy in front of it, fails: look at its log",
+        Outcome::Response(_) => "this is not a Logstash http input: check host, port and path",
+        Outcome::NoResponse(Fault::Connect(detail)) => return Some(advice_for_connection(detail)),
         Outcome::NoResponse(Fault::NotHttp(_)) => {
-            "what answers speaks no HTTP: give the port of an http input, not that of a beats or tcp input; or https is spoken where http was given"
+            "the server does not speak HTTP: use the port of an http input, not that of a beats or tcp input; or use https:// if the input uses TLS"
         }
         Outcome::NoResponse(Fault::Broken(_)) => {
-            "the connection broke: is https spoken where http was given, is this the Beats port, or is Logstash blocked?"
+            "the connection broke: check whether the input needs https://, whether this is the Beats port, and whether Logstash is blocked"
         }
         Outcome::NoResponse(Fault::Timeout) => {
-            "nothing answers: a firewall, or an input that is blocked; raise REQUEST_TIMEOUT only if it is slow by design"
+            "no response in time: check firewalls, and whether the input is blocked; raise REQUEST_TIMEOUT only if the input is slow by design"
         }
     };
     Some(advice.to_owned())
 }
 
-fn explain_large(answer: &Outcome) -> Option<String> {
-    match answer {
-        Outcome::Response(Response { status: 413, .. }) => {
-            Some("batches are too large for it: lower BATCH_BYTES, or raise max_content_length of the input or the body limit of a proxy".to_owned())
-        }
-        other => explain_empty(other),
+/// Returns what to do after a test with a batch of the maximum size, or none if the test passed.
+fn advice_for_large_batch(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Response(Response { status: 413, .. }) => Some(
+            "batches are too large: lower BATCH_BYTES, or raise max_content_length of the input or the body limit of the proxy"
+                .to_owned(),
+        ),
+        other => advice(other),
     }
 }
 
-fn explain_connect(detail: &str) -> String {
+fn advice_for_connection(detail: &str) -> String {
     let advice = if detail.contains("UnknownIssuer") || detail.contains("BadSignature") {
-        "its certificate is of an authority that is not trusted: set LOGSTASH_CA"
+        "the authority of the certificate is not trusted: set LOGSTASH_CA"
     } else if detail.contains("Expired") || detail.contains("expired") {
-        "its certificate has expired: renew it"
+        "the certificate has expired: renew it"
     } else if detail.contains("NotValidForName") || detail.contains("not valid for name") {
-        "its certificate is for another name: use a name that it holds in the URL"
+        "the certificate is for another name: use one of its names in the URL"
     } else if detail.contains("certificate") {
         "TLS failed: check LOGSTASH_CA and LOGSTASH_CLIENT_IDENTITY"
     } else if detail.contains("refused") {
-        "nobody listens there: check host and port, and that Logstash runs"
+        "no process listens there: check host and port, and whether Logstash is running"
     } else if detail.contains("dns") || detail.contains("lookup") {
-        "there is no such host: check the name, and the resolver of the network it is looked up from"
+        "the host name does not resolve: check the name and the DNS resolver of the network"
     } else {
         "no connection: check host, port, security groups and routes"
     };

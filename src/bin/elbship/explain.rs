@@ -1,45 +1,44 @@
-//! `elbship explain`: shows how a line is read.
+//! `elbship explain`: shows how lines are read.
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 
 use elb_log::event::explain::{ExplainedField, Explanation, Members, explain};
 
 use crate::cli::ExplainArgs;
-use crate::run::Exit;
+use crate::error::CommandError;
 
-/// The page is readable on a terminal of this many columns.
+/// Width of the output, in columns of a terminal.
 const COLUMNS: usize = 80;
 
-/// How much of a line is shown from the byte on where it stopped, if it does not fit as a whole.
-const SHOWN_BEHIND: usize = 20;
+/// Number of characters shown from the error on, if the line does not fit into the width.
+const SHOWN_AFTER_ERROR: usize = 20;
 
-/// Where field texts begin.
+/// Column of the fields' values.
 const INDENT: usize = 32;
 
-/// Runs the command. A line that is not understood is explained too, and ends with status 1.
-pub(crate) async fn run(args: ExplainArgs) -> Exit {
-    let text = match read_lines(args.line) {
-        Ok(text) => text,
-        Err(error) => return Exit::Failed(format!("reading the line failed: {error}")),
-    };
+/// Runs the command.
+///
+/// # Errors
+/// A line that cannot be parsed, after all lines are explained.
+pub(crate) fn run(args: ExplainArgs) -> Result<(), CommandError> {
+    let failed = |what: &str, error: io::Error| CommandError::Failed(format!("cannot {what}: {error}"));
+    let text = read_lines(args.line).map_err(|error| failed("read the lines", error))?;
+    if text.trim_ascii().is_empty() {
+        return Err(CommandError::Failed("nothing to explain: there is no line".to_owned()));
+    }
     let style = Style { colour: io::stdout().is_terminal() };
     let mut out = io::stdout().lock();
-    let mut failed = 0;
-    if text.trim_ascii().is_empty() {
-        return Exit::Failed("there is no line to explain".to_owned());
-    }
+    let mut unparsed = 0;
     let lines = text.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     for (index, line) in lines.filter(|line| !line.is_empty()).enumerate() {
         let explanation = explain(line);
-        failed += usize::from(explanation.error.is_some());
-        let page = if args.json { as_json(&explanation) } else { style.page(&explanation, index > 0) };
-        if let Err(error) = out.write_all(page.as_bytes()) {
-            return Exit::Failed(format!("writing failed: {error}"));
-        }
+        unparsed += usize::from(explanation.error.is_some());
+        let page = if args.json { to_json(&explanation) } else { style.page(&explanation, index > 0) };
+        out.write_all(page.as_bytes()).map_err(|error| failed("write to standard output", error))?;
     }
-    match failed {
-        0 => Exit::Delivered,
-        failed => Exit::Failed(format!("{failed} lines were not understood")),
+    match unparsed {
+        0 => Ok(()),
+        unparsed => Err(CommandError::Failed(format!("cannot parse {unparsed} lines"))),
     }
 }
 
@@ -54,8 +53,8 @@ fn read_lines(argument: Option<String>) -> io::Result<Vec<u8>> {
     }
 }
 
-fn as_json(explanation: &Explanation) -> String {
-    // An explanation holds nothing that JSON cannot.
+fn to_json(explanation: &Explanation) -> String {
+    // Cannot fail: all keys of an explanation are strings.
     serde_json::to_string(explanation).unwrap_or_default() + "\n"
 }
 
@@ -75,8 +74,8 @@ impl Style {
                 page += &format!("{}: {}\n", self.bold(kind.unwrap_or_default()), explanation.reason);
                 let (has, knows) = (explanation.fields.len(), explanation.known_fields);
                 page += &format!(
-                    "{has} of the {knows} fields that this kind has today{}\n",
-                    if explanation.short { self.red(", fewer than it ever had") } else { String::new() }
+                    "{has} of the {knows} fields of this log type{}\n",
+                    if explanation.short { self.red(", fewer than it has ever had") } else { String::new() }
                 );
                 for field in &explanation.fields {
                     page += &self.field(field);
@@ -97,7 +96,7 @@ impl Style {
         text
     }
 
-    /// Number, name and text; what does not fit goes on below.
+    /// Returns a field's number, name and text. A text that is too long continues in the next lines.
     fn row(&self, number: usize, name: &str, text: &str, note: &str) -> String {
         let lead = format!("{number:>3} {name:<width$}", width = INDENT - 5);
         let space = if lead.len() < INDENT { " ".to_owned() } else { format!("\n{:INDENT$}", "") };
@@ -120,11 +119,12 @@ impl Style {
         text
     }
 
-    /// The line, and below it a mark at the character where parsing stopped. Long lines are shown around it.
+    /// Returns the line, and below it a mark at the character where parsing stopped. Of a long line, the part around the mark is
+    /// shown.
     fn marked(&self, line: &str, at: usize) -> String {
         let line = printable(line);
         let at = at.min(line.len());
-        let shown = at.min(COLUMNS - 2 - SHOWN_BEHIND);
+        let shown = at.min(COLUMNS - 2 - SHOWN_AFTER_ERROR);
         let start: String = line[at - shown..at].iter().collect();
         let end: String = line[at..].iter().take(COLUMNS - 2 - shown).collect();
         format!("  {start}{end}\n  {:shown$}{}\n", "", self.red("^"))
@@ -147,14 +147,14 @@ impl Style {
     }
 }
 
-/// Text in lines of what is left of the columns behind an indent.
+/// Wraps a text that is indented to the width of the output.
 fn wrapped(text: &str, indent: usize) -> String {
     let characters = printable(text);
     let lines = characters.chunks(COLUMNS - indent).map(|line| line.iter().collect::<String>());
     lines.collect::<Vec<_>>().join(&format!("\n{:indent$}", ""))
 }
 
-/// A log line may hold what would change the terminal.
+/// Replaces control characters, which could change the state of the terminal.
 fn printable(text: &str) -> Vec<char> {
     text.chars().map(|character| if character.is_control() { '\u{FFFD}' } else { character }).collect()
 }
@@ -167,7 +167,7 @@ mod tests {
         52210 1048811 - arn:aws:acm:eu-west-1:123456789012:certificate/6f1c0a52-8d3e-4b77-9e15-c2a40d91be36 - - tlsv12 - a.example - - - - new";
 
     #[test]
-    fn a_page_fits_eighty_columns() {
+    fn wraps_at_eighty_columns() {
         let certificate = format!("2026-03-02T10:15:11Z 192.0.2.61 1 443 - - - - - {} Success", "5C".repeat(30));
         let page = [LINE, &certificate].map(|line| Style { colour: false }.page(&explain(line.as_bytes()), false)).concat();
         for line in page.lines() {
@@ -179,12 +179,12 @@ mod tests {
             "source.ip = \"2001:db8:9::4\"",
             "unknown",
         ] {
-            assert!(page.contains(shown), "{shown:?} is not shown in\n{page}");
+            assert!(page.contains(shown), "{shown:?} is missing in\n{page}");
         }
     }
 
     #[test]
-    fn the_mark_stands_below_the_byte_whatever_comes_before() {
+    fn marks_the_character_after_unusual_characters() {
         for line in [
             &b"https 2026-03-02T10:15:04Z app/\xff\xfe\x1b/1 192.0.2.1:80 \"GET"[..],
             "https 2026-03-02T10:15:04Z äö/1 192.0.2.1:80 \"GET".as_bytes(),
@@ -198,20 +198,20 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_shows_the_members_that_it_has() {
+    fn counts_the_members_of_a_json_line() {
         let page = Style { colour: false }.page(&explain(br#"{"type":"h2","elb":"x"}"#), false);
         let known = elb_log::format::Kind::Alb.format().fields.len();
         assert!(page.contains(&format!("2 of the {known} fields")), "{page}");
     }
 
     #[test]
-    fn colour_is_for_terminals() {
+    fn uses_colour_only_on_a_terminal() {
         assert!(!Style { colour: false }.page(&explain(LINE.as_bytes()), false).contains('\x1b'));
         assert!(Style { colour: true }.page(&explain(LINE.as_bytes()), false).contains('\x1b'));
     }
 
     #[test]
-    fn the_byte_where_parsing_stopped_is_marked() {
+    fn marks_the_error_in_a_long_line() {
         let line = format!("https 2026-03-02T10:16:30Z app/x/1 192.0.2.1:80 {} \"never closed", "- ".repeat(60).trim_end());
         let page = Style { colour: false }.page(&explain(line.as_bytes()), false);
         let shown: Vec<&str> = page.lines().collect();

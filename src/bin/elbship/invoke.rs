@@ -1,75 +1,73 @@
-//! `elbship invoke`: the function's handler, once, in this process.
+//! `elbship invoke`: runs the function's handler once, in this process.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::{self, Read as _};
 
 use elb_common::log::{self, LogFormat};
-use elb_log_shipper::lambda::handler::{CompletedInvocation, HandlerError, handle};
-use elb_log_shipper::lambda::response::{InvocationResponse, TASK_SUCCEEDED};
+use elb_log_shipper::lambda::handler::{Handled, HandlerError, handle};
+use elb_log_shipper::lambda::reply::Reply;
 use elb_log_shipper::ledger::Report;
 use elb_log_shipper::shutdown::Shutdown;
 
 use crate::cli::InvokeArgs;
-use crate::run::{Exit, build, configure, has_audience, print, say, write_report, writes_to_stdout};
+use crate::error::CommandError;
+use crate::report::write_report;
+use crate::setup;
+use crate::terminal::{is_interactive, print, print_error};
 
 /// Runs the command.
-pub(crate) async fn run(args: InvokeArgs) -> Exit {
-    match try_run(args).await {
-        Ok(()) => Exit::Delivered,
-        Err(exit) => exit,
-    }
-}
-
-async fn try_run(args: InvokeArgs) -> Result<(), Exit> {
+pub(crate) async fn run(args: InvokeArgs) -> Result<(), CommandError> {
     let InvokeArgs { event, objects, ship } = args;
-    let config = configure(&ship, objects.map(|directory| format!("dir:{}", directory.display())))?;
-    log::init(if has_audience() { LogFormat::StderrText } else { LogFormat::StderrJson }, config.log_level);
+    let config = setup::read_config(&ship, objects.map(|directory| format!("dir:{}", directory.display())))?;
+    log::init(if is_interactive() { LogFormat::StderrText } else { LogFormat::StderrJson }, config.log_level);
     let notification = match read_event(&event) {
         Ok(notification) => notification,
-        Err(exit) => {
-            write_report(&ship, &nothing_known())?;
-            return Err(exit);
+        Err(error) => {
+            write_report(&ship, &unknown_objects())?;
+            return Err(error);
         }
     };
-    let to_stderr = writes_to_stdout(&config, &ship);
-    let shipper = build(config, &ship, true)?;
-    // Messages of an event in a file are in no queue that would have to be told.
+    let reply_to_stderr = setup::writes_events_to_stdout(&config, &ship);
+    let shipper = setup::shipper(config, &ship, false)?;
+    // Messages in a file are not in a queue, so no queue has to know which of them failed.
     match handle(&shipper, None, &notification, &Shutdown::at(None)).await {
-        Ok(CompletedInvocation { response, report }) => {
+        Ok(Handled { reply, report }) => {
             write_report(&ship, &report)?;
-            print_response(&response, to_stderr)?;
-            failures_of(&response).map_or(Ok(()), |failures| Err(Exit::Failed(failures)))
+            print_reply(&reply, reply_to_stderr)?;
+            check_failures(&reply)
         }
         Err(error) => {
-            let nothing = nothing_known();
-            let report = if let HandlerError::Failed { report, .. } = &error { report } else { &nothing };
+            let unknown = unknown_objects();
+            let report = if let HandlerError::Failed { report, .. } = &error { report } else { &unknown };
             write_report(&ship, report)?;
-            Err(Exit::Failed(error.to_string()))
+            Err(CommandError::Failed(error.to_string()))
         }
     }
 }
 
-/// A queue's event or a job's can fail in part, which is a success to Lambda and none to a person.
-fn failures_of(response: &InvocationResponse) -> Option<String> {
-    let failed = match response {
-        InvocationResponse::Report(_) => 0,
-        InvocationResponse::Queue(failures) => failures.batch_item_failures.len(),
-        InvocationResponse::Job(results) => {
-            results.results.iter().filter(|result| result.result_code.as_deref() != Some(TASK_SUCCEEDED)).count()
-        }
+/// Returns an error if a message or a task failed: Lambda counts such a reply as a success, but for a person it is a failure.
+fn check_failures(reply: &Reply) -> Result<(), CommandError> {
+    let failed = match reply {
+        Reply::Report(_) => 0,
+        Reply::Queue(failures) => failures.batch_item_failures.len(),
+        Reply::Job(results) => results.results.iter().filter(|result| result.result_code != "Succeeded").count(),
     };
-    (failed > 0).then(|| format!("{failed} of the event's messages or tasks failed"))
+    match failed {
+        0 => Ok(()),
+        failed => Err(CommandError::Failed(format!("{failed} messages or tasks of the event failed"))),
+    }
 }
 
-/// The report where it is not even known which objects were meant.
-fn nothing_known() -> Report {
+/// Returns the report of an event whose objects are unknown.
+fn unknown_objects() -> Report {
     let mut report = Report::default();
     report.totals.complete = false;
     report
 }
 
-fn read_event(path: &str) -> Result<serde_json::Value, Exit> {
-    let failed = |error: &dyn std::fmt::Display| Exit::Failed(format!("reading the event {path} failed: {error}"));
+fn read_event(path: &str) -> Result<serde_json::Value, CommandError> {
+    let failed = |error: &dyn Display| CommandError::Failed(format!("cannot read the event {path}: {error}"));
     let text = if path == "-" {
         let mut text = String::new();
         io::stdin().read_to_string(&mut text).map(|_| text)
@@ -79,11 +77,12 @@ fn read_event(path: &str) -> Result<serde_json::Value, Exit> {
     serde_json::from_str(&text.map_err(|error| failed(&error))?).map_err(|error| failed(&error))
 }
 
-/// The response goes to standard output, unless the events are there.
-fn print_response(response: &InvocationResponse, to_stderr: bool) -> Result<(), Exit> {
-    let json = serde_json::to_string_pretty(response).map_err(|error| Exit::Failed(error.to_string()))?;
+/// Prints the reply on standard output, or on standard error if the events are on standard output.
+fn print_reply(reply: &Reply, to_stderr: bool) -> Result<(), CommandError> {
+    let json = serde_json::to_string_pretty(reply);
+    let json = json.map_err(|error| CommandError::Failed(format!("cannot write the reply as JSON: {error}")))?;
     if to_stderr {
-        say(&json);
+        print_error(&json);
         return Ok(());
     }
     print(&json)

@@ -1,43 +1,42 @@
-//! The command line: the same code as the function, on a person's machine or a batch host.
+//! The command line: the function's code on a person's machine or a batch host.
 
 mod backfill;
 mod check;
 mod cli;
+mod error;
 mod explain;
 mod invoke;
 mod listing;
 mod progress;
 mod receive;
 mod replay;
+mod report;
 mod resume;
-mod run;
+mod setup;
+mod terminal;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
-use crate::run::{Exit, say};
+use crate::terminal::print_error;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let exit = match Cli::parse().command {
+    let result = match Cli::parse().command {
         Command::Replay(args) => replay::run(args).await,
         Command::Backfill(args) => backfill::run(args).await,
         Command::Invoke(args) => invoke::run(args).await,
         Command::Receive(args) => receive::run(args).await,
-        Command::Explain(args) => explain::run(args).await,
+        Command::Explain(args) => explain::run(args),
         Command::Check(args) => check::run(args).await,
     };
-    match exit {
-        Exit::Delivered => ExitCode::SUCCESS,
-        Exit::Failed(message) => {
-            say(&format!("elbship: {message}"));
-            ExitCode::from(1)
-        }
-        Exit::Usage(message) => {
-            say(&format!("elbship: {message}"));
-            ExitCode::from(2)
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            print_error(&format!("elbship: {error}"));
+            error.exit_code()
         }
     }
 }

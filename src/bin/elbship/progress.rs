@@ -1,4 +1,4 @@
-//! A progress bar for a person who watches.
+//! A progress display on the terminal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,43 +7,44 @@ use elb_log_shipper::ship::Shipper;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use tokio::task::JoinHandle;
 
-/// How often the bar is drawn anew.
-const EVERY: Duration = Duration::from_millis(100);
+/// Time between two updates of the display.
+const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A bar that is being drawn.
-pub(crate) struct Bar {
+/// A display that is being updated.
+pub(crate) struct ProgressDisplay {
     bar: ProgressBar,
-    drawing: JoinHandle<()>,
+    updates: JoinHandle<()>,
 }
 
-/// Draws a run's progress on standard error. Where that is no terminal, nothing is drawn.
-pub(crate) fn watch(shipper: Arc<Shipper>) -> Bar {
-    let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
-        bar.set_style(style);
-    }
-    let drawn = bar.clone();
-    let drawing = tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(EVERY);
-        loop {
-            ticks.tick().await;
-            let progress = shipper.progress();
-            drawn.set_message(format!(
-                "{} objects done, {} lines, {} of text read",
-                HumanCount(progress.objects()),
-                HumanCount(progress.lines()),
-                HumanBytes(progress.bytes())
-            ));
-            drawn.tick();
+impl ProgressDisplay {
+    /// Shows the progress of a run on standard error, if that is a terminal.
+    pub(crate) fn start(shipper: Arc<Shipper>) -> Self {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
+            bar.set_style(style);
         }
-    });
-    Bar { bar, drawing }
+        let updates = tokio::spawn(update(bar.clone(), shipper));
+        ProgressDisplay { bar, updates }
+    }
+
+    /// Removes the display.
+    pub(crate) fn finish(self) {
+        self.updates.abort();
+        self.bar.finish_and_clear();
+    }
 }
 
-impl Bar {
-    /// Takes the bar away.
-    pub(crate) fn finish(self) {
-        self.drawing.abort();
-        self.bar.finish_and_clear();
+async fn update(bar: ProgressBar, shipper: Arc<Shipper>) {
+    let mut ticks = tokio::time::interval(UPDATE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let progress = shipper.progress();
+        bar.set_message(format!(
+            "{} objects done, {} lines, {} of text read",
+            HumanCount(progress.objects()),
+            HumanCount(progress.lines()),
+            HumanBytes(progress.bytes())
+        ));
+        bar.tick();
     }
 }

@@ -1,4 +1,4 @@
-//! `elbship receive`: a stand-in for Logstash's http input.
+//! `elbship receive`: receives events instead of Logstash.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -9,15 +9,16 @@ use elb_log_shipper::receive::{Events, ReceiveSettings, router};
 use tokio::net::TcpListener;
 
 use crate::cli::ReceiveArgs;
-use crate::run::Exit;
+use crate::error::CommandError;
+use crate::terminal::print_error;
 
-/// Writes events to a file or to standard output, a request at a time.
-struct Writer {
+/// Writes the events of each request to a file or to standard output.
+struct EventFile {
     out: Mutex<Box<dyn Write + Send>>,
     written: Arc<AtomicU64>,
 }
 
-impl Events for Writer {
+impl Events for EventFile {
     async fn take(&self, events: Vec<String>) -> Result<(), String> {
         let mut text = events.join("\n");
         if !events.is_empty() {
@@ -31,33 +32,29 @@ impl Events for Writer {
 }
 
 /// Runs the command until it is interrupted.
-pub(crate) async fn run(args: ReceiveArgs) -> Exit {
-    match serve(args).await {
-        Ok(written) => {
-            eprintln!("{written} events received");
-            Exit::Delivered
-        }
-        Err(message) => Exit::Failed(message),
-    }
+pub(crate) async fn run(args: ReceiveArgs) -> Result<(), CommandError> {
+    let written = serve(args).await.map_err(CommandError::Failed)?;
+    print_error(&format!("{written} events received"));
+    Ok(())
 }
 
 async fn serve(args: ReceiveArgs) -> Result<u64, String> {
     let out: Box<dyn Write + Send> = match args.out.as_str() {
         "-" => Box::new(io::stdout()),
-        path => Box::new(File::create(path).map_err(|error| format!("writing events to {path} failed: {error}"))?),
+        path => Box::new(File::create(path).map_err(|error| format!("cannot write events to {path}: {error}"))?),
     };
     let listen = args.listen;
-    let listener = TcpListener::bind(listen).await.map_err(|error| format!("listening on {listen} failed: {error}"))?;
+    let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    eprintln!("listening on http://{address}/");
+    print_error(&format!("listening on http://{address}/"));
     let written = Arc::new(AtomicU64::new(0));
-    let writer = Writer { out: Mutex::new(out), written: Arc::clone(&written) };
+    let events = EventFile { out: Mutex::new(out), written: Arc::clone(&written) };
     let settings = ReceiveSettings { credentials: args.user.zip(args.password) };
     let interrupted = async {
-        // Without a signal handler the process just ends when it is interrupted.
+        // Without a signal handler, an interrupt ends the process.
         let _ = tokio::signal::ctrl_c().await;
     };
-    let server = axum::serve(listener, router(settings, writer));
+    let server = axum::serve(listener, router(settings, events));
     tokio::select! {
         served = server => served.map_err(|error| error.to_string())?,
         () = interrupted => {}

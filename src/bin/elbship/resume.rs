@@ -1,16 +1,15 @@
-//! What `--resume` keeps: the objects that have been delivered completely, so that a run that was ended goes on where it was.
+//! The state file of `--resume`: the objects that were delivered completely, so that an interrupted run can continue.
 //!
-//! The file is lines of JSON. The first says of which run it is, each other one names an object that is done:
+//! The file is lines of JSON. The first line identifies the run, and each other line names a delivered object:
 //!
 //! ```text
 //! {"state_of":"elbship replay","version":1,"run":{"paths":["s3://logs/"],"to":"https://logstash.example:8443/",…}}
 //! {"bucket":"logs","key":"AWSLogs/…","lines":1234}
 //! ```
 //!
-//! A line is appended when every event of its object has been accepted (or is safe in the dead letter), and is on the disk before
-//! the next one is written.
-//! So a kill at any moment costs at most the lines of objects that just ended, which are then delivered again under the same ids;
-//! the end of a line that was cut off is removed. Anything else that is no entry is refused.
+//! A line is appended when every event of its object was accepted or dead-lettered. It is synced to the disk before later
+//! lines are written. A process that is killed therefore loses at most the lines of the objects that just ended. The next run
+//! delivers these objects again, with the same event IDs, and removes an incomplete last line. Any other invalid line is an error.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -25,36 +24,36 @@ use elb_log_shipper::ledger::ObjectReport;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// What the first line begins with.
+/// Value of `state_of` in the first line.
 const STATE_OF: &str = "elbship replay";
 
-/// Of the file's form.
+/// Version of the file format.
 const VERSION: u64 = 1;
 
-/// Objects that an earlier run has delivered. A number an object: millions fit into memory.
+/// The objects that an earlier run has delivered, one number for each, so that millions of them fit into memory.
 #[derive(Debug, Default)]
-pub(crate) struct Finished(HashSet<u128>);
+pub(crate) struct FinishedObjects(HashSet<u128>);
 
-/// A state file, locked, read and ready to be written on.
+/// A state file that is locked and read.
 #[derive(Debug)]
 pub(crate) struct ResumeFile {
     path: String,
     file: File,
 }
 
-/// Writes a state in a thread of its own: the disk may be slow.
+/// Appends to a state file, in its own thread because the disk may be slow.
 #[derive(Debug)]
-pub(crate) struct Recorder {
+pub(crate) struct ResumeWriter {
     path: String,
     entries: mpsc::Sender<String>,
-    writing: JoinHandle<io::Result<()>>,
+    thread: JoinHandle<io::Result<()>>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
-struct Head {
+struct Header {
     state_of: String,
     version: u64,
-    /// The selection and the destination, by their flags.
+    /// The selection and the destination, by the names of their flags.
     run: Map<String, Value>,
 }
 
@@ -64,92 +63,95 @@ struct Entry {
     key: String,
 }
 
-impl Finished {
+impl FinishedObjects {
     pub(crate) fn contains(&self, object: &ObjectName) -> bool {
-        !self.0.is_empty() && self.0.contains(&number(object))
+        !self.0.is_empty() && self.0.contains(&object_number(object))
     }
 }
 
-/// The number that the object's ids begin with.
-fn number(object: &ObjectName) -> u128 {
+/// Returns the number with which the object's event IDs begin.
+fn object_number(object: &ObjectName) -> u128 {
     u128::from_str_radix(IdPrefix::of(object).as_str(), 16).unwrap_or_default()
 }
 
 impl ResumeFile {
-    /// Opens a state of this run, or begins one.
+    /// Opens the state file of a run, or creates it.
     ///
     /// # Errors
-    /// A file of another run, of another version, or that is no state at all; one that another process is using; and what the
-    /// file system says.
-    pub(crate) fn open(path: &str, run: Map<String, Value>) -> Result<(ResumeFile, Finished), String> {
-        let failed = |error: io::Error| format!("--resume {path}: {error}");
+    /// A file that belongs to another run, has another version, is not a state file, is used by another process, or cannot be read.
+    pub(crate) fn open(path: &str, run: Map<String, Value>) -> Result<(ResumeFile, FinishedObjects), String> {
+        ResumeFile::try_open(path, run).map_err(|problem| format!("cannot resume from {path}: {problem}"))
+    }
+
+    fn try_open(path: &str, run: Map<String, Value>) -> Result<(ResumeFile, FinishedObjects), String> {
+        let failed = |error: io::Error| error.to_string();
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(failed)?;
         file.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => format!("--resume {path}: another run is using it"),
+            TryLockError::WouldBlock => "another run uses the file".to_owned(),
             TryLockError::Error(error) => failed(error),
         })?;
-        let head = Head { state_of: STATE_OF.to_owned(), version: VERSION, run };
-        let head = serde_json::to_string(&head).map_err(|error| failed(error.into()))? + "\n";
-        let (length, finished) = read(&file, &head).map_err(|problem| format!("--resume {path}: {problem}"))?;
+        let header = Header { state_of: STATE_OF.to_owned(), version: VERSION, run };
+        let header = serde_json::to_string(&header).map_err(|error| error.to_string())? + "\n";
+        let (length, finished) = read(&file, &header)?;
         file.set_len(length).map_err(failed)?;
         if length == 0 {
-            file.write_all(head.as_bytes()).map_err(failed)?;
-            sync_entry(path).map_err(failed)?;
+            file.write_all(header.as_bytes()).map_err(failed)?;
+            sync_directory(path).map_err(failed)?;
         }
         file.sync_all().map_err(failed)?;
         Ok((ResumeFile { path: path.to_owned(), file }, finished))
     }
 
-    /// Begins to write what is recorded.
-    pub(crate) fn recorder(self) -> Recorder {
+    /// Starts the thread that appends to the file.
+    pub(crate) fn into_writer(self) -> ResumeWriter {
         let (sender, entries) = mpsc::channel();
         let ResumeFile { path, file } = self;
-        Recorder { path, entries: sender, writing: std::thread::spawn(move || append(file, &entries)) }
+        ResumeWriter { path, entries: sender, thread: std::thread::spawn(move || append(file, &entries)) }
     }
 }
 
-impl Recorder {
-    /// Notes an object that has ended; only if it is delivered completely.
-    pub(crate) fn note(&self, object: &ObjectReport) {
+impl ResumeWriter {
+    /// Records an object if it was delivered completely.
+    pub(crate) fn record(&self, object: &ObjectReport) {
         if object.is_success() {
             let entry = json!({"bucket": object.bucket, "key": object.key, "lines": object.counts.lines});
-            // Nobody takes it any more only after a failure, of which `finish` tells.
+            // The thread ends early only after an error, which `finish` returns.
             let _ = self.entries.send(format!("{entry}\n"));
         }
     }
 
-    /// Waits until everything is on the disk.
+    /// Waits until all records are on the disk.
     ///
     /// # Errors
-    /// It could not be written.
+    /// A record cannot be written.
     pub(crate) fn finish(self) -> Result<(), String> {
-        let Recorder { path, entries, writing } = self;
+        let ResumeWriter { path, entries, thread } = self;
         drop(entries);
-        let written = writing.join().unwrap_or_else(|_| Err(io::Error::other("a bug: the writing thread failed")));
+        let written = thread.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread panicked, which is a bug")));
         written.map_err(|error| {
-            format!("writing --resume {path} failed: {error}; the next run delivers again, under the same ids, what it does not know of")
+            format!("cannot write the state file {path}: {error}; the next run delivers the missing objects again, with the same event IDs")
         })
     }
 }
 
-/// How much of the file holds, and which objects it names.
-fn read(file: &File, own_head: &str) -> Result<(u64, Finished), String> {
+/// Returns the length of the complete lines, and the objects in them.
+fn read(file: &File, own_header: &str) -> Result<(u64, FinishedObjects), String> {
     let mut reader = BufReader::new(file);
-    let (mut length, mut finished) = (0, Finished::default());
+    let (mut length, mut finished) = (0, FinishedObjects::default());
     let mut line = Vec::new();
-    for number_of_line in 1.. {
+    for line_number in 1.. {
         line.clear();
         reader.read_until(b'\n', &mut line).map_err(|error| error.to_string())?;
-        let whole = line.last() == Some(&b'\n');
-        if number_of_line == 1 && (whole || !own_head.as_bytes().starts_with(&line)) {
-            check_head(&line, own_head)?;
-        } else if whole {
+        let is_complete = line.last() == Some(&b'\n');
+        if line_number == 1 && (is_complete || !own_header.as_bytes().starts_with(&line)) {
+            check_header(&line, own_header)?;
+        } else if is_complete {
             let entry: Entry = serde_json::from_slice(&line).map_err(|error| {
-                format!("line {number_of_line} is no entry of a state ({error}); restore the file, or delete it to deliver everything again, under the same ids")
+                format!("line {line_number} is invalid ({error}); restore the file, or delete it to deliver everything again with the same event IDs")
             })?;
-            finished.0.insert(number(&ObjectName { bucket: entry.bucket, key: entry.key }));
+            finished.0.insert(object_number(&ObjectName { bucket: entry.bucket, key: entry.key }));
         }
-        if !whole {
+        if !is_complete {
             break;
         }
         length += line.len() as u64;
@@ -157,30 +159,30 @@ fn read(file: &File, own_head: &str) -> Result<(u64, Finished), String> {
     Ok((length, finished))
 }
 
-fn check_head(line: &[u8], own_head: &str) -> Result<(), String> {
-    let no_state = "this is no state of elbship replay; name another file";
-    let head: Head = serde_json::from_slice(line).map_err(|_| no_state)?;
-    let own: Head = serde_json::from_str(own_head).map_err(|_| no_state)?;
-    if head.state_of != own.state_of {
-        return Err(no_state.to_owned());
+fn check_header(line: &[u8], own_header: &str) -> Result<(), String> {
+    let not_a_state_file = "not a state file of elbship replay; name another file";
+    let header: Header = serde_json::from_slice(line).map_err(|_| not_a_state_file)?;
+    let own: Header = serde_json::from_str(own_header).map_err(|_| not_a_state_file)?;
+    if header.state_of != own.state_of {
+        return Err(not_a_state_file.to_owned());
     }
-    if head.version != own.version {
+    if header.version != own.version {
         return Err(format!(
-            "the state is of version {}, and this program reads {VERSION}; delete it to begin anew",
-            head.version
+            "the state file has version {}, and this program reads version {VERSION}; delete the file to start again",
+            header.version
         ));
     }
-    let mut names = own.run.keys().chain(head.run.keys());
-    let Some(name) = names.find(|&name| head.run.get(name) != own.run.get(name)) else { return Ok(()) };
+    let mut names = own.run.keys().chain(header.run.keys());
+    let Some(name) = names.find(|&name| header.run.get(name) != own.run.get(name)) else { return Ok(()) };
     let shown = |run: &Map<String, Value>| run.get(name).unwrap_or(&Value::Null).to_string();
     Err(format!(
-        "this is the state of another run: {name} was {} and is {} now; run it as before, or name another file",
-        shown(&head.run),
+        "the state file belongs to another run: {name} was {} and is now {}; use the flags of that run, or name another file",
+        shown(&header.run),
         shown(&own.run)
     ))
 }
 
-/// Whatever has come meanwhile reaches the disk together.
+/// Appends entries until the channel is closed. All entries that are waiting are synced together.
 fn append(mut file: File, entries: &mpsc::Receiver<String>) -> io::Result<()> {
     while let Ok(first) = entries.recv() {
         let text: String = std::iter::once(first).chain(entries.try_iter()).collect();
@@ -190,8 +192,8 @@ fn append(mut file: File, entries: &mpsc::Receiver<String>) -> io::Result<()> {
     Ok(())
 }
 
-/// A new file is safe only when its directory is.
-fn sync_entry(path: &str) -> io::Result<()> {
+/// Syncs the directory of a new file: until then, the file itself may be lost.
+fn sync_directory(path: &str) -> io::Result<()> {
     let directory = Path::new(path).parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
@@ -203,7 +205,7 @@ mod tests {
     use super::*;
 
     fn run(to: &str) -> Map<String, Value> {
-        let Value::Object(run) = json!({"paths": ["s3://logs/"], "to": to}) else { panic!("an object") };
+        let Value::Object(run) = json!({"paths": ["s3://logs/"], "to": to}) else { panic!("expected an object") };
         run
     }
 
@@ -215,15 +217,15 @@ mod tests {
         ObjectReport { complete: true, ..ObjectReport::unread(&name(key)) }
     }
 
-    /// A state with two objects, and its path.
+    /// Returns a state file with two objects, and its path.
     fn written() -> (tempfile::TempDir, String) {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("state").display().to_string();
-        let recorder = ResumeFile::open(&path, run("http://a/")).unwrap().0.recorder();
-        recorder.note(&delivered("one"));
-        recorder.note(&delivered("ü \n\"two"));
-        recorder.note(&ObjectReport::failed(&name("failed"), "x".to_owned()));
-        recorder.finish().unwrap();
+        let writer = ResumeFile::open(&path, run("http://a/")).unwrap().0.into_writer();
+        writer.record(&delivered("one"));
+        writer.record(&delivered("ü \n\"two"));
+        writer.record(&ObjectReport::failed(&name("failed"), "x".to_owned()));
+        writer.finish().unwrap();
         (root, path)
     }
 
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_delivered_is_known_again_and_what_failed_is_not() {
+    fn remembers_delivered_objects_but_not_failed_ones() {
         let (_root, path) = written();
         let (_, finished) = ResumeFile::open(&path, run("http://a/")).unwrap();
         assert!(finished.contains(&name("one")) && finished.contains(&name("ü \n\"two")));
@@ -240,38 +242,41 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_while_writing_loses_no_more_than_the_line_that_was_being_written() {
+    fn loses_only_the_incomplete_last_line() {
         let (_root, path) = written();
         let text = fs::read(&path).unwrap();
-        // The disk is asked to keep each of them, so not every byte is tried: every seventh, and the last.
+        // Each length costs several syncs, so the test tries every seventh length, and the last two.
         for length in (0..text.len()).step_by(7).chain([text.len() - 1, text.len()]) {
             fs::write(&path, &text[..length]).unwrap();
             let whole_lines = text[..length].iter().filter(|&&byte| byte == b'\n').count();
             assert_eq!(reopened(&path), Ok(whole_lines.saturating_sub(1)), "cut off at byte {length}");
-            let recorder = ResumeFile::open(&path, run("http://a/")).unwrap().0.recorder();
-            recorder.note(&delivered("three"));
-            recorder.finish().unwrap();
-            assert_eq!(reopened(&path), Ok(whole_lines.max(1)), "cut off at byte {length}, and written on");
+            let writer = ResumeFile::open(&path, run("http://a/")).unwrap().0.into_writer();
+            writer.record(&delivered("three"));
+            writer.finish().unwrap();
+            assert_eq!(reopened(&path), Ok(whole_lines.max(1)), "cut off at byte {length}, then continued");
         }
     }
 
     #[test]
-    fn the_state_of_another_run_is_refused() {
+    fn rejects_the_file_of_another_run() {
         let (_root, path) = written();
         let error = ResumeFile::open(&path, run("http://b/")).unwrap_err();
-        assert!(error.contains("this is the state of another run: to was \"http://a/\" and is \"http://b/\" now"), "{error}");
+        assert!(
+            error.contains("the state file belongs to another run: to was \"http://a/\" and is now \"http://b/\""),
+            "{error}"
+        );
     }
 
     #[test]
-    fn what_is_no_state_is_refused_and_left_as_it_is() {
+    fn rejects_and_keeps_a_file_that_is_not_a_state_file() {
         let (_root, path) = written();
         let whole = fs::read_to_string(&path).unwrap();
         for (text, expected) in [
-            ("precious notes".to_owned(), "this is no state of elbship replay"),
-            ("{}\n".to_owned(), "this is no state of elbship replay"),
-            (whole.replace("\"version\":1", "\"version\":2"), "the state is of version 2"),
-            (whole.replacen("\"bucket\"", "\"basket\"", 1), "line 2 is no entry of a state"),
-            (whole.replacen("{\"bucket\"", "\0\0\0", 1), "line 2 is no entry of a state"),
+            ("precious notes".to_owned(), "not a state file of elbship replay"),
+            ("{}\n".to_owned(), "not a state file of elbship replay"),
+            (whole.replace("\"version\":1", "\"version\":2"), "the state file has version 2"),
+            (whole.replacen("\"bucket\"", "\"basket\"", 1), "line 2 is invalid"),
+            (whole.replacen("{\"bucket\"", "\0\0\0", 1), "line 2 is invalid"),
         ] {
             fs::write(&path, &text).unwrap();
             let error = reopened(&path).unwrap_err();
@@ -281,10 +286,10 @@ mod tests {
     }
 
     #[test]
-    fn two_runs_do_not_share_a_state() {
+    fn locks_the_file_for_one_run() {
         let (_root, path) = written();
         let open = ResumeFile::open(&path, run("http://a/")).unwrap();
-        assert!(reopened(&path).unwrap_err().contains("another run is using it"));
+        assert!(reopened(&path).unwrap_err().contains("another run uses the file"));
         drop(open);
         assert_eq!(reopened(&path), Ok(2));
     }
