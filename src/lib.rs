@@ -1,33 +1,33 @@
-//! Ships the access logs of AWS load balancers from S3 to Logstash: one structured event a request, and proof of what arrived.
+//! Ships the logs of AWS load balancers from S3 to Logstash: one structured event per line, and a report that accounts for every
+//! line.
 //!
 //! # Layout
 //!
-//! In the order in which data goes:
+//! The modules in reading order, from a notification to the report:
 //!
-//! * [`notification`]: what S3 says happened, to the objects that are meant.
-//! * [`object`]: where objects are kept; one object's bytes, inflated, to lines.
-//! * [`format`]: a line to a record: its kind and its typed fields. One file a log format.
-//! * [`event`]: a record to the JSON of its event, and the id that makes a retry harmless.
-//! * [`batch`]: events to request bodies.
-//! * [`sink`]: batches to Logstash, again and again if need be.
-//! * [`dead_letter`]: the events that Logstash will never take.
-//! * [`ledger`]: what became of every line.
+//! * [`lambda`]: one invocation of the function. A notification goes in, the response that its sender reads comes out.
+//! * [`object`]: lists and reads log objects in S3 or in directories. A bucket and a key go in, blocks of lines come out.
+//! * [`ship`]: ships objects. It makes events of lines and batches of events, sends the batches, and limits rate and memory.
+//! * [`sink`]: delivers batches to Logstash: endpoints, credentials, requests, and the decision about each retry.
+//! * [`dead_letter`]: stores the events that Logstash rejected.
+//! * [`ledger`]: counts what happened to every line, and makes the report.
 //!
-//! Around it:
+//! The modules that serve them:
 //!
-//! * [`buffer`] holds text and events, which are written in many small pieces; [`spares`] are used again.
-//! * [`ship`] ties these together for one object and for many; [`pace`] slows them down, [`stop`] ends them.
-//! * [`aws`] is what the clients of AWS's services share; [`tls`] is whom https trusts.
-//! * [`handler`] is one invocation of the Lambda function; [`queue`] is where its messages come from.
-//! * [`config`] is everything the program can be told, read by means of [`vars`]; [`build_shipper`] makes a shipper of it;
-//!   [`telemetry`] is what it says while it works,
-//!   and [`metrics`] what CloudWatch makes of that.
-//! * [`backfill`] plans how AWS runs the function over years of objects.
-//! * [`reference`] makes the field reference and the index templates from the field tables.
-//! * [`receive`] is a stand-in for Logstash's http input.
+//! * [`shutdown`]: ends a run at its deadline, or after an error that every object would share.
+//! * [`summary_log`] and [`emf`]: the log line of each object, and the CloudWatch metrics in it.
+//! * [`config`]: environment variables as typed settings.
+//! * [`wiring`]: builds the shipper from its configuration.
+//! * [`backfill`]: plans an S3 Batch Operations job over years of logs.
+//! * [`receive`]: receives events like the http input of Logstash, for people and for tests.
 //!
-//! Line splitting, inflating, `format`, `event` and `batch` know no AWS, no HTTP, no clock and no environment: they take bytes and
-//! give values. The environment and the wall clock are read in the binaries alone.
+//! The crates that it builds on:
+//!
+//! * [`elb_log`] is pure: it decompresses, splits and parses lines, and writes events and batches. It knows no AWS, HTTP, clock or
+//!   environment.
+//! * [`elb_common`] is shared with the endpoint registry: environment variables, logging, TLS and AWS clients.
+//!
+//! Only the binaries read the environment and the wall clock.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

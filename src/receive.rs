@@ -1,7 +1,7 @@
-//! A stand-in for Logstash's http input: it decodes requests as that plugin does, and says 200 where that says 200.
+//! Receives events like Logstash's http input: it decodes requests and chooses the response status in the same way.
 //!
-//! What is imitated is logstash-input-http 4.1 with its default settings, up to the event; the fields that the plugin adds about
-//! the request itself are not.
+//! The model is logstash-input-http 4.1 with its default settings. The fields that this plugin adds about the request itself are
+//! left out.
 
 use std::future::Future;
 use std::io::Read as _;
@@ -17,46 +17,46 @@ use base64::Engine as _;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use serde_json::value::RawValue;
 
-/// The plugin's `max_content_length`, which it holds against the inflated body.
+/// Maximum length of a decompressed body, in bytes: the plugin's `max_content_length`.
 pub const MAX_CONTENT_BYTES: usize = 100 * 1024 * 1024;
 
-/// Takes the events of one request, each as one line of JSON; an error becomes a 500.
-pub trait Events: Send + Sync + 'static {
-    /// Takes them.
-    fn take(&self, events: Vec<String>) -> impl Future<Output = Result<(), String>> + Send;
+/// Stores received events.
+pub trait EventStore: Send + Sync + 'static {
+    /// Stores the events of one request, each one line of JSON. An error becomes a response with status 500.
+    fn store(&self, events: Vec<String>) -> impl Future<Output = Result<(), String>> + Send;
 }
 
-/// What a receiver demands.
+/// What a receiver requires of requests.
 #[derive(Clone, Debug, Default)]
 pub struct ReceiveSettings {
-    /// User and password that requests must bear.
+    /// Required user name and password.
     pub credentials: Option<(String, String)>,
 }
 
-/// What the plugin makes of a body.
+/// The result of decoding a body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decoded {
-    /// Events as JSON, none or many.
+    /// Any number of events, each as JSON.
     Events(Vec<String>),
-    /// Larger than [`MAX_CONTENT_BYTES`].
+    /// The body is longer than [`MAX_CONTENT_BYTES`].
     TooLarge,
-    /// Not compressed as announced.
+    /// The body is not compressed as `Content-Encoding` says.
     BadEncoding(String),
 }
 
-/// A service that hands what it receives to `events`.
-pub fn router(settings: ReceiveSettings, events: impl Events) -> Router {
-    Router::new().fallback(receive).with_state(Arc::new(Receiver { settings, events }))
+/// Returns a service that stores what it receives in `store`.
+pub fn router(settings: ReceiveSettings, store: impl EventStore) -> Router {
+    Router::new().fallback(receive).with_state(Arc::new(Receiver { settings, store }))
 }
 
 #[derive(Debug)]
-struct Receiver<E> {
+struct Receiver<S> {
     settings: ReceiveSettings,
-    events: E,
+    store: S,
 }
 
-/// Any method and any path make events, as they do in the plugin.
-async fn receive<E: Events>(State(receiver): State<Arc<Receiver<E>>>, request: Request) -> Response {
+/// Accepts any method and any path, as the plugin does.
+async fn receive<S: EventStore>(State(receiver): State<Arc<Receiver<S>>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let Ok(body) = read(body).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
     if !receiver.settings.allows(&head.headers) {
@@ -66,7 +66,7 @@ async fn receive<E: Events>(State(receiver): State<Arc<Receiver<E>>>, request: R
     match decode(header(CONTENT_TYPE), header(CONTENT_ENCODING), &body, MAX_CONTENT_BYTES) {
         Decoded::TooLarge => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
         Decoded::BadEncoding(reason) => (StatusCode::BAD_REQUEST, reason).into_response(),
-        Decoded::Events(events) => match receiver.events.take(events).await {
+        Decoded::Events(events) => match receiver.store.store(events).await {
             Ok(()) => (StatusCode::OK, "ok").into_response(),
             Err(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason).into_response(),
         },
@@ -87,19 +87,19 @@ impl ReceiveSettings {
     }
 }
 
-/// Decodes a body as the plugin does.
+/// Decodes a body like the plugin.
 pub fn decode(content_type: &str, content_encoding: &str, body: &[u8], max_bytes: usize) -> Decoded {
     let body = match inflate(content_encoding, body, max_bytes) {
         Ok(body) if body.len() > max_bytes => return Decoded::TooLarge,
         Ok(body) => body,
         Err(reason) => return Decoded::BadEncoding(reason),
     };
-    // The plugin compares the type as it is written: `Application/JSON` is plain text to it.
+    // The plugin compares the media type with case, so `Application/JSON` is plain text.
     let mime_type = content_type.split(';').next().unwrap_or_default().trim();
     Decoded::Events(if mime_type == "application/json" { json_events(&body) } else { vec![message(&body, false)] })
 }
 
-/// A truncated gzip body is taken as far as it goes, a corrupt one is refused, and an unknown encoding passes as it is.
+/// Decompresses a body. A truncated body is cut off where it ends, a corrupt body is an error, and an unknown encoding is ignored.
 fn inflate(encoding: &str, body: &[u8], max_bytes: usize) -> Result<Vec<u8>, String> {
     let mut decoder: Box<dyn std::io::Read> = match encoding.to_ascii_lowercase().as_str() {
         "gzip" | "x-gzip" => Box::new(MultiGzDecoder::new(body)),
@@ -121,8 +121,9 @@ fn inflate(encoding: &str, body: &[u8], max_bytes: usize) -> Result<Vec<u8>, Str
     }
 }
 
-/// The json codec: an object is one event, an array one event an element. After a mistake, the events before it stay and the
-/// whole body becomes one more, tagged. What follows the first JSON value is dropped.
+/// Decodes JSON like the plugin's json codec: an object is one event, and an array is one event per element. After an invalid
+/// element, the earlier events stay, and the whole body becomes one more event with a tag. Text after the first JSON value is
+/// ignored.
 fn json_events(body: &[u8]) -> Vec<String> {
     if body.trim_ascii().is_empty() {
         return Vec::new();
@@ -144,7 +145,7 @@ fn json_events(body: &[u8]) -> Vec<String> {
     events
 }
 
-/// Line breaks in valid JSON stand only between tokens.
+/// Removes line breaks, which valid JSON has only between tokens.
 fn one_line(json: &RawValue) -> String {
     json.get().replace(['\n', '\r'], " ")
 }
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn json_bodies() {
+    fn decodes_json_bodies() {
         let json = "application/json";
         check(json, r#"{"a":0.000}"#, &[r#"{"a":0.000}"#]);
         check(json, r#"[{"a":1},{"b":2}]"#, &[r#"{"a":1}"#, r#"{"b":2}"#]);
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn other_types_are_one_message() {
+    fn other_media_types_are_one_message() {
         check("", "", &[r#"{"message":""}"#]);
         check("text/plain", "a\nb", &[r#"{"message":"a\nb"}"#]);
         check("Application/JSON", "{}", &[r#"{"message":"{}"}"#]);
@@ -204,24 +205,24 @@ mod tests {
     }
 
     #[test]
-    fn compressed_bodies() {
+    fn decompresses_bodies() {
         let body = gzip(br#"[{"a":1}]"#);
         let decode = |encoding: &str, body: &[u8]| decode("application/json", encoding, body, 1_000);
         let one = Decoded::Events(vec![r#"{"a":1}"#.to_owned()]);
         assert_eq!(decode("gzip", &body), one);
         assert_eq!(decode("X-GZIP", &body), one);
         assert_eq!(decode("gzip", &[gzip(b"[{\"a\""), gzip(b":1}]")].concat()), one);
-        assert!(matches!(decode("gzip", br#"[{"a":1},{"b":2}]"#), Decoded::BadEncoding(_)), "no gzip at all is refused");
+        assert!(matches!(decode("gzip", br#"[{"a":1},{"b":2}]"#), Decoded::BadEncoding(_)), "an uncompressed body is accepted as gzip");
         let truncated = decode("gzip", &body[..body.len() - 9]);
         assert!(
             matches!(&truncated, Decoded::Events(events) if events.len() == 1),
-            "a truncated body is taken as far as it goes: {truncated:?}"
+            "a truncated body is not one event: {truncated:?}"
         );
         assert_eq!(decode("br", br#"[{"a":1}]"#), one);
     }
 
     #[test]
-    fn the_size_limit_holds_for_the_inflated_body() {
+    fn limits_the_decompressed_size() {
         assert_eq!(decode("application/json", "gzip", &gzip(&[b' '; 2_000]), 1_000), Decoded::TooLarge);
         assert_eq!(decode("application/json", "", &[b' '; 1_001], 1_000), Decoded::TooLarge);
         assert_eq!(decode("application/json", "", &[b' '; 1_000], 1_000), Decoded::Events(vec![]));

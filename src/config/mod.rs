@@ -202,7 +202,7 @@ mod tests {
         let identity = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----";
         let vars = [("LOGSTASH_URL", "https://h/"), ("LOGSTASH_CLIENT_IDENTITY", identity), ("LOGSTASH_CA", "no/such/file.pem")];
         let error = read(Program::Function, &vars).unwrap_err();
-        assert!(error.contains("LOGSTASH_CLIENT_IDENTITY=\"…\" does not hold a certificate and its key"), "{error}");
+        assert!(error.contains("LOGSTASH_CLIENT_IDENTITY=\"…\" does not contain a certificate and its key"), "{error}");
         assert!(error.contains("LOGSTASH_CA=\"no/such/file.pem\" is neither PEM text nor a readable file"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! Region and credentials for AWS's services, looked up when the first of them is needed, and the connections to all of them.
+//! Region, credentials and HTTP client of the AWS clients, loaded when the first client needs them.
 
 use std::fmt;
 use std::future::Future;
@@ -15,10 +15,10 @@ use tokio::sync::OnceCell;
 
 use crate::tls::SystemRoots;
 
-/// A look-up of region and credentials.
+/// Loads region and credentials.
 type Loading = Pin<Box<dyn Future<Output = SdkConfig> + Send>>;
 
-/// What the clients of all services share. Clones share one look-up.
+/// The configuration that the clients of all AWS services share. Clones load it once.
 #[derive(Clone)]
 pub struct AwsConfig {
     load: Arc<dyn Fn() -> Loading + Send + Sync>,
@@ -26,7 +26,7 @@ pub struct AwsConfig {
 }
 
 impl AwsConfig {
-    /// Calls `load` when a client is first needed: many a process never needs one, and the function starts sooner.
+    /// Calls `load` when a client first needs the configuration. The function starts faster, and some runs never need it.
     pub fn new<F>(load: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = SdkConfig> + Send + 'static,
@@ -34,13 +34,13 @@ impl AwsConfig {
         AwsConfig { load: Arc::new(move || Box::pin(load())), config: Arc::default() }
     }
 
-    /// Uses what has been looked up already.
+    /// Uses a configuration that is already loaded.
     pub fn loaded(config: SdkConfig) -> Self {
         let cell = OnceCell::new_with(Some(config.clone()));
         AwsConfig { load: Arc::new(move || Box::pin(std::future::ready(config.clone()))), config: Arc::new(cell) }
     }
 
-    /// The shared configuration.
+    /// Returns the configuration, and loads it if necessary.
     pub async fn config(&self) -> &SdkConfig {
         self.config.get_or_init(|| (self.load)()).await
     }
@@ -52,7 +52,8 @@ impl fmt::Debug for AwsConfig {
     }
 }
 
-/// The SDK's own HTTP client, but for the authorities: left to itself, it would read those of the system a second time.
+/// Returns the SDK's HTTP client with `roots` as its certificate authorities. The default client would read the system's
+/// authorities a second time.
 pub fn http_client(roots: SystemRoots, proxy: ProxyConfig) -> SharedHttpClient {
     Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = ConnectorBuilder::default().tls_provider(Provider::Rustls(CryptoMode::AwsLc));

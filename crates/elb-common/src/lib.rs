@@ -1,5 +1,5 @@
-//! What every program of this workspace needs: environment variables, the log, TLS, clients of AWS services, back-off, and
-//! URLs without their secrets.
+//! Shared by the programs of this workspace: environment variables, logging, TLS, AWS clients, back-off, and the redaction of
+//! URLs.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -1,4 +1,4 @@
-//! Whom https trusts, and what it shows of itself.
+//! Builds the TLS trust store and the client certificate of https.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,8 +12,8 @@ use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
 
-/// The authorities that the system trusts. They are read when the first server shows its certificate, and once for all clones:
-/// reading them takes longer than all else at the start of a process.
+/// The certificate authorities that the system trusts. They are read when the first server sends its certificate, and once for
+/// all clones, because reading them takes longer than everything else at the start of a process.
 #[derive(Clone, Debug)]
 pub struct SystemRoots {
     provider: Arc<CryptoProvider>,
@@ -22,12 +22,12 @@ pub struct SystemRoots {
 
 #[derive(Debug)]
 struct Roots {
-    /// Those that can be used.
+    /// The certificates that rustls accepts.
     certificates: Vec<CertificateDer<'static>>,
     verifier: Result<Arc<WebPkiServerVerifier>, Error>,
 }
 
-/// A certificate and its key, which is never shown.
+/// A client certificate and its private key. `Debug` does not show the key.
 #[derive(Debug)]
 pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
@@ -35,18 +35,18 @@ pub struct Identity {
 }
 
 impl SystemRoots {
-    /// The system's authorities. Nothing is read yet.
+    /// Creates the trust store. It reads nothing yet.
     pub fn new() -> Self {
         SystemRoots { provider: Arc::new(aws_lc_rs::default_provider()), roots: Arc::default() }
     }
 
-    /// The same authorities in the form that the AWS SDK takes. They are read now.
+    /// Reads the authorities, and returns them in the form that the AWS SDK accepts.
     pub fn context(&self) -> TlsContext {
         let mut trusted = TrustStore::empty();
         for certificate in &self.roots().certificates {
             trusted.add_pem_certificate(pem(certificate));
         }
-        // It fails for none of the kinds of settings that there are.
+        // Building fails for none of the settings of the builder.
         TlsContext::builder().with_trust_store(trusted).build().unwrap_or_default()
     }
 
@@ -66,16 +66,16 @@ impl Default for SystemRoots {
 }
 
 impl Roots {
-    /// What the system trusts and rustls cannot read is left out, as every other program does it.
+    /// Reads the authorities. Like other programs, it leaves out certificates that it cannot read.
     fn read(provider: &Arc<CryptoProvider>) -> Self {
         let found = rustls_native_certs::load_native_certs();
         if !found.errors.is_empty() {
-            tracing::warn!(errors = ?found.errors, "some of the authorities that the system trusts could not be read");
+            tracing::warn!(errors = ?found.errors, "cannot read some of the certificate authorities of the system");
         }
         let mut store = RootCertStore::empty();
         let certificates: Vec<_> = found.certs.into_iter().filter(|certificate| store.add(certificate.clone()).is_ok()).collect();
         let verifier = if certificates.is_empty() {
-            Err(Error::General("the system has no certificates of authorities to trust".to_owned()))
+            Err(Error::General("the system trusts no certificate authority; install its CA certificates".to_owned()))
         } else {
             let verifier = WebPkiServerVerifier::builder_with_provider(store.into(), Arc::clone(provider)).build();
             verifier.map_err(|error| Error::Other(OtherError(Arc::new(error))))
@@ -114,19 +114,19 @@ impl ServerCertVerifier for SystemRoots {
         self.verifier()?.verify_tls13_signature(message, certificate, signed)
     }
 
-    /// Said before a server has shown anything.
+    /// The client offers the schemes before the server sends its certificate, so this must not read the authorities.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
 impl Identity {
-    /// Reads certificate and key from PEM text.
+    /// Reads a certificate chain and its private key from PEM text.
     ///
     /// # Errors
-    /// One of them is missing, or something else is there.
+    /// The certificate or the key is missing, or the text contains anything else.
     pub fn from_pem(text: &[u8]) -> Result<Self, String> {
-        let problem = "does not hold a certificate and its key";
+        let problem = "does not contain a certificate and its key";
         let (mut chain, mut last_key) = (Vec::new(), None);
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
             let (kind, der) = section.map_err(|_| problem)?;
@@ -143,21 +143,21 @@ impl Identity {
     }
 }
 
-/// Reads certificates from PEM text; at least one.
+/// Reads one or more certificates from PEM text.
 ///
 /// # Errors
-/// There are none, or they cannot be read.
+/// The text contains no certificate, or an invalid one.
 pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
-    let certificates = certificates.map_err(|_| "is no PEM of certificates".to_owned())?;
-    if certificates.is_empty() { Err("holds no certificate".to_owned()) } else { Ok(certificates) }
+    let certificates = certificates.map_err(|_| "is not valid PEM".to_owned())?;
+    if certificates.is_empty() { Err("contains no certificate".to_owned()) } else { Ok(certificates) }
 }
 
-/// The settings of an https client for HTTP/1.1 that trusts `authorities`, or the system's if there are none, and shows
-/// `identity`.
+/// Returns the TLS settings of an HTTP/1.1 client. It trusts `authorities`, or the system's authorities if there are none, and
+/// sends `identity`.
 ///
 /// # Errors
-/// The certificates cannot be used.
+/// A certificate or the key is invalid.
 pub fn client_config(
     system: &SystemRoots,
     authorities: Vec<CertificateDer<'static>>,
@@ -190,31 +190,31 @@ fn pem(certificate: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// A certificate and its key, as PEM text.
+    /// Returns a certificate and its key as PEM text.
     fn pair() -> (String, String) {
         let made = rcgen::generate_simple_self_signed(["shipper".to_owned()]).unwrap();
         (made.cert.pem(), made.signing_key.serialize_pem())
     }
 
     #[test]
-    fn an_identity_is_a_certificate_and_its_key() {
+    fn an_identity_needs_a_certificate_and_its_key() {
         let (certificate, key) = pair();
         let public_key = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
         let both = certificate.clone() + &key;
         assert!(Identity::from_pem(both.as_bytes()).is_ok());
         for text in ["", &certificate, &key, "-----BEGIN CERTIFICATE-----\n", &(both.clone() + public_key)] {
-            assert_eq!(Identity::from_pem(text.as_bytes()).unwrap_err(), "does not hold a certificate and its key", "{text}");
+            assert_eq!(Identity::from_pem(text.as_bytes()).unwrap_err(), "does not contain a certificate and its key", "{text}");
         }
         let shown = format!("{:?}", Identity::from_pem(both.as_bytes()));
         assert!(shown.contains("secret key elided"), "{shown}");
     }
 
     #[test]
-    fn what_the_configuration_names_is_refused_before_anything_is_connected() {
+    fn rejects_invalid_certificates_before_connecting() {
         let system = SystemRoots::new();
         let of_others = Identity::from_pem((pair().0 + &pair().1).as_bytes()).unwrap();
-        assert!(client_config(&system, Vec::new(), Some(of_others)).is_err(), "the key is that of another certificate");
-        assert!(client_config(&system, vec![CertificateDer::from(vec![1, 2, 3])], None).is_err(), "this is no certificate");
-        assert!(system.roots.get().is_none(), "the system's authorities are read for nothing");
+        assert!(client_config(&system, Vec::new(), Some(of_others)).is_err(), "a key of another certificate is accepted");
+        assert!(client_config(&system, vec![CertificateDer::from(vec![1, 2, 3])], None).is_err(), "an invalid certificate is accepted");
+        assert!(system.roots.get().is_none(), "the system's authorities are read too early");
     }
 }

@@ -5,8 +5,8 @@ use std::fs;
 use std::io::{self, Read as _};
 
 use elb_common::log::{self, LogFormat};
-use elb_log_shipper::lambda::handler::{Handled, HandlerError, handle};
-use elb_log_shipper::lambda::reply::Reply;
+use elb_log_shipper::lambda::handler::{CompletedInvocation, HandlerError, handle};
+use elb_log_shipper::lambda::response::{InvocationResponse, TASK_SUCCEEDED};
 use elb_log_shipper::ledger::Report;
 use elb_log_shipper::shutdown::Shutdown;
 
@@ -28,14 +28,14 @@ pub(crate) async fn run(args: InvokeArgs) -> Result<(), CommandError> {
             return Err(error);
         }
     };
-    let reply_to_stderr = setup::writes_events_to_stdout(&config, &ship);
+    let response_to_stderr = setup::writes_events_to_stdout(&config, &ship);
     let shipper = setup::shipper(config, &ship, false)?;
     // Messages in a file are not in a queue, so no queue has to know which of them failed.
     match handle(&shipper, None, &notification, &Shutdown::at(None)).await {
-        Ok(Handled { reply, report }) => {
+        Ok(CompletedInvocation { response, report }) => {
             write_report(&ship, &report)?;
-            print_reply(&reply, reply_to_stderr)?;
-            check_failures(&reply)
+            print_response(&response, response_to_stderr)?;
+            check_failures(&response)
         }
         Err(error) => {
             let unknown = unknown_objects();
@@ -46,12 +46,14 @@ pub(crate) async fn run(args: InvokeArgs) -> Result<(), CommandError> {
     }
 }
 
-/// Returns an error if a message or a task failed: Lambda counts such a reply as a success, but for a person it is a failure.
-fn check_failures(reply: &Reply) -> Result<(), CommandError> {
-    let failed = match reply {
-        Reply::Report(_) => 0,
-        Reply::Queue(failures) => failures.batch_item_failures.len(),
-        Reply::Job(results) => results.results.iter().filter(|result| result.result_code != "Succeeded").count(),
+/// Returns an error if a message or a task failed: for Lambda the invocation is then a success, for a person it is not.
+fn check_failures(response: &InvocationResponse) -> Result<(), CommandError> {
+    let failed = match response {
+        InvocationResponse::Report(_) => 0,
+        InvocationResponse::Queue(failures) => failures.batch_item_failures.len(),
+        InvocationResponse::Job(results) => {
+            results.results.iter().filter(|result| result.result_code.as_deref() != Some(TASK_SUCCEEDED)).count()
+        }
     };
     match failed {
         0 => Ok(()),
@@ -77,10 +79,10 @@ fn read_event(path: &str) -> Result<serde_json::Value, CommandError> {
     serde_json::from_str(&text.map_err(|error| failed(&error))?).map_err(|error| failed(&error))
 }
 
-/// Prints the reply on standard output, or on standard error if the events are on standard output.
-fn print_reply(reply: &Reply, to_stderr: bool) -> Result<(), CommandError> {
-    let json = serde_json::to_string_pretty(reply);
-    let json = json.map_err(|error| CommandError::Failed(format!("cannot write the reply as JSON: {error}")))?;
+/// Prints the response on standard output, or on standard error if the events are on standard output.
+fn print_response(response: &InvocationResponse, to_stderr: bool) -> Result<(), CommandError> {
+    let json = serde_json::to_string_pretty(response);
+    let json = json.map_err(|error| CommandError::Failed(format!("cannot write the response as JSON: {error}")))?;
     if to_stderr {
         print_error(&json);
         return Ok(());

@@ -168,10 +168,12 @@ impl PathListing<'_> {
                     Some(Task::Fail(name_of_path(&path), format!("cannot read the directory: {error}")))
                 }
             };
-            match task {
-                None => self.outside_range += 1,
-                Some(task) if self.send(task).await => {}
-                Some(_) => break,
+            let Some(task) = task else {
+                self.outside_range += 1;
+                continue;
+            };
+            if !self.send(task).await {
+                break;
             }
         }
         self.outside_range += directories_outside;

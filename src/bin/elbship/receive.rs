@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use elb_log_shipper::receive::{Events, ReceiveSettings, router};
+use elb_log_shipper::receive::{EventStore, ReceiveSettings, router};
 use tokio::net::TcpListener;
 
 use crate::cli::ReceiveArgs;
@@ -18,8 +18,8 @@ struct EventFile {
     written: Arc<AtomicU64>,
 }
 
-impl Events for EventFile {
-    async fn take(&self, events: Vec<String>) -> Result<(), String> {
+impl EventStore for EventFile {
+    async fn store(&self, events: Vec<String>) -> Result<(), String> {
         let mut text = events.join("\n");
         if !events.is_empty() {
             text.push('\n');

@@ -22,7 +22,7 @@ use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::serve::Listener;
-use elb_log_shipper::receive::{Events, ReceiveSettings, router};
+use elb_log_shipper::receive::{EventStore, ReceiveSettings, router};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::Value;
@@ -190,8 +190,8 @@ impl Listener for CountingListener {
 #[derive(Clone, Default)]
 pub(crate) struct Keep(Arc<Mutex<Vec<String>>>);
 
-impl Events for Keep {
-    async fn take(&self, events: Vec<String>) -> Result<(), String> {
+impl EventStore for Keep {
+    async fn store(&self, events: Vec<String>) -> Result<(), String> {
         self.0.lock().expect("no panic while holding").extend(events);
         Ok(())
     }
