@@ -12,10 +12,10 @@ use serde_json::{Map, Value, json};
 use crate::ledger::{Counts, ObjectReport, for_each_counter};
 
 /// The namespace of all metrics.
-pub const NAMESPACE: &str = "ElbLogShipper";
+const NAMESPACE: &str = "ElbLogShipper";
 
 /// The only dimension.
-pub const DIMENSION: &str = "FunctionName";
+const DIMENSION: &str = "FunctionName";
 
 macro_rules! define_metrics {
     ([] $($(#[$doc:meta])* $counter:ident $(=> ($metric:literal, $unit:literal))?;)*) => {

@@ -62,7 +62,7 @@ impl ObjectReport {
     }
 
     /// Returns the entry of a skipped object.
-    pub fn skipped(name: &ObjectName, reason: &SkipReason) -> Self {
+    pub(crate) fn skipped(name: &ObjectName, reason: &SkipReason) -> Self {
         ObjectReport { complete: true, skipped: Some(reason.to_string()), ..ObjectReport::unread(name) }
     }
 
