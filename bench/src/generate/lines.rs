@@ -70,13 +70,10 @@ impl Generator {
     }
 
     fn request(&mut self, client: &Client, outcome: Outcome) -> AlbFields {
-        let (forwarded, answered) = (outcome.is_forwarded(), outcome == Outcome::Forward);
-        let site = client.site;
+        let (site, forwarded, answered) = (client.site, outcome.is_forwarded(), outcome == Outcome::Forward);
         let target = if forwarded { self.target(site.target_port) } else { dash() };
-        let took = self.random.skewed(400);
-        let status = outcome.status(&mut self.random).to_string();
-        let path = path(&mut self.random);
-        let trace = format!("Root=1-69a5{:04x}-{}", self.clock / 1_000_000 % 0x1_0000, self.random.hex(24));
+        let (took, status) = (self.random.skewed(400), outcome.status(&mut self.random).to_string());
+        let (path, trace) = (path(&mut self.random), self.trace_id());
         let method = if path.starts_with("/v1/") && self.random.chance(400) { "POST" } else { "GET" };
         let url = format!("https://{}:443{path}", site.host);
         let target_status = if answered { status.clone() } else { dash() };
@@ -116,6 +113,10 @@ impl Generator {
             dash(),
             "203.0.113.7".to_owned(),
         ]
+    }
+
+    fn trace_id(&mut self) -> String {
+        format!("Root=1-69a5{:04x}-{}", self.clock / 1_000_000 % 0x1_0000, self.random.hex(24))
     }
 
     /// Returns a malformed request, of which almost every field is absent.
