@@ -212,7 +212,10 @@ mod tests {
         assert_eq!(decode("gzip", &body), one);
         assert_eq!(decode("X-GZIP", &body), one);
         assert_eq!(decode("gzip", &[gzip(b"[{\"a\""), gzip(b":1}]")].concat()), one);
-        assert!(matches!(decode("gzip", br#"[{"a":1},{"b":2}]"#), Decoded::BadEncoding(_)), "an uncompressed body is accepted as gzip");
+        assert!(
+            matches!(decode("gzip", br#"[{"a":1},{"b":2}]"#), Decoded::BadEncoding(_)),
+            "an uncompressed body is accepted as gzip"
+        );
         let truncated = decode("gzip", &body[..body.len() - 9]);
         assert!(
             matches!(&truncated, Decoded::Events(events) if events.len() == 1),

@@ -214,7 +214,10 @@ mod tests {
         let system = SystemRoots::new();
         let of_others = Identity::from_pem((pair().0 + &pair().1).as_bytes()).unwrap();
         assert!(client_config(&system, Vec::new(), Some(of_others)).is_err(), "a key of another certificate is accepted");
-        assert!(client_config(&system, vec![CertificateDer::from(vec![1, 2, 3])], None).is_err(), "an invalid certificate is accepted");
+        assert!(
+            client_config(&system, vec![CertificateDer::from(vec![1, 2, 3])], None).is_err(),
+            "an invalid certificate is accepted"
+        );
         assert!(system.roots.get().is_none(), "the system's authorities are read too early");
     }
 }

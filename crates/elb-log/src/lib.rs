@@ -29,12 +29,12 @@
 //! * [`key`]: what an object's key says: account, region, node, time. [`origin`] names the object.
 //! * [`inflate`]: an object's bytes to text, gzip or not, in bounded steps.
 //! * [`lines`]: text to blocks of lines.
-//! * [`format`]: a line to a record: its kind and its fields. One file a format.
+//! * [mod@format]: a line to a record: its kind and its fields. One file a format.
 //! * [`event`]: a record to the JSON of its event, and the ID that makes a retry harmless.
 //! * [`batch`]: events to compressed request bodies.
 //! * [`dead_letter`]: one line of a dead-letter object, written and read again.
 //!
-//! Beside them, [`buffer`] is the memory that text and events are written to, and [`reference`] makes the field reference and the
+//! Beside them, [`buffer`] is the memory that text and events are written to, and [mod@reference] makes the field reference and the
 //! index templates from the field tables.
 //!
 //! ```

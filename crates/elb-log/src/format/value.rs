@@ -42,7 +42,7 @@ pub enum Value<'a> {
     List(&'a [u8], u8),
     /// Integers and `-`, separated by spaces.
     IntegerList(&'a [u8]),
-    /// Texts in quotes, separated by commas, perhaps escaped. See [`alpn_items`].
+    /// Texts in quotes, separated by commas, perhaps escaped: `"h2","http/1.1"`.
     AlpnList(&'a [u8]),
     /// The first and the last time at which a certificate is valid.
     Validity(&'a [u8], &'a [u8]),

@@ -138,6 +138,18 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
             Source::End(_) => time(out, self.end),
             Source::Duration => self.write_duration(out),
             Source::Protocol => constant(out, self.parsed.record.format.traffic.protocol(self.tcp)),
+            Source::NodeIp(_) | Source::Field(..) | Source::HostPort(..) | Source::Request(..) => {
+                self.write_from_field(out, source)
+            }
+            Source::Invalid => self.write_invalid(out),
+            Source::Extra => self.write_extras(out),
+            Source::Tags => raw(out, tags(self.parsed.record, &self.parsed.fields.invalid).map(str::as_bytes)),
+        }
+    }
+
+    /// Appends a value that comes from one field, or from a part of one.
+    fn write_from_field(&self, out: &mut Buffer, source: Source) -> bool {
+        match source {
             Source::NodeIp(index) => match index.and_then(|index| self.parsed.fields.value(index)) {
                 Some(Value::Text(ip)) => text(out, Some(ip), self.parsed.record.plain),
                 _ => raw(out, self.envelope.node_ip.as_deref()),
@@ -150,22 +162,24 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
             Source::Request(_, part) => {
                 self.request.as_ref().is_some_and(|request| write_request_part(out, request, part, self.parsed.record.plain))
             }
-            Source::Invalid => {
-                let invalid = &self.parsed.fields.invalid;
-                if !invalid.is_empty() {
-                    write_invalid(out, invalid, self.parsed.record.plain);
-                }
-                !invalid.is_empty()
-            }
-            Source::Extra => {
-                let any = !self.parsed.record.extras().is_empty();
-                if any {
-                    write_extras(out, self.parsed.record, self.parsed.record.plain);
-                }
-                any
-            }
-            Source::Tags => raw(out, tags(self.parsed.record, &self.parsed.fields.invalid).map(str::as_bytes)),
+            _ => false,
         }
+    }
+
+    fn write_invalid(&self, out: &mut Buffer) -> bool {
+        let invalid = &self.parsed.fields.invalid;
+        if !invalid.is_empty() {
+            write_invalid(out, invalid, self.parsed.record.plain);
+        }
+        !invalid.is_empty()
+    }
+
+    fn write_extras(&self, out: &mut Buffer) -> bool {
+        let has_extras = !self.parsed.record.extras().is_empty();
+        if has_extras {
+            write_extras(out, self.parsed.record, self.parsed.record.plain);
+        }
+        has_extras
     }
 
     fn write_form(&self, out: &mut Buffer, value: Value<'_>, form: EcsForm) -> bool {
