@@ -1,30 +1,19 @@
 //! The command line: input, output and exit status.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use elb_log::event::IdPrefix;
-use elb_log::format::Kind;
 use elb_log::origin::ObjectName;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::support::{
-    Receiver, Scripted, alb_key, alb_line, assert_status, closed_port, elbship, gzip, id_of, json_lines, put, read_json, run,
-    run_with_input, s3_event, status, stderr, stdout,
+    Receiver, alb_key, alb_line, as_text, assert_status, elbship, gzip, id_of, json_lines, lines, put, read_json, run,
+    run_with_input, s3_event, stderr, stdout,
 };
 
-fn lines(count: usize) -> String {
-    (0..count).map(|number| alb_line(number) + "\n").collect()
-}
-
-fn prefix(bucket: &str, key: &str) -> String {
+/// Returns the part of the event IDs that the lines of an object share.
+fn id_prefix(bucket: &str, key: &str) -> String {
     IdPrefix::of(&ObjectName { bucket: bucket.to_owned(), key: key.to_owned() }).as_str().to_owned()
-}
-
-fn as_text(path: &Path) -> String {
-    path.display().to_string()
 }
 
 #[tokio::test]
@@ -36,7 +25,7 @@ async fn writes_only_events_to_stdout() {
     let events = json_lines(&stdout(&output));
     assert_eq!(events.len(), 5);
     assert_eq!(events[0]["log"]["file"]["path"], file);
-    assert_eq!(id_of(&events[0]), format!("{}-000000000000", prefix("", &file)));
+    assert_eq!(id_of(&events[0]), format!("{}-000000000000", id_prefix("", &file)));
     assert_eq!(events[0]["cloud"]["region"], "eu-west-1");
     assert!(stderr(&output).ends_with("1 objects: 5 of 5 lines delivered\n"), "{}", stderr(&output));
 }
@@ -64,7 +53,7 @@ async fn gives_copies_the_ids_of_the_originals() {
             json!({"bucket": {"name": "logs"}, "object": {"key": expected}}),
             "{path} --as {taken_as}"
         );
-        assert_eq!(id_of(event), format!("{}-000000000000", prefix("logs", &expected)));
+        assert_eq!(id_of(event), format!("{}-000000000000", id_prefix("logs", &expected)));
         assert_eq!(event["log"].get("file"), None);
     }
 }
@@ -226,65 +215,6 @@ async fn a_closed_pipe_counts_as_undelivered() {
 }
 
 #[tokio::test]
-async fn receive_writes_what_replay_sends() {
-    let root = tempfile::tempdir().expect("a directory");
-    let file = as_text(&put(root.path(), "b", "x.log", lines(20).as_bytes()));
-    let mut receive =
-        elbship(&["receive", "--listen", "127.0.0.1:0", "--user", "u", "--password", "p"]).spawn().expect("starting elbship");
-    let mut log = BufReader::new(receive.stderr.take().expect("piped")).lines();
-    let line = log.next_line().await.expect("reading").expect("a line");
-    let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line} does not contain the URL")).to_owned();
-
-    assert_status(&run(&mut elbship(&["replay", &file, "--to", &url])).await, 1);
-    let mut command = elbship(&["replay", &file, "--to", &url]);
-    assert_status(&run(command.env("LOGSTASH_USER", "u").env("LOGSTASH_PASSWORD", "p")).await, 0);
-    let mut events = BufReader::new(receive.stdout.take().expect("piped")).lines();
-    for number in 0..20 {
-        let event: Value = serde_json::from_str(&events.next_line().await.expect("reading").expect("a line")).expect("JSON");
-        assert_eq!(event["elb"]["request"]["query"], format!("id={number}"));
-    }
-    receive.kill().await.expect("stopping elbship");
-}
-
-#[tokio::test]
-async fn explains_each_field_of_a_line() {
-    let line = alb_line(7);
-    let output = run(&mut elbship(&["explain", &line])).await;
-    assert_status(&output, 0);
-    let page = stdout(&output);
-    for shown in [
-        "alb: a type and a time come first",
-        " 20 chosen_cert_arn",
-        "elb.target_processing_time = 0.012",
-        "http.response.status_code = 200",
-    ] {
-        assert!(page.contains(shown), "{shown:?} is missing in\n{page}");
-    }
-    assert!(!page.contains('\x1b'), "colour outside a terminal");
-
-    let output = run_with_input(&mut elbship(&["explain", "--json"]), &format!("{line} new\r\n")).await;
-    assert_status(&output, 0);
-    let explanation: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
-    assert_eq!(
-        (&explanation["kind"], &explanation["known_fields"], &explanation["extra"]),
-        (&json!("alb"), &json!(Kind::Alb.format().fields.len()), &json!(["new"]))
-    );
-    let client = &explanation["fields"][3];
-    assert_eq!(client["native"], json!({"elb.client_ip": "198.51.100.7", "elb.client_port": 1031}));
-    assert_eq!(client["ecs"], json!({"source.address": "198.51.100.7", "source.ip": "198.51.100.7", "source.port": 1031}));
-}
-
-#[tokio::test]
-async fn marks_the_byte_where_parsing_stopped() {
-    let output = run(&mut elbship(&["explain", "https 2026-03-02T10:15:04Z app/x/1 192.0.2.1:80 \"GET"])).await;
-    assert_status(&output, 1);
-    let page = stdout(&output);
-    let lines: Vec<&str> = page.lines().collect();
-    assert_eq!(lines[0], "not understood: alb: the quote at byte 48 never closes");
-    assert_eq!((lines[1].find('"'), lines[2].find('^')), (Some(lines[2].len() - 1), Some(lines[2].len() - 1)));
-}
-
-#[tokio::test]
 async fn handles_every_sample_event() {
     let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/samples");
     let mut events: Vec<_> =
@@ -314,51 +244,6 @@ async fn handles_every_sample_event() {
             ("sqs", 0, 23),
         ]
     );
-}
-
-#[tokio::test]
-async fn check_creates_no_events() {
-    let receiver = Receiver::start().await;
-    let output = run(&mut elbship(&["check", "--to", &receiver.url])).await;
-    assert_status(&output, 0);
-    assert_eq!(
-        stdout(&output),
-        format!("{}\n  ok    an empty batch\n  ok    a batch of BATCH_BYTES (4194304 bytes)\n", receiver.url)
-    );
-    assert_eq!(receiver.events(), [] as [Value; 0]);
-
-    let output = run(&mut elbship(&["check", "--to", &receiver.url, "--canary"])).await;
-    assert_status(&output, 0);
-    let events = receiver.events();
-    assert_eq!((events.len(), &events[0]["tags"]), (1, &json!(["elbship-canary"])));
-}
-
-#[tokio::test]
-async fn check_says_what_to_change() {
-    for (code, advice) in [
-        (401, "set LOGSTASH_USER and LOGSTASH_PASSWORD"),
-        (404, "this is not a Logstash http input"),
-        (429, "Logstash is busy"),
-        (302, "the shipper does not follow redirects"),
-        (400, "set COMPRESSION=none"),
-    ] {
-        let server = Scripted::start(move |_, _| status(code)).await;
-        let output = run(&mut elbship(&["check", "--to", &server.url])).await;
-        assert_status(&output, 1);
-        let page = stdout(&output);
-        assert!(page.contains(&format!("FAIL  an empty batch: HTTP {code}")) && page.contains(advice), "{page}");
-        assert_eq!(server.seen().len(), 1);
-    }
-    let server = Scripted::start(|number, _| status(if number == 0 { 200 } else { 413 })).await;
-    let output = run(&mut elbship(&["check", "--to", &server.url])).await;
-    assert_status(&output, 1);
-    assert!(stdout(&output).contains("lower BATCH_BYTES"), "{}", stdout(&output));
-    assert_eq!(crate::support::gunzip(&server.seen()[1].body).len(), 4 << 20);
-
-    let output = run(&mut elbship(&["check", "--to", &closed_port()])).await;
-    assert_status(&output, 1);
-    assert!(stdout(&output).contains("no process listens there"), "{}", stdout(&output));
-    assert_status(&run(&mut elbship(&["check"])).await, 2);
 }
 
 #[tokio::test]
@@ -442,113 +327,6 @@ async fn a_closed_stdout_is_an_error_without_a_panic() {
     let output = child.wait_with_output().await.expect("waiting for elbship");
     assert_status(&output, 1);
     assert!(stderr(&output).contains("cannot write to standard output"), "{}", stderr(&output));
-}
-
-/// Creates a directory with objects of ten lines each, and returns it with the path of a state file.
-fn to_resume(objects: usize) -> (tempfile::TempDir, String, String) {
-    let root = tempfile::tempdir().expect("a directory");
-    for number in 0..objects {
-        let text = (number * 10..number * 10 + 10).map(|line| alb_line(line) + "\n").collect::<String>();
-        put(root.path(), "b", &alb_key(&format!("{number:03}")), &gzip(text.as_bytes()));
-    }
-    let (directory, state) = (as_text(&root.path().join("b")), as_text(&root.path().join("state")));
-    (root, directory, state)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn continues_a_killed_run() {
-    let (_root, directory, state) = to_resume(20);
-    // The server accepts half of the objects and then only responds 503, so that the run can be killed in the middle.
-    let (reached, middle) = tokio::sync::oneshot::channel();
-    let (reached, healed) = (Mutex::new(Some(reached)), Arc::new(AtomicBool::new(false)));
-    let (accepted, heals) = (Arc::new(Mutex::new(Vec::new())), Arc::clone(&healed));
-    let ids = Arc::clone(&accepted);
-    let server = Scripted::start(move |number, request| {
-        if number < 10 || heals.load(Ordering::Relaxed) {
-            ids.lock().expect("no panic while holding").extend(request.events().iter().map(id_of));
-            return status(200);
-        }
-        if let Some(reached) = reached.lock().expect("no panic while holding").take() {
-            reached.send(()).expect("the test waits for the middle");
-        }
-        status(503)
-    })
-    .await;
-    let arguments = ["replay", &directory, "--as", "s3://logs", "--to", &server.url, "--resume", &state, "--concurrency", "1"];
-    let mut killed = elbship(&arguments).spawn().expect("starting elbship");
-    middle.await.expect("a request with the response 503");
-    killed.kill().await.expect("killing elbship");
-    healed.store(true, Ordering::Relaxed);
-    let known = std::fs::read_to_string(&state).expect("the state").matches('\n').count() - 1;
-    assert!(known <= 10, "{known} objects are recorded, but ten were delivered");
-
-    let receiver = Receiver::start().await;
-    let elsewhere = ["replay", &directory, "--as", "s3://logs", "--to", &receiver.url, "--resume", &state];
-    let output = run(&mut elbship(&elsewhere)).await;
-    assert_status(&output, 2);
-    assert!(stderr(&output).contains("the state file belongs to another run: to was"), "{}", stderr(&output));
-    assert_eq!(receiver.ids().len(), 0);
-
-    let output = run(&mut elbship(&arguments)).await;
-    assert_status(&output, 0);
-    let lines = (20 - known) * 10;
-    assert!(stderr(&output).contains(&format!("{lines} of {lines} lines delivered")), "{}", stderr(&output));
-    let mut ids = std::mem::take(&mut *accepted.lock().expect("no panic while holding"));
-    assert_eq!(ids.len(), 100 + lines);
-    ids.sort_unstable();
-    ids.dedup();
-    assert_eq!(ids.len(), 200);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn resumes_only_failed_objects() {
-    let (root, directory, state) = to_resume(6);
-    let broken = root.path().join("b").join(alb_key("003"));
-    let whole = std::fs::read(&broken).expect("an object");
-    std::fs::write(&broken, &whole[..whole.len() / 2]).expect("writing");
-    let receiver = Receiver::start().await;
-    let report = as_text(&root.path().join("report.json"));
-    let arguments = ["replay", &directory, "--as", "s3://logs", "--to", &receiver.url, "--resume", &state, "--report", &report];
-    assert_status(&run(&mut elbship(&arguments)).await, 1);
-    std::fs::write(&broken, &whole).expect("writing");
-    let before: usize = receiver.ids().values().sum();
-
-    let output = run(&mut elbship(&arguments)).await;
-    assert_status(&output, 0);
-    assert!(stderr(&output).contains("10 of 10 lines delivered, 5 objects skipped"), "{}", stderr(&output));
-    let objects = read_json(Path::new(&report))["objects"].clone();
-    let skipped = objects.as_array().expect("objects").iter().filter_map(|object| object["skipped"].as_str());
-    assert_eq!(skipped.collect::<Vec<_>>(), ["delivered by an earlier run (--resume)"; 5]);
-    let ids = receiver.ids();
-    assert_eq!((ids.len(), ids.values().sum::<usize>()), (60, before + 10));
-
-    let output = run(&mut elbship(&arguments)).await;
-    assert_status(&output, 0);
-    assert!(stderr(&output).contains("0 of 0 lines delivered, 6 objects skipped"), "{}", stderr(&output));
-}
-
-#[tokio::test]
-async fn rejects_a_file_that_is_not_a_state_file() {
-    let (_root, directory, state) = to_resume(1);
-    std::fs::write(&state, "precious\n").expect("writing");
-    let output = run(&mut elbship(&["replay", &directory, "--resume", &state])).await;
-    assert_status(&output, 2);
-    assert!(stderr(&output).contains("not a state file of elbship replay"), "{}", stderr(&output));
-    assert_eq!(std::fs::read_to_string(&state).expect("the file"), "precious\n");
-    assert_status(&run(&mut elbship(&["replay", &directory, "--resume", &state, "--dry-run"])).await, 2);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn limits_the_events_per_second() {
-    let (_root, directory, _) = to_resume(3);
-    let receiver = Receiver::start().await;
-    let started = std::time::Instant::now();
-    let mut replay = elbship(&["replay", &directory, "--to", &receiver.url, "--max-events-per-second", "20"]);
-    assert_status(&run(&mut replay).await, 0);
-    // Three batches of ten events: the third has to wait for the rate limit of the first twenty.
-    assert!(started.elapsed() >= std::time::Duration::from_secs(1), "{:?}", started.elapsed());
-    assert_eq!(receiver.ids().len(), 30);
-    assert_status(&run(&mut elbship(&["replay", &directory, "--max-events-per-second", "0"])).await, 2);
 }
 
 #[tokio::test]

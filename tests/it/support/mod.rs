@@ -74,6 +74,16 @@ pub(crate) fn put(root: &Path, bucket: &str, key: &str, body: &[u8]) -> PathBuf 
     path
 }
 
+/// Returns the text of an object with `count` lines.
+pub(crate) fn lines(count: usize) -> String {
+    (0..count).map(|number| alb_line(number) + "\n").collect()
+}
+
+/// Returns a path as an argument.
+pub(crate) fn as_text(path: &Path) -> String {
+    path.display().to_string()
+}
+
 /// Returns the S3 notification for one object. `key` is encoded as by S3.
 pub(crate) fn s3_event(bucket: &str, key: &str) -> Value {
     let encoded: String = key
