@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use crate::support::s3::{Breaking, Server};
 use crate::support::{
-    Object, Receiver, Scripted, alb_key, alb_line, assert_books, assert_status, elbship, gunzip, gzip, id_of, put, read_json,
-    run, run_with_input, s3_event, status, stderr,
+    Object, Receiver, Scripted, alb_key, assert_books, assert_status, elbship, gunzip, gzip, id_of, lines, put, read_json, run,
+    run_with_input, s3_event, status, stderr,
 };
 
 /// A receiver that rejects some bodies, and keeps the unchanged events of the others.
@@ -59,10 +59,6 @@ fn number_of(event: &RawValue) -> usize {
     let event: Value = serde_json::from_str(event.get()).expect("JSON");
     let query = event["elb"]["request"]["query"].as_str().unwrap_or_default();
     query.strip_prefix("id=").and_then(|number| number.parse().ok()).unwrap_or(usize::MAX)
-}
-
-fn lines(count: usize) -> String {
-    (0..count).map(|number| alb_line(number) + "\n").collect()
 }
 
 /// Returns the lines of each dead-letter object in a directory, by the object's name.
