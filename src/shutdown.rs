@@ -19,7 +19,7 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Creates a signal that begins at `deadline` (`None`: never), unless [`Shutdown::stop`] is called before.
+    /// Creates a signal that begins at `deadline` (`None`: never), or earlier after a fatal error.
     pub fn at(deadline: Option<Instant>) -> Self {
         Shutdown {
             deadline,
@@ -47,7 +47,7 @@ impl Shutdown {
         self.token.cancel();
     }
 
-    /// Returns the reason given to [`Shutdown::stop`]; none before, and none after the deadline alone.
+    /// Returns the error that began the shutdown; none before, and none after the deadline alone.
     pub fn reason(&self) -> Option<&str> {
         self.reason.get().or_else(|| self.parent_reason.get()).map(String::as_str)
     }
@@ -69,6 +69,7 @@ impl Shutdown {
     pub(crate) async fn stopped(&self) {
         match self.deadline {
             Some(deadline) => tokio::select! {
+                biased;
                 () = self.token.cancelled() => {}
                 () = tokio::time::sleep_until(deadline) => {}
             },

@@ -1,7 +1,6 @@
 //! One list of endpoints: its stored form, its HTTP form, and the transitions to the next list. Nothing here does I/O.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -166,11 +165,7 @@ impl List {
     /// Returns the ETag, with its quotes. Lists with equal endpoints have equal ETags, whatever their generation is.
     pub fn etag(&self) -> String {
         let digest = Sha256::digest(self.body());
-        digest.iter().take(12).fold(String::from("\""), |mut tag, byte| {
-            // Writing into a string cannot fail.
-            let _ = write!(tag, "{byte:02x}");
-            tag
-        }) + "\""
+        format!("\"{}\"", hex::encode(&digest[..12]))
     }
 
     /// Returns the age of the list in seconds, or 0 if the clocks of two machines disagree.

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Arn, Manifest, S3Location, hex};
+use super::{Arn, Manifest, S3Location};
 
 /// Maximum length of a job's description, in characters.
 const MAX_DESCRIPTION_CHARS: usize = 256;
@@ -54,7 +54,7 @@ impl BatchJob {
         if !prefix.is_empty() {
             request["Report"]["Prefix"] = json!(prefix);
         }
-        request["ClientRequestToken"] = json!(hex(&Sha256::digest(request.to_string())));
+        request["ClientRequestToken"] = json!(hex::encode(Sha256::digest(request.to_string())));
         request
     }
 

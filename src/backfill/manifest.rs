@@ -8,8 +8,6 @@ use base64::Engine as _;
 use md5::{Digest as _, Md5};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::hex;
-
 /// Maximum size of a manifest. S3 accepts no larger object in one request, and the ETag is known before the upload only for an
 /// object that is uploaded in one request.
 const MAX_MANIFEST_BYTES: u64 = 5 << 30;
@@ -89,7 +87,7 @@ impl<W: Write> ManifestWriter<W> {
 impl Manifest {
     /// Returns the ETag without quotes.
     pub fn etag(&self) -> String {
-        hex(&self.md5)
+        hex::encode(self.md5)
     }
 
     /// Returns the value of `Content-MD5`, with which S3 rejects an incomplete upload.

@@ -8,7 +8,7 @@ mod job;
 mod manifest;
 mod price;
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 pub use self::arn::Arn;
 pub use self::job::BatchJob;
@@ -28,13 +28,4 @@ impl fmt::Display for S3Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "s3://{}/{}", self.bucket, self.key)
     }
-}
-
-/// Returns the bytes as lower-case hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut digits, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(digits, "{byte:02x}");
-        digits
-    })
 }

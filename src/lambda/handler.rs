@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lambda_events::event::sqs::SqsBatchResponse;
 use elb_log::origin::ObjectName;
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -12,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::lambda::notification::{self, JobInvocation, Notification, NotificationError, QueueMessage};
-use crate::lambda::response::{InvocationResponse, job_response};
+use crate::lambda::response::{InvocationResponse, job_response, queue_response};
 use crate::lambda::sqs::SqsClient;
 use crate::ledger::{ObjectReport, Report};
 use crate::object::Task;
@@ -106,13 +105,13 @@ async fn handle_messages<T: Transport>(
     let (tasks, ranges) = take_tasks(&mut messages);
     let report = ship(shipper, tasks, shutdown).await;
     let all = messages.len();
-    let settled = messages.into_iter().zip(ranges).map(|(message, range)| settle(sqs, message, &report.objects[range], shutdown));
-    let failures: Vec<FailedMessage> = join_all(settled).await.into_iter().flatten().collect();
+    let ended =
+        messages.into_iter().zip(ranges).map(|(message, range)| end_message(sqs, message, &report.objects[range], shutdown));
+    let failures: Vec<FailedMessage> = join_all(ended).await.into_iter().flatten().collect();
     if failures.len() == all {
         return Err(failed(report, failures.into_iter().filter_map(|failure| failure.unreadable).collect()));
     }
-    let mut response = SqsBatchResponse::default();
-    response.set_failures(failures.into_iter().map(|failure| failure.message_id));
+    let response = queue_response(failures.into_iter().map(|failure| failure.message_id));
     Ok(CompletedInvocation { response: InvocationResponse::Queue(response), report })
 }
 
@@ -139,7 +138,7 @@ struct FailedMessage {
 
 /// Returns `None` if the message is done: all of its objects are shipped, or they can never be read and the message is in the
 /// dead-letter queue.
-async fn settle(
+async fn end_message(
     sqs: Option<&SqsClient>,
     message: QueueMessage,
     objects: &[ObjectReport],

@@ -32,6 +32,13 @@ const TASK_TEMPORARY_FAILURE: &str = "TemporaryFailure";
 /// The result code of a task that fails for every attempt.
 const TASK_PERMANENT_FAILURE: &str = "PermanentFailure";
 
+/// Returns the response to the messages of a queue: the IDs of those that SQS delivers again.
+pub(super) fn queue_response(failed_message_ids: impl Iterator<Item = String>) -> SqsBatchResponse {
+    let mut response = SqsBatchResponse::default();
+    response.set_failures(failed_message_ids);
+    response
+}
+
 /// Returns the response to a job. `objects` are the reports of the job's tasks, in their order.
 pub(super) fn job_response(job: JobInvocation, task_ids: Vec<String>, objects: &[ObjectReport]) -> S3BatchJobResponse {
     let mut response = S3BatchJobResponse::default();

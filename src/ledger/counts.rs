@@ -29,7 +29,7 @@ macro_rules! for_each_counter {
             invalid_fields => ("FieldsInvalid", "Count");
             /// Fields after the known fields.
             extra_fields => ("FieldsExtra", "Count");
-            /// Events that were not sent on purpose, such as with `--dry-run`.
+            /// Events that were deliberately not sent, such as with `--dry-run`.
             filtered => ("EventsFiltered", "Count");
             /// Events that the receiver accepted.
             delivered => ("EventsDelivered", "Count");

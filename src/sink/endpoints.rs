@@ -1,4 +1,4 @@
-//! The current endpoints: selects one for each request, refreshes them from the registry, and runs their health checks.
+//! The current endpoints: refreshes them from the registry, and runs their health checks. `pool` selects one for each request.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

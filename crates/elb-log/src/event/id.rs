@@ -1,7 +1,5 @@
 //! Event ids. A line always gets the same id: live, from a queue, in a replay, and from a copy under the original name.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest, Sha256};
 
 use crate::buffer::Buffer;
@@ -31,12 +29,7 @@ impl IdPrefix {
             .chain_update(object.key.as_bytes())
             .chain_update(b"\n")
             .finalize();
-        let mut prefix = String::with_capacity(32);
-        for byte in &digest[..16] {
-            // Writing to a string cannot fail.
-            let _ = write!(prefix, "{byte:02x}");
-        }
-        IdPrefix(prefix)
+        IdPrefix(hex::encode(&digest[..16]))
     }
 
     /// Returns the 32 hex digits.

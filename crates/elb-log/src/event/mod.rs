@@ -12,7 +12,7 @@ mod json;
 mod names;
 mod native;
 #[cfg(test)]
-mod new_field;
+mod new_field_tests;
 mod vended;
 mod writer;
 

@@ -1,4 +1,4 @@
-//! A field that AWS adds is one row in its format's table; everything else follows from the table.
+//! Tests that a new field is one row in its format's table, from which everything else follows.
 
 use std::sync::LazyLock;
 
