@@ -20,8 +20,10 @@ use tokio::process::{Child, Command};
 
 use super::until;
 
+/// Returns a free port below the ephemeral range, so that no outgoing connection takes the port before the server listens.
 pub(crate) fn free_port() -> u16 {
-    StdListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(10_000..32_768));
+    ports.find(|port| StdListener::bind(("127.0.0.1", *port)).is_ok()).expect("an endless iterator")
 }
 
 /// The root of the project, with `samples` and `.venv`.
