@@ -4,8 +4,7 @@
 //! [`elb_log::dead_letter`] defines the lines.
 
 use std::borrow::Cow;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tokio::time::timeout;
 
+use crate::atomic_file::write_atomically;
 use crate::object::S3Store;
 use crate::sink::{RejectedEvent, Verdict};
 
@@ -68,7 +68,7 @@ impl DeadLetterDestination {
             }
             DeadLetterDestination::Dir(directory) => {
                 let path = directory.join(&object.name);
-                let written = tokio::task::spawn_blocking(move || write_file(&path, &object.body)).await;
+                let written = tokio::task::spawn_blocking(move || write_atomically(&path, &object.body)).await;
                 written.map_err(io::Error::other).flatten().map_err(|error| error.to_string())
             }
         }
@@ -138,18 +138,6 @@ fn gzip(lines: &[DeadLetterLine<'_>]) -> io::Result<Vec<u8>> {
 /// Returns the canonical path, so that different spellings of one path are equal.
 fn real_path(path: &Path) -> Cow<'_, Path> {
     path.canonicalize().map_or(Cow::Borrowed(path), Cow::Owned)
-}
-
-/// Writes a file that is never visible half written, and that survives a power failure.
-fn write_file(path: &Path, body: &[u8]) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    let unfinished = path.with_extension("unfinished");
-    let mut file = File::create(&unfinished)?;
-    file.write_all(body)?;
-    file.sync_all()?;
-    std::fs::rename(&unfinished, path)
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod atomic_file;
 pub mod backfill;
 mod buffer_pool;
 pub mod config;
