@@ -13,11 +13,17 @@ use elb_log::dead_letter::{DeadLetterLine, Rejection};
 use elb_log::origin::ObjectName;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::atomic_file::write_atomically;
 use crate::object::S3Store;
 use crate::sink::{RejectedEvent, Verdict};
+
+/// Maximum length of an event ID in bytes. Two of them must fit into a file name of 255 bytes. An ID of the shipper has at most 53.
+const MAX_ID_BYTES: usize = 100;
+
+/// Number of bytes of an event that an error shows.
+const SHOWN_EVENT_BYTES: usize = 100;
 
 /// Where dead letters are written; `DEAD_LETTER_URL`.
 #[derive(Debug)]
@@ -36,17 +42,20 @@ pub enum DeadLetterDestination {
 }
 
 impl DeadLetterDestination {
-    /// Writes the rejected events of one batch. Writing the same events again replaces the same objects.
-    ///
-    /// # Errors
-    /// The events could not be written within `limit`. The text is for the object's report.
-    pub(crate) async fn write(&self, rejected: &[RejectedEvent], limit: Duration) -> Result<(), String> {
-        for object in dead_letter_objects(rejected)? {
-            let url = self.url_of(&object.name);
-            let written = timeout(limit, self.put(object)).await.unwrap_or_else(|_| Err("no time is left".to_owned()));
-            written.map_err(|error| format!("cannot write the dead letter {url}: {error}"))?;
+    /// Writes the rejected events of one batch, each of them that can be written. Writing the same events again replaces the same
+    /// objects. All objects together get `limit`.
+    pub(crate) async fn write(&self, rejected: &[RejectedEvent], limit: Duration) -> WrittenDeadLetters {
+        let deadline = Instant::now() + limit;
+        let Prepared { objects, errors } = prepare(rejected);
+        let mut result = WrittenDeadLetters { events: 0, errors };
+        for object in objects {
+            let (url, events) = (self.url_of(&object.name), object.events);
+            match timeout_at(deadline, self.put(object)).await.unwrap_or_else(|_| Err("no time is left".to_owned())) {
+                Ok(()) => result.events += events,
+                Err(error) => result.errors.push(format!("cannot write the dead letter {url}: {error}")),
+            }
         }
-        Ok(())
+        result
     }
 
     /// Returns whether an object is a dead letter. `path` is the path of its file, if the store is a directory.
@@ -83,6 +92,26 @@ impl DeadLetterDestination {
     }
 }
 
+/// What became of the rejected events of one batch.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct WrittenDeadLetters {
+    /// Number of events that are in dead letters.
+    pub(crate) events: usize,
+    /// Why the other events are not, one error for each object or event that could not be written.
+    errors: Vec<String>,
+}
+
+impl WrittenDeadLetters {
+    /// Returns why some events are not in dead letters, as a text for the object's report, or none if all of them are.
+    pub(crate) fn error(&self) -> Option<String> {
+        let first = self.errors.first()?;
+        Some(match self.errors.len() - 1 {
+            0 => first.clone(),
+            others => format!("{first} (further errors: {others})"),
+        })
+    }
+}
+
 /// The rejected events of one batch and one log object.
 #[derive(Debug, PartialEq, Eq)]
 struct DeadLetterObject {
@@ -90,15 +119,39 @@ struct DeadLetterObject {
     name: String,
     /// Gzipped lines.
     body: Vec<u8>,
+    /// Number of lines.
+    events: usize,
+}
+
+/// The dead letters of one batch.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Prepared {
+    objects: Vec<DeadLetterObject>,
+    /// Why an event is in none of them.
+    errors: Vec<String>,
 }
 
 /// Returns one object for the events of each log object: a batch that is sent again from dead letters can contain events of
 /// several log objects.
-fn dead_letter_objects(rejected: &[RejectedEvent]) -> Result<Vec<DeadLetterObject>, String> {
-    let lines: Result<Vec<DeadLetterLine<'_>>, String> = rejected.iter().map(line_of).collect();
-    lines?.chunk_by(|one, next| id_prefix(one) == id_prefix(next)).map(dead_letter_object).collect()
+fn prepare(rejected: &[RejectedEvent]) -> Prepared {
+    let mut prepared = Prepared::default();
+    let mut lines = Vec::with_capacity(rejected.len());
+    for event in rejected {
+        match line_of(event) {
+            Ok(line) => lines.push(line),
+            Err(error) => prepared.errors.push(error),
+        }
+    }
+    for lines in lines.chunk_by(|one, next| id_prefix(one) == id_prefix(next)) {
+        match dead_letter_object(lines) {
+            Ok(object) => prepared.objects.push(object),
+            Err(error) => prepared.errors.push(error.to_string()),
+        }
+    }
+    prepared
 }
 
+/// Returns the line of an event. An event has no valid ID only if somebody has changed it in the dead letter that it comes from.
 fn line_of(rejected: &RejectedEvent) -> Result<DeadLetterLine<'_>, String> {
     let RejectedEvent { event, endpoint, outcome } = rejected;
     let reason = match outcome.verdict() {
@@ -107,7 +160,26 @@ fn line_of(rejected: &RejectedEvent) -> Result<DeadLetterLine<'_>, String> {
         _ => "refused",
     };
     let rejection = Rejection { reason, status: outcome.status(), response: outcome.to_string(), endpoint };
-    DeadLetterLine::new(event, rejection).map_err(|error| format!("cannot read the ID of a rejected event: {error}"))
+    let problem = match DeadLetterLine::new(event, rejection) {
+        Ok(line) if is_valid_id(line.id()) => return Ok(line),
+        Ok(line) => format!("{:?} is not a valid event ID", start_of(line.id(), MAX_ID_BYTES)),
+        Err(error) => format!("cannot read its event ID: {error}"),
+    };
+    let event = String::from_utf8_lossy(event);
+    Err(format!(
+        "cannot write a dead letter for the rejected event {}…: {problem}; correct @metadata._id in the dead letter that was sent again",
+        start_of(&event, SHOWN_EVENT_BYTES)
+    ))
+}
+
+/// Returns whether an event ID can be part of a file name. It must not lead out of a directory.
+fn is_valid_id(id: &str) -> bool {
+    (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// Returns at most the first `bytes` bytes of a text.
+fn start_of(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 /// Returns the part of the event ID before the offset. It identifies the log object.
@@ -116,15 +188,11 @@ fn id_prefix<'a>(line: &'a DeadLetterLine<'_>) -> &'a str {
 }
 
 /// The object's name contains the first and last ID and the number of lines. So a retry replaces its own objects and no others.
-fn dead_letter_object(lines: &[DeadLetterLine<'_>]) -> Result<DeadLetterObject, String> {
+fn dead_letter_object(lines: &[DeadLetterLine<'_>]) -> io::Result<DeadLetterObject> {
     let ids = || lines.iter().map(DeadLetterLine::id);
     let last_offset = ids().max().and_then(|id| id.rsplit('-').next()).unwrap_or_default();
     let name = format!("{}-{last_offset}-{}.ndjson.gz", ids().min().unwrap_or_default(), lines.len());
-    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.') {
-        return Err(format!("cannot write a dead letter: {name} contains an invalid event ID"));
-    }
-    let body = gzip(lines).map_err(|error| error.to_string())?;
-    Ok(DeadLetterObject { name, body })
+    Ok(DeadLetterObject { name, body: gzip(lines)?, events: lines.len() })
 }
 
 fn gzip(lines: &[DeadLetterLine<'_>]) -> io::Result<Vec<u8>> {
@@ -168,8 +236,8 @@ mod tests {
     fn a_line_contains_the_unchanged_event_and_all_facts() {
         let prefix = "303024456c5ba67324277814fb68c45c";
         let rejected = [rejected(&format!("{prefix}-000000000000"), 400), rejected(&format!("{prefix}-000000001834"), 413)];
-        let objects = dead_letter_objects(&rejected).unwrap();
-        assert_eq!(objects.len(), 1);
+        let Prepared { objects, errors } = prepare(&rejected);
+        assert_eq!((objects.len(), errors.len(), objects[0].events), (1, 0, 2));
         assert_eq!(objects[0].name, format!("{prefix}-000000000000-000000001834-2.ndjson.gz"));
         let text = text_of(&objects[0].body);
         let lines: Vec<&str> = text.lines().collect();
@@ -184,14 +252,47 @@ mod tests {
 
     #[test]
     fn each_log_object_has_its_own_dead_letters() {
-        let objects = dead_letter_objects(&[rejected("aa-000000000007", 400), rejected("bb-000000000001", 500)]).unwrap();
+        let objects = prepare(&[rejected("aa-000000000007", 400), rejected("bb-000000000001", 500)]).objects;
         let names: Vec<&str> = objects.iter().map(|object| object.name.as_str()).collect();
         assert_eq!(names, ["aa-000000000007-000000000007-1.ndjson.gz", "bb-000000000001-000000000001-1.ndjson.gz"]);
         assert!(text_of(&objects[1].body).contains(r#""reason":"failing""#));
     }
 
     #[test]
-    fn rejects_ids_that_lead_out_of_the_directory() {
-        assert!(dead_letter_objects(&[rejected("../../etc/passwd-1", 400)]).is_err());
+    fn an_invalid_id_fails_its_own_event_only() {
+        let no_id = RejectedEvent { event: Bytes::from_static(b"{\"message\":\"no id\"}"), ..rejected("", 400) };
+        let valid = "303024456c5ba67324277814fb68c45c-000000000000";
+        let prepared = prepare(&[rejected("../../etc/passwd-1", 400), rejected(valid, 400), no_id, rejected("", 400)]);
+        let names: Vec<&str> = prepared.objects.iter().map(|object| object.name.as_str()).collect();
+        assert_eq!(names, [format!("{valid}-000000000000-1.ndjson.gz")]);
+        let start = "cannot write a dead letter for the rejected event {\"";
+        assert!(prepared.errors.len() == 3 && prepared.errors.iter().all(|error| error.starts_with(start)), "{prepared:?}");
+        assert!(prepared.errors[0].contains(r#"…: "../../etc/passwd-1" is not a valid event ID; correct @metadata._id"#));
+        assert!(prepared.errors[1].contains(r#"{"message":"no id"}…: cannot read its event ID: missing field `@metadata`"#));
+    }
+
+    #[test]
+    fn ids_must_be_valid_in_a_file_name() {
+        let longest = "7".repeat(MAX_ID_BYTES);
+        for (id, valid) in
+            [("a-7", true), (&longest, true), (&(longest.clone() + "7"), false), ("", false), ("a/b", false), ("..", false)]
+        {
+            assert_eq!(is_valid_id(id), valid, "{id:?}");
+        }
+        let events = [rejected(&longest, 400), rejected(&"8".repeat(MAX_ID_BYTES), 400)];
+        assert!(prepare(&events).objects[0].name.len() <= 255, "too long for a file name");
+    }
+
+    #[tokio::test]
+    async fn writes_the_other_objects_if_one_cannot_be_written() {
+        let root = tempfile::tempdir().unwrap();
+        let events = [rejected("aa-1", 400), rejected("bb-1", 400), rejected("bb-2", 400), rejected("..", 400)];
+        std::fs::create_dir(root.path().join("aa-1-1-1.ndjson.gz")).unwrap();
+        let destination = DeadLetterDestination::Dir(root.path().to_owned());
+        let written = destination.write(&events, Duration::from_secs(60)).await;
+        assert_eq!((written.events, written.errors.len()), (2, 2), "{written:?}");
+        assert!(root.path().join("bb-1-2-2.ndjson.gz").is_file(), "{written:?}");
+        let error = written.error().unwrap();
+        assert!(error.starts_with("cannot write a dead letter") && error.ends_with(" (further errors: 1)"), "{error}");
     }
 }

@@ -80,11 +80,9 @@ impl<T: Transport> Shipper<T> {
         let mut share = pending.take(batch.event_count() as u64);
         result.settled.push((share.take(delivery.delivered as u64), Disposition::Delivered));
         result.settled.push((share.take(delivery.filtered as u64), Disposition::Filtered));
-        let written = self.write_dead_letters(&delivery.rejected, object).await;
-        if written.is_ok() {
-            result.settled.push((share.take(delivery.rejected.len() as u64), Disposition::DeadLettered));
-        }
-        match delivery.error.or(written.err()) {
+        let (written, unwritten) = self.write_dead_letters(&delivery.rejected, object).await;
+        result.settled.push((share.take(written as u64), Disposition::DeadLettered));
+        match delivery.error.or(unwritten) {
             Some(error) => result.record_error(error, object),
             None => true,
         }
@@ -100,20 +98,16 @@ impl<T: Transport> Shipper<T> {
         }
     }
 
-    /// Writes rejected events to the dead-letter destination.
-    async fn write_dead_letters(&self, rejected: &[RejectedEvent], object: &ObjectContext) -> Result<(), SendError> {
-        let Some(first) = rejected.first() else { return Ok(()) };
-        match &self.dead_letter {
-            Some(destination) => {
-                let timeout = object.object_shutdown.cap(DEAD_LETTER_TIMEOUT);
-                destination.write(rejected, timeout).await.map_err(SendError::DeadLetter)
-            }
-            None => Err(SendError::RejectedEvents {
-                endpoint: first.endpoint.clone(),
-                events: rejected.len(),
-                outcome: first.outcome.clone(),
-            }),
-        }
+    /// Writes rejected events to the dead-letter destination. Returns how many are written, and why the others are not.
+    async fn write_dead_letters(&self, rejected: &[RejectedEvent], object: &ObjectContext) -> (usize, Option<SendError>) {
+        let Some(first) = rejected.first() else { return (0, None) };
+        let Some(destination) = &self.dead_letter else {
+            let (endpoint, outcome) = (first.endpoint.clone(), first.outcome.clone());
+            return (0, Some(SendError::RejectedEvents { endpoint, events: rejected.len(), outcome }));
+        };
+        let timeout = object.object_shutdown.cap(DEAD_LETTER_TIMEOUT);
+        let written = destination.write(rejected, timeout).await;
+        (written.events, written.error().map(SendError::DeadLetter))
     }
 }
 
