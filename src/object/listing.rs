@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use aws_sdk_s3::error::DisplayErrorContext;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::types::{Object, ObjectStorageClass};
 use elb_log::key::{DirectoryMatch, TimeRange};
@@ -11,7 +10,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::dir::{key_of, key_order};
 use super::error::ListError;
-use super::s3::{Pages, S3Store};
+use super::s3::{Pages, S3Store, describe};
 
 /// The objects below a prefix, in the order of their keys. It holds a page of keys for each level of directories, so that a
 /// listing of millions needs little memory.
@@ -121,7 +120,7 @@ impl S3Listing {
                 Some(Entry::Object(object)) => return Ok(Some(object)),
                 Some(Entry::Directory(directory)) => self.descend(&directory).await,
                 None => match level.pages.next().await {
-                    Some(page) => level.entries = entries(page.map_err(|error| DisplayErrorContext(error).to_string())?),
+                    Some(page) => level.entries = entries(page.map_err(|error| describe(&error))?),
                     None => drop(self.levels.pop()),
                 },
             }
@@ -192,7 +191,8 @@ impl DirectoryListing {
                 if !self.descends_into(&entry) {
                     self.entries.skip_current_dir();
                 }
-            } else if entry.file_type().is_file() {
+            } else {
+                // A FIFO or a device is listed too, because reading it is an error that names it.
                 let object = self.object(&entry)?;
                 if object.key.starts_with(&self.prefix) {
                     return Ok(Some(object));

@@ -3,12 +3,15 @@
 //! Objects are in S3, or in directories that stand for it.
 
 mod body;
+mod content_range;
 mod dir;
 mod error;
 mod listing;
 mod reader;
 mod s3;
 mod s3_body;
+#[cfg(test)]
+mod s3_tests;
 mod store;
 mod task;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::ResponseChecksumValidation;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::timeout::{TimeoutConfig, TimeoutConfigBuilder};
+use aws_sdk_s3::config::{self, ResponseChecksumValidation, StalledStreamProtectionConfig};
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::list_objects_v2::{ListObjectsV2Error, ListObjectsV2Output};
 use aws_sdk_s3::primitives::ByteStream;
@@ -17,13 +17,26 @@ use tokio::sync::OnceCell;
 
 use super::body::{Body, OpenedObject};
 use super::error::ObjectError;
-use super::s3_body::S3Body;
+use super::s3_body::{ObjectVersion, S3Body};
 
 /// The pages of a listing.
 pub(super) type Pages = PaginationStream<Result<ListObjectsV2Output, SdkError<ListObjectsV2Error>>>;
 
-/// Timeout for writing an object, including retries.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeout for a connection. Long enough for a lost first packet, which the operating system repeats after 1 s and after 3 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(3_100);
+
+/// Timeout for one attempt to read or write an object. For reading it ends with the headers of the response. S3 sends them within
+/// a second, so after this time a new connection is more likely to succeed. A dead letter is small enough for it too.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Timeout for reading the headers of an object or for writing an object, including the SDK's retries.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Timeout for one attempt to list a page. S3 needs longer than for an object where it passes over many delete markers.
+const LIST_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Timeout for listing a page, including the SDK's retries.
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Amazon S3, or a server with the same API.
 #[derive(Clone, Debug)]
@@ -49,20 +62,24 @@ impl S3Store {
     /// Writes an object.
     pub(crate) async fn put(&self, bucket: &str, key: &str, body: ByteStream) -> Result<(), String> {
         let request = self.client().await.put_object().bucket(bucket).key(key).content_type("application/gzip").body(body);
-        let timeout = TimeoutConfig::builder().operation_timeout(WRITE_TIMEOUT).build();
-        let limited = request.customize().config_override(aws_sdk_s3::config::Config::builder().timeout_config(timeout));
-        limited.send().await.map(drop).map_err(|error| format!("{}; allow s3:PutObject on it", DisplayErrorContext(error)))
+        let limited = request.customize().config_override(object_timeouts(OPERATION_TIMEOUT));
+        limited.send().await.map(drop).map_err(|error| match error.code() {
+            Some("AccessDenied") => format!("{}; allow s3:PutObject on it", describe(&error)),
+            _ => describe(&error),
+        })
     }
 
     /// Begins to read an object. The first request is unconditional and names no version, because the notifications of one
     /// object can arrive in any order.
     pub(super) async fn open(&self, name: &ObjectName) -> Result<OpenedObject, ObjectError> {
         let client = self.client().await;
-        let request = client.get_object().bucket(&name.bucket).key(&name.key);
-        let object = request.send().await.map_err(|error| open_error(name, &error))?;
+        let request = client.get_object().bucket(&name.bucket).key(&name.key).customize();
+        let limited = request.config_override(object_timeouts(OPERATION_TIMEOUT));
+        let object = limited.send().await.map_err(|error| open_error(name, &error))?;
         let modified = object.last_modified.and_then(|time| jiff::Timestamp::new(time.secs(), 0).ok()).unwrap_or_default();
         let length = object.content_length.and_then(|length| u64::try_from(length).ok());
-        let body = S3Body::new(client.clone(), name.clone(), object.e_tag.clone(), length, object.body);
+        let version = ObjectVersion::new(client.clone(), name.clone(), object.e_tag.clone(), length);
+        let body = S3Body::new(version, object.body);
         let etag = object.e_tag.map(|etag| etag.trim_matches('"').to_owned());
         Ok(OpenedObject { etag, length, modified, body: Body::S3(Box::new(body)) })
     }
@@ -72,12 +89,35 @@ impl S3Store {
     }
 
     async fn make_client(&self) -> Client {
-        let config = aws_sdk_s3::config::Builder::from(self.aws.config().await)
+        let config = config::Builder::from(self.aws.config().await)
             .force_path_style(self.path_style)
+            // These are for listings, whose requests cannot have their own. All other requests have.
+            .timeout_config(timeouts(LIST_ATTEMPT_TIMEOUT, LIST_TIMEOUT).connect_timeout(CONNECT_TIMEOUT).build())
+            // It gives up a body that pauses for 6 s, however much of the body has arrived. `S3Body` has a timeout of its own.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             // gzip has its own checksum, and a second checksum of a stream that is read slowly costs more than it finds.
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
         Client::from_conf(config)
+    }
+}
+
+/// Returns the timeouts of a request that reads or writes an object. `operation` includes the SDK's retries.
+pub(super) fn object_timeouts(operation: Duration) -> config::Builder {
+    config::Config::builder().timeout_config(timeouts(ATTEMPT_TIMEOUT, operation).build())
+}
+
+fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfigBuilder {
+    TimeoutConfig::builder().operation_attempt_timeout(attempt).operation_timeout(operation)
+}
+
+/// Returns an error of the SDK with its causes.
+pub(super) fn describe<E: Error + 'static>(error: &SdkError<E>) -> String {
+    match (error, error.source()) {
+        (SdkError::TimeoutError(_), Some(timeout)) => {
+            format!("S3 does not respond ({timeout}); check the network path to S3, for example the VPC endpoint")
+        }
+        _ => DisplayErrorContext(error).to_string(),
     }
 }
 
@@ -87,6 +127,6 @@ fn open_error<E: ProvideErrorMetadata + Error + 'static>(name: &ObjectName, erro
         Some("NoSuchKey" | "NoSuchBucket") => ObjectError::NotFound { name },
         Some(code @ "AccessDenied") => ObjectError::Denied { name, detail: code.to_owned() },
         Some("InvalidObjectState") => ObjectError::Archived { name },
-        _ => ObjectError::Unreadable { name, at: 0, detail: DisplayErrorContext(error).to_string() },
+        _ => ObjectError::Unreadable { name, at: 0, detail: describe(error) },
     }
 }

@@ -1,5 +1,9 @@
-//! The body of an object in S3, resumed after the last received byte when the connection breaks.
+//! The body of an object in S3, resumed after the last received byte when it breaks or stalls.
 
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -8,8 +12,18 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use elb_common::backoff::Backoff;
 use elb_log::origin::ObjectName;
+use tokio::time::{sleep, timeout};
 
+use super::content_range::ContentRange;
 use super::error::ObjectError;
+use super::s3::{describe, object_timeouts};
+
+/// Maximum wait for the next bytes of a body. TCP repeats lost packets within a few seconds, so a longer pause is a lost
+/// connection or a server that hangs. A body is never given up while its bytes arrive, however slow it is.
+const READ_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Timeout for the headers of a resumed body, including the SDK's retries. Short, because a resume is repeated.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum number of times that a body is resumed without progress before the object fails.
 const MAX_RESUMES: u32 = 5;
@@ -23,85 +37,150 @@ const RESUME_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duratio
 /// The bytes of an object in S3.
 #[derive(Debug)]
 pub(super) struct S3Body {
-    client: Client,
-    name: ObjectName,
-    /// The ETag as S3 wrote it, with its quotes.
-    etag: Option<String>,
-    length: Option<u64>,
+    version: Arc<ObjectVersion>,
     stream: ByteStream,
     /// Bytes received.
     at: u64,
-    /// Why the body broke, until it is resumed. A field, because a caller can drop the future of `next_chunk`.
-    broken: Option<String>,
     /// The byte at which the body broke last.
     broken_at: u64,
     /// Resumes without progress.
     resumes: u32,
+    /// The resume that has begun. It is a field because a caller can drop the future of `next_chunk`: a resume that is begun again
+    /// each time would never end.
+    resuming: Option<Resuming>,
+}
+
+/// A request for the rest of the body, with its retries.
+struct Resuming(Pin<Box<dyn Future<Output = Result<Resumed, ObjectError>> + Send>>);
+
+/// The rest of the body.
+struct Resumed {
+    stream: ByteStream,
+    /// Resumes without progress, including this one.
+    resumes: u32,
+}
+
+/// What identifies the bytes of a body: a resumed body must be of the same version of the object.
+#[derive(Debug)]
+pub(super) struct ObjectVersion {
+    client: Client,
+    name: ObjectName,
+    /// The ETag as S3 wrote it, with its quotes. None if it cannot identify a version.
+    etag: Option<String>,
+    /// The length of the whole body in bytes.
+    length: Option<u64>,
+}
+
+/// Why one attempt to resume a body failed.
+enum ResumeError {
+    /// The object has changed, so no attempt can succeed.
+    Changed,
+    /// Another attempt may succeed.
+    Failed(String),
 }
 
 impl S3Body {
-    /// Creates a body of `length` bytes, if that is known. Without an ETag it cannot be resumed.
-    pub(super) fn new(client: Client, name: ObjectName, etag: Option<String>, length: Option<u64>, stream: ByteStream) -> Self {
-        S3Body { client, name, etag, length, stream, at: 0, broken: None, broken_at: 0, resumes: 0 }
+    /// Creates a body. `stream` has its bytes from the first one on.
+    pub(super) fn new(version: ObjectVersion, stream: ByteStream) -> Self {
+        S3Body { version: Arc::new(version), stream, at: 0, broken_at: 0, resumes: 0, resuming: None }
     }
 
-    /// Returns the next bytes, or none at the end.
+    /// Returns the next bytes, or none at the end. Dropping the future loses nothing. The time between two calls does not count
+    /// as a stall, because then it is the caller who is slow.
     ///
     /// # Errors
-    /// The body broke, or ended before its length, too often without progress; or the object has changed.
+    /// The body broke, stalled, or ended before its length, too often without progress; or the object has changed.
     pub(super) async fn next_chunk(&mut self) -> Result<Option<Bytes>, ObjectError> {
         loop {
-            if let Some(broken) = self.broken.clone() {
-                self.resume(broken).await?;
-                self.broken = None;
+            if let Some(resuming) = &mut self.resuming {
+                let resumed = resuming.0.as_mut().await;
+                self.resuming = None;
+                let Resumed { stream, resumes } = resumed?;
+                (self.stream, self.resumes) = (stream, resumes);
             }
-            self.broken = match self.stream.try_next().await {
-                Ok(Some(chunk)) => {
-                    self.at += chunk.len() as u64;
-                    return Ok(Some(chunk));
+            match self.receive().await {
+                Ok(chunk) => {
+                    self.at += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+                    return Ok(chunk);
                 }
-                Ok(None) if self.length.is_none_or(|length| self.at >= length) => return Ok(None),
-                Ok(None) => Some("the body ended early".to_owned()),
-                Err(error) => Some(DisplayErrorContext(error).to_string()),
-            };
+                // The last byte has arrived, so it does not matter how the connection ends.
+                Err(_) if self.version.length == Some(self.at) => return Ok(None),
+                Err(broken) => self.begin_to_resume(broken),
+            }
         }
     }
 
-    /// Requests the rest of the same version of the object.
-    async fn resume(&mut self, mut broken: String) -> Result<(), ObjectError> {
+    /// Returns the next bytes of the stream, or why it broke.
+    async fn receive(&mut self) -> Result<Option<Bytes>, String> {
+        let received = timeout(READ_TIMEOUT, self.stream.try_next()).await;
+        let received = received.map_err(|_| format!("S3 has sent nothing for {} s", READ_TIMEOUT.as_secs()))?;
+        match received.map_err(|error| DisplayErrorContext(error).to_string())? {
+            None if self.version.length.is_some_and(|length| self.at < length) => Err("the body ended early".to_owned()),
+            chunk => Ok(chunk),
+        }
+    }
+
+    fn begin_to_resume(&mut self, broken: String) {
         if self.at >= self.broken_at + PROGRESS_BYTES {
             self.resumes = 0;
         }
         self.broken_at = self.at;
-        let Some(etag) = self.etag.clone() else { return Err(self.unreadable(broken)) };
-        while self.resumes < MAX_RESUMES {
-            tokio::time::sleep(RESUME_BACKOFF.wait(self.resumes)).await;
-            self.resumes += 1;
-            tracing::debug!(object = %self.name, at = self.at, error = broken, "resuming a broken body");
-            let request = self.client.get_object().bucket(&self.name.bucket).key(&self.name.key).if_match(&etag);
-            match request.range(format!("bytes={}-", self.at)).send().await {
-                Ok(rest) if self.begins_here(rest.content_range()) => {
-                    self.stream = rest.body;
-                    return Ok(());
-                }
-                Ok(rest) => broken = format!("the store responded with the range {:?} to a resume", rest.content_range()),
-                Err(error) if is_changed(&error) => {
-                    return Err(ObjectError::Changed { name: self.name.clone(), at: self.at });
-                }
-                Err(error) => broken = DisplayErrorContext(error).to_string(),
+        let resume = Arc::clone(&self.version).resume(self.at, self.resumes, broken);
+        self.resuming = Some(Resuming(Box::pin(resume)));
+    }
+}
+
+impl ObjectVersion {
+    /// Names a version by its ETag. Without a strong ETag a body cannot be resumed: neither its length nor its time of modification
+    /// proves that two bodies are of the same version.
+    pub(super) fn new(client: Client, name: ObjectName, etag: Option<String>, length: Option<u64>) -> Self {
+        ObjectVersion { client, name, etag: etag.filter(|etag| !etag.starts_with("W/")), length }
+    }
+
+    /// Requests the bytes from `at` on until a request succeeds, or there are too many requests without progress.
+    async fn resume(self: Arc<Self>, at: u64, mut resumes: u32, mut broken: String) -> Result<Resumed, ObjectError> {
+        let Some(etag) = &self.etag else {
+            return Err(self.unreadable(at, broken + "; the body cannot be resumed, because the store sent no ETag"));
+        };
+        while resumes < MAX_RESUMES {
+            sleep(RESUME_BACKOFF.wait(resumes)).await;
+            resumes += 1;
+            tracing::debug!(object = %self.name, at, error = broken, "resuming a broken body");
+            match self.request_rest(etag, at).await {
+                Ok(stream) => return Ok(Resumed { stream, resumes }),
+                Err(ResumeError::Changed) => return Err(ObjectError::Changed { name: self.name.clone(), at }),
+                Err(ResumeError::Failed(detail)) => broken = detail,
             }
         }
-        Err(self.unreadable(broken))
+        Err(self.unreadable(at, broken))
     }
 
-    /// Returns whether a response continues at the last received byte. A store that ignores the range would send the object's
-    /// beginning again.
-    fn begins_here(&self, content_range: Option<&str>) -> bool {
-        content_range.is_some_and(|range| range.starts_with(&format!("bytes {}-", self.at)))
+    /// Requests the bytes from `at` on.
+    async fn request_rest(&self, etag: &str, at: u64) -> Result<ByteStream, ResumeError> {
+        let request = self.client.get_object().bucket(&self.name.bucket).key(&self.name.key);
+        let request = request.if_match(etag).range(format!("bytes={at}-"));
+        let rest = request.customize().config_override(object_timeouts(RESUME_TIMEOUT)).send().await;
+        let rest =
+            rest.map_err(|error| if is_changed(&error) { ResumeError::Changed } else { ResumeError::Failed(describe(&error)) })?;
+        match rest.e_tag() {
+            Some(same) if same == etag => {}
+            // The store has ignored `If-Match`.
+            Some(_) => return Err(ResumeError::Changed),
+            None => return Err(ResumeError::Failed("the store sent no ETag with the rest of the body".to_owned())),
+        }
+        let range = ContentRange::of(rest.content_range()).map_err(ResumeError::Failed)?;
+        range.check(at, self.length, rest.content_length()).map_err(ResumeError::Failed)?;
+        Ok(rest.body)
     }
 
-    fn unreadable(&self, detail: String) -> ObjectError {
-        ObjectError::Unreadable { name: self.name.clone(), at: self.at, detail }
+    fn unreadable(&self, at: u64, detail: String) -> ObjectError {
+        ObjectError::Unreadable { name: self.name.clone(), at, detail }
+    }
+}
+
+impl fmt::Debug for Resuming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resuming")
     }
 }
 

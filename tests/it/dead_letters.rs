@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use crate::support::s3::{Breaking, Server};
 use crate::support::{
-    Object, Receiver, Scripted, alb_key, assert_books, assert_status, elbship, gunzip, gzip, id_of, lines, put, read_json, run,
-    run_with_input, s3_event, status, stderr,
+    Object, Receiver, Scripted, alb_key, alb_line, assert_books, assert_status, elbship, gunzip, gzip, id_of, lines, put,
+    read_json, run, run_with_input, s3_event, status, stderr,
 };
 
 /// A receiver that rejects some bodies, and keeps the unchanged events of the others.
@@ -166,6 +166,53 @@ async fn a_second_run_replaces_the_same_dead_letters() {
     std::fs::write(&damaged, gzip(b"damaged\n")).expect("a file");
     let (exit, ..) = ship(&object, &server.url, &FIFTY).await;
     assert_eq!((exit, dead_letters(&directory)), (0, first));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_copies_of_an_object_can_write_the_same_dead_letters() {
+    let object = Object::of_lines(6);
+    let server = Rejecting::lines(&[3], 400).await;
+    let directory = object.root.path().join("dead-letters");
+    let mut event = s3_event("logs", &object.key);
+    let record = event["Records"][0].clone();
+    event["Records"] = vec![record; 200].into();
+    let report = object.report_path();
+    let (root, report_path) = (object.root.path().display().to_string(), report.display().to_string());
+    let mut invoke = elbship(&["invoke", "-", "--objects", &root, "--to", &server.url, "--report", &report_path]);
+    invoke.env("DEAD_LETTER_URL", format!("dir:{}", directory.display())).env("BATCH_EVENTS", "3");
+    let output = run_with_input(&mut invoke, &event.to_string()).await;
+    assert_status(&output, 0);
+    let totals = read_json(&report)["totals"].clone();
+    assert_eq!((&totals["dead_lettered"], &totals["delivered"]), (&json!(200), &json!(1_000)), "{totals}");
+    assert_eq!((dead_letters(&directory).len(), all_lines(&directory).len()), (1, 1), "a temporary file remains");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_with_an_invalid_id_fails_alone() {
+    let object = Object::of_lines(200);
+    let server = Rejecting::lines(&[3, 4, 5], 400).await;
+    let (_, _, directory) = ship(&object, &server.url, &FIFTY).await;
+    let lines: Vec<String> = dead_letters(&directory).into_values().flatten().collect();
+    let id = id_of(&serde_json::from_str::<Value>(&lines[1]).expect("JSON")["event"]);
+    let mut damaged = lines.clone();
+    damaged[1] = lines[1].replace(&format!("\"_id\":\"{id}\""), "\"_id\":\"../x\"");
+    assert_ne!(damaged, lines, "the event ID was not replaced");
+    // The endpoint must accept other lines of the object.
+    let accepted: String = (10..30).map(|number| alb_line(number) + "\n").collect();
+    let text = damaged.join("\n") + "\n" + &accepted;
+    let resent = Object::of(text.as_bytes());
+    let path = resent.root.path().join("logs").join(&resent.key).display().to_string();
+    let (again, report) = (resent.root.path().join("again"), resent.report_path());
+    let mut replay = elbship(&["replay", &path, "--to", &server.url, "--report", &report.display().to_string()]);
+    let output = run(replay.env("DEAD_LETTER_URL", format!("dir:{}", again.display())).envs(FIFTY)).await;
+    assert_status(&output, 1);
+    let report = read_json(&report)["objects"][0].clone();
+    assert_eq!(report["dead_lettered"], 2, "{report}");
+    assert_books(&report, "20 delivered, 1 undelivered, complete true");
+    let error = report["error"].as_str().expect("an error");
+    assert!(error.contains("\"../x\" is not a valid event ID; correct @metadata._id"), "{error}");
+    let kept: BTreeSet<String> = all_lines(&again).iter().map(|line| id_of(&line["event"])).collect();
+    assert_eq!((kept.len(), kept.contains(&id)), (2, false), "{kept:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
