@@ -1,6 +1,8 @@
 //! Objects in directories: the store `dir:PATH`, and files named on the command line.
 
+use std::fs::FileType;
 use std::io;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use elb_log::origin::ObjectName;
@@ -23,7 +25,7 @@ impl DirStore {
     }
 
     pub(super) async fn open(&self, name: &ObjectName) -> Result<OpenedObject, ObjectError> {
-        open(name, &self.file_path(name)?).await
+        open_file(name, &self.file_path(name)?).await
     }
 
     pub(super) fn bucket_path(&self, bucket: &str) -> PathBuf {
@@ -44,21 +46,48 @@ impl DirStore {
     }
 }
 
-/// Begins to read a file.
-pub(super) async fn open(name: &ObjectName, path: &Path) -> Result<OpenedObject, ObjectError> {
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => ObjectError::NotFound { name: name.clone() },
-        _ => ObjectError::Unreadable { name: name.clone(), at: 0, detail: error.to_string() },
-    };
-    let file = File::open(path).await.map_err(failed)?;
-    let metadata = file.metadata().await.map_err(failed)?;
+/// Begins to read a regular file. Opening a FIFO would block until another process writes to it, and opening a device can change
+/// its state, so the type is checked before.
+pub(super) async fn open_file(name: &ObjectName, path: &Path) -> Result<OpenedObject, ObjectError> {
+    let metadata = tokio::fs::metadata(path).await.map_err(|error| open_error(name, &error))?;
+    match special_type(metadata.file_type()) {
+        Some(found) => Err(ObjectError::NotAFile { name: name.clone(), found }),
+        None => open_stream(name, path).await,
+    }
+}
+
+/// Begins to read a file of any type except a directory. Opening a FIFO blocks until another process writes to it, so this is
+/// only for a path that the user has named, for example `/dev/stdin`.
+pub(super) async fn open_stream(name: &ObjectName, path: &Path) -> Result<OpenedObject, ObjectError> {
+    let file = File::open(path).await.map_err(|error| open_error(name, &error))?;
+    let metadata = file.metadata().await.map_err(|error| open_error(name, &error))?;
     if metadata.is_dir() {
-        return Err(failed(io::ErrorKind::IsADirectory.into()));
+        return Err(open_error(name, &io::ErrorKind::IsADirectory.into()));
     }
     let modified = metadata.modified().ok().and_then(|time| jiff::Timestamp::try_from(time).ok()).unwrap_or_default();
-    // The length of a pipe is unknown.
+    // The length of a FIFO is unknown.
     let length = metadata.is_file().then_some(metadata.len());
     Ok(OpenedObject { body: Body::File(file), etag: None, length, modified })
+}
+
+fn open_error(name: &ObjectName, error: &io::Error) -> ObjectError {
+    match error.kind() {
+        io::ErrorKind::NotFound => ObjectError::NotFound { name: name.clone() },
+        _ => ObjectError::Unreadable { name: name.clone(), at: 0, detail: error.to_string() },
+    }
+}
+
+/// Returns what a file is, unless it is a regular file or a directory.
+fn special_type(file_type: FileType) -> Option<&'static str> {
+    if file_type.is_file() || file_type.is_dir() {
+        None
+    } else if file_type.is_fifo() {
+        Some("a FIFO")
+    } else if file_type.is_socket() {
+        Some("a socket")
+    } else {
+        Some("a device")
+    }
 }
 
 /// Returns the bytes by which to sort the entries of a directory, so that files come in the order of their keys: in a key, the
@@ -94,5 +123,23 @@ mod tests {
         assert_eq!(path("..", "secret"), None);
         assert_eq!(path("", "secret"), None);
         assert_eq!(path("logs", ""), None);
+    }
+
+    #[tokio::test]
+    async fn refuses_a_fifo_a_socket_and_a_device_without_opening_them() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("logs");
+        std::fs::create_dir(&directory).unwrap();
+        nix::unistd::mkfifo(&directory.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(directory.join("socket")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", directory.join("device")).unwrap();
+        for (key, found) in [("fifo", "a FIFO"), ("socket", "a socket"), ("device", "a device")] {
+            let name = ObjectName { bucket: "logs".to_owned(), key: key.to_owned() };
+            let store = DirStore::new(root.path());
+            let opened = tokio::time::timeout(std::time::Duration::from_secs(10), store.open(&name)).await;
+            let error = opened.expect("an error at once; the file was opened").unwrap_err();
+            let expected = format!("cannot read s3://logs/{key}: {found} is not a log object; remove it from the directory");
+            assert_eq!((error.to_string(), error.is_permanent()), (expected, true));
+        }
     }
 }

@@ -42,6 +42,14 @@ pub(crate) enum ObjectError {
         /// The store's directory.
         directory: String,
     },
+    /// The object's name is that of a FIFO, a socket or a device in a directory.
+    #[error("cannot read {name}: {found} is not a log object; remove it from the directory")]
+    NotAFile {
+        /// The object's name.
+        name: ObjectName,
+        /// What it is.
+        found: &'static str,
+    },
     /// The store did not send the object, or stopped sending it.
     #[error("cannot read {name} at byte {at}: {detail}")]
     Unreadable {
@@ -91,6 +99,7 @@ impl ObjectError {
             | ObjectError::Archived { .. }
             | ObjectError::Changed { .. }
             | ObjectError::InvalidName { .. }
+            | ObjectError::NotAFile { .. }
             | ObjectError::UnsupportedFormat { .. }
             | ObjectError::Corrupt { .. } => true,
             ObjectError::Unreadable { .. } | ObjectError::Short { .. } => false,

@@ -23,7 +23,8 @@ pub struct ObjectRef {
     pub origin: Origin,
     /// Where the object's bytes are.
     pub location: Location,
-    /// Whether the object was requested by its own name. If so, an empty body is not a reason to skip it.
+    /// Whether the object was requested by its own name. If so, an empty body is not a reason to skip it, and a local file can be a
+    /// FIFO or a device.
     pub requested_by_name: bool,
     /// The time of the object's notification, if there is one.
     pub notified_at: Option<jiff::Timestamp>,

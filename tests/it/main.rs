@@ -11,6 +11,7 @@ mod faults;
 mod lambda;
 mod links;
 mod listing;
+mod local_files;
 mod memory;
 mod readme;
 mod registry_list;
