@@ -3,9 +3,10 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::Path;
 
+use elb_common::address::is_reserved;
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -173,21 +174,9 @@ fn is_group_name(text: &str) -> bool {
 }
 
 fn can_be_a_server(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(ip) => {
-            !(ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_unspecified() || ip.is_broadcast())
-        }
-        IpAddr::V6(ip) => {
-            let special = ip.is_loopback() || ip.is_unicast_link_local() || ip.is_multicast() || ip.is_unspecified();
-            // An IPv4-mapped address would bypass the ranges, and EC2's metadata service is within the private ranges.
-            !(special || ip.to_ipv4_mapped().is_some() || is_instance_metadata(ip))
-        }
-    }
-}
-
-/// Returns whether the address is in `fd00:ec2::/32`, the block of EC2's local services.
-fn is_instance_metadata(ip: Ipv6Addr) -> bool {
-    ip.segments()[..2] == [0xfd00, 0x0ec2]
+    // An IPv4-mapped address would bypass the ranges.
+    let is_mapped = matches!(address, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
+    !(address.is_loopback() || is_mapped || is_reserved(address))
 }
 
 #[cfg(test)]
@@ -257,6 +246,8 @@ mod tests {
             "ff02::1",
             "::ffff:127.0.0.1",
             "fd00:ec2::254",
+            "64:ff9b::a9fe:a9fe",
+            "2002:7f00:1::",
         ] {
             assert!(!admits(&group, address), "{address}");
         }

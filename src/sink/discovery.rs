@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use elb_common::address::is_reserved;
 use elb_common::redact::redact_url;
 use ipnet::IpNet;
 use reqwest::Url;
@@ -27,7 +28,7 @@ pub struct Discovery {
 pub(super) struct EndpointList {
     /// At least one endpoint.
     pub endpoints: Vec<Endpoint>,
-    /// Entries outside the allowed ranges.
+    /// Entries outside the allowed ranges, and reserved addresses.
     pub refused: Vec<String>,
 }
 
@@ -44,7 +45,7 @@ pub(super) enum DiscoveryError {
     Endpoint { entry: String, error: EndpointError },
     #[error("the list is empty")]
     Empty,
-    #[error("all entries are outside REGISTRY_ALLOWED_CIDRS: {}", .0.join(", "))]
+    #[error("all entries are outside REGISTRY_ALLOWED_CIDRS, or reserved addresses: {}", .0.join(", "))]
     NoneAllowed(Vec<String>),
 }
 
@@ -88,7 +89,7 @@ impl Discovery {
         // A range as wide as 0.0.0.0/0 does not allow loopback.
         let allows_loopback = |range: &IpNet| !ip.is_loopback() || range.network().is_loopback();
         let mut ranges = self.allowed.iter().filter(in_range);
-        address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && ranges.any(allows_loopback)
+        address.port() != 0 && !is_reserved(address.ip()) && ranges.any(allows_loopback)
     }
 }
 
@@ -122,8 +123,30 @@ mod tests {
         assert_eq!((endpoints.len(), refused.len()), (1, 5));
         let error =
             read(&["0.0.0.0/0", "::/0"], r#"["127.0.0.1:80","[::1]:80","0.0.0.0:80","224.0.0.1:80"]"#).unwrap_err().to_string();
-        assert!(error.starts_with("all entries are outside REGISTRY_ALLOWED_CIDRS: 127.0.0.1:80, "), "{error}");
+        assert!(
+            error.starts_with("all entries are outside REGISTRY_ALLOWED_CIDRS, or reserved addresses: 127.0.0.1:80, "),
+            "{error}"
+        );
         assert!(read(&["127.0.0.0/8"], r#"["127.0.0.1:80"]"#).is_ok(), "a loopback range allows loopback");
+    }
+
+    #[test]
+    fn refuses_metadata_addresses_whatever_is_allowed() {
+        for entry in [
+            "169.254.169.254:80",
+            "169.254.170.2:80",
+            "[::ffff:169.254.169.254]:80",
+            "[64:ff9b::a9fe:a9fe]:80",
+            "[2002:a9fe:a9fe::]:80",
+            "[fd00:ec2::254]:80",
+            "[fe80::1]:80",
+            "[fe80::1%1]:80",
+        ] {
+            for allowed in [&["0.0.0.0/0", "::/0"][..], &["169.254.0.0/16", "fd00:ec2::/32", "fe80::/10"], &["fc00::/7"]] {
+                let result = read(allowed, &format!("[{entry:?}]"));
+                assert!(matches!(&result, Err(DiscoveryError::NoneAllowed(_))), "{entry} is accepted: {result:?}");
+            }
+        }
     }
 
     #[test]

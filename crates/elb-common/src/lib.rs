@@ -1,9 +1,10 @@
-//! Shared by the programs of this workspace: environment variables, logging, TLS, AWS clients, back-off, and the redaction of
-//! URLs.
+//! Shared by the programs of this workspace: environment variables, logging, TLS, AWS clients, back-off, reserved addresses, and
+//! text that is safe to show.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod address;
 pub mod aws;
 pub mod backoff;
 pub mod env;
