@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use elb_common::env::values::{duration, log_level, url};
-use elb_common::env::{ConfigErrors, EnvReader, Variable};
+use elb_common::env::{ConfigErrors, EnvReader, Shown, Variable};
 use secrecy::SecretString;
 use tracing::level_filters::LevelFilter;
 use url::Url;
@@ -17,67 +17,74 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: "REGISTRY_GROUPS",
         default: "",
+        shown: Shown::Value,
         allowed: "groups with region, dcid, autoscaling_group, port and optionally allowed_cidrs: TOML, JSON, or the path of such a file",
         meaning: "Auto Scaling groups and the data center that each group serves, see `samples/registry/groups.toml`. A request can only select one of these groups.",
     },
     Variable {
         name: "REGISTRY_STORE",
         default: "memory",
+        shown: Shown::Nothing,
         allowed: "memory, or redis://, rediss://, redis+unix://, redis+cluster:// or rediss+cluster:// with the server's address",
         meaning: "Store of the lists: the memory of the process, or a Redis, with user and password in its URL if needed. `rediss` is TLS; for a cluster, give the address of one node. ElastiCache Serverless is always a cluster with TLS. Each list is one value under the key `elb-registry:{REGION:DCID}`. Never logged.",
     },
     Variable {
         name: "REGISTRY_TOKEN",
         default: "",
+        shown: Shown::Nothing,
         allowed: "16 to 512 printable characters without spaces",
         meaning: "Token that authorizes updates. It is required if the server listens on a non-loopback address. Never logged.",
     },
     Variable {
         name: "REGISTRY_TOPICS",
         default: "",
+        shown: Shown::Value,
         allowed: "ARNs of SNS topics separated by commas",
         meaning: "SNS topics whose messages the function accepts. Messages of other topics are rejected.",
     },
     Variable {
         name: "ALERT_TOPIC_ARN",
         default: "",
+        shown: Shown::Value,
         allowed: "the ARN of an SNS topic",
         meaning: "SNS topic that receives alerts.",
     },
     Variable {
         name: "ALERT_WEBHOOK_URL",
         default: "",
+        shown: Shown::Nothing,
         allowed: "a URL, http:// or https://",
         meaning: "URL that receives alerts as JSON with a member `text`, as chat services expect. Never logged.",
     },
     Variable {
         name: "REGISTRY_POLL",
         default: "5m",
+        shown: Shown::Value,
         allowed: "a duration, such as 5m, or 0s for never",
         meaning: "Maximum age of a list before the server, or the function's schedule, refreshes it. `0s` disables polling.",
     },
     Variable {
         name: "REGISTRY_UPDATE_URL",
         default: "",
+        shown: Shown::Url,
         allowed: "the URL of a server's update route, such as https://registry.internal:8081/update-ip-list",
         meaning: "For the function: the server that keeps the lists.",
     },
     Variable {
         name: "LOG_LEVEL",
         default: "info",
+        shown: Shown::Value,
         allowed: "error, warn, info, debug or trace",
         meaning: "Lowest level of the log lines that are written.",
     },
     Variable {
         name: "AWS_ENDPOINT_URL",
         default: "",
+        shown: Shown::Url,
         allowed: "the URL of a server that speaks AWS's protocols",
         meaning: "Another server that implements the AWS API, such as moto.",
     },
 ];
-
-/// Variables whose values are never printed.
-const SECRETS: &[&str] = &["REGISTRY_STORE", "REGISTRY_TOKEN", "ALERT_WEBHOOK_URL"];
 
 /// How the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +142,7 @@ impl RegistryConfig {
     /// # Errors
     /// All mistakes at once, each with the variable's name, its value unless it is a secret, and the allowed values.
     pub fn from_env(mode: Mode, lookup: impl Fn(&str) -> Option<String>) -> Result<RegistryConfig, ConfigErrors> {
-        let mut env = EnvReader::new(VARIABLES, SECRETS, &lookup);
+        let mut env = EnvReader::new(VARIABLES, &lookup);
         let config = config(&mut env, mode);
         env.finish(config)
     }
@@ -153,7 +160,7 @@ fn config(env: &mut EnvReader<'_>, mode: Mode) -> Option<RegistryConfig> {
     let alert_webhook = env.optional("ALERT_WEBHOOK_URL", webhook);
     let poll = env.read("REGISTRY_POLL", duration);
     let log_level = env.read("LOG_LEVEL", log_level);
-    let endpoint = env.optional("AWS_ENDPOINT_URL", url);
+    let endpoint = env.optional("AWS_ENDPOINT_URL", any_url);
     if matches!(token, Some(None)) && (needs_token(mode) || !keeps_lists) {
         env.report_missing("REGISTRY_TOKEN");
     }
@@ -222,7 +229,7 @@ fn topic(arn: &str) -> Result<Topic, String> {
         {
             Ok(Topic { arn: arn.to_owned(), region: (*region).to_owned() })
         }
-        _ => Err(format!("contains {arn:?}, which is not the ARN of an SNS topic")),
+        _ => Err("contains a text that is not the ARN of an SNS topic".to_owned()),
     }
 }
 
@@ -240,13 +247,13 @@ fn update_url(mode: Mode, text: &str) -> Result<Url, String> {
     }
 }
 
+fn any_url(text: &str) -> Result<Url, String> {
+    url(text).map_err(|error| error.to_string())
+}
+
 fn http_url(text: &str) -> Result<Url, String> {
-    let url = url(text)?;
-    match url.scheme() {
-        "http" | "https" if url.username().is_empty() && url.password().is_none() => Ok(url),
-        "http" | "https" => Err("contains credentials".to_owned()),
-        _ => Err("is neither an http:// nor an https:// URL".to_owned()),
-    }
+    let url = any_url(text)?;
+    if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err("is neither an http:// nor an https:// URL".to_owned()) }
 }
 
 #[cfg(test)]
@@ -296,6 +303,27 @@ mod tests {
             assert!(errors.lines().any(|line| line.trim_start().starts_with(name)), "{name} is not reported:\n{errors}");
         }
         assert!(!errors.contains("hunter2"), "{errors}");
+    }
+
+    #[test]
+    fn no_error_shows_a_password_in_a_mistyped_url() {
+        for secret in [
+            "admin:hunter2@h:80",
+            "https:/admin:hunter2@h",
+            "https:admin:hunter2@h",
+            r"https:\\admin:hunter2@h",
+            "//admin:hunter2@h",
+            "https://admin:1,hunter2@h",
+            "https://admin:1/hunter2@h",
+            "https://admin:1?hunter2@h",
+            "https://admin:1#hunter2@h",
+            "https://h:1@hunter2@h",
+        ] {
+            for name in VARIABLES.iter().map(|variable| variable.name) {
+                let error = read(local(), &[(name, secret)]).unwrap_err();
+                assert!(!error.contains("hunter2"), "{name}={secret}: {error}");
+            }
+        }
     }
 
     #[test]

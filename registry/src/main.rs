@@ -13,6 +13,8 @@ use axum::Router;
 use clap::{Args, Parser, Subcommand};
 use elb_common::aws::http_client;
 use elb_common::log::{self, LogFormat};
+use elb_common::redact::redact_arguments;
+use elb_common::terminal::{escape, escape_lines};
 use elb_common::tls::SystemRoots;
 use elb_log_registry::aws::AwsFleet;
 use elb_log_registry::client::{self, ClientError, Fetched, ListView};
@@ -82,7 +84,16 @@ async fn main() -> ExitCode {
     if env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
         return run(Mode::Function, LogFormat::StdoutJson).await;
     }
-    let Cli { listen, command } = Cli::parse();
+    let Cli { listen, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            let arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+            print_error(redact_arguments(&error.to_string(), arguments).trim_end());
+            return ExitCode::from(2);
+        }
+        // The text of --help or --version.
+        Err(text) => text.exit(),
+    };
     match command {
         None => {
             let format = if io::stderr().is_terminal() { LogFormat::StderrText } else { LogFormat::StderrJson };
@@ -91,7 +102,7 @@ async fn main() -> ExitCode {
         Some(command) => match Box::pin(run_client(command)).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                print_error(&format!("registry: {error}"));
+                print_client_error(&error);
                 ExitCode::FAILURE
             }
         },
@@ -218,7 +229,7 @@ async fn watch(client: &reqwest::Client, url: &Url, every: Duration) -> Result<(
             }
             (Ok(Fetched::Unchanged { .. }), _) => {}
             (Err(error), None) => return Err(error),
-            (Err(error), Some(_)) => print_error(&format!("registry: {error}")),
+            (Err(error), Some(_)) => print_client_error(&error),
         }
         sleep(every.max(Duration::from_millis(100))).await;
     }
@@ -226,9 +237,14 @@ async fn watch(client: &reqwest::Client, url: &Url, every: Duration) -> Result<(
 
 /// Ignores errors, because there is no place to report them if standard output is closed.
 fn print(line: &str) {
-    let _ = writeln!(io::stdout().lock(), "{line}");
+    let _ = writeln!(io::stdout().lock(), "{}", escape_lines(line));
 }
 
-fn print_error(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+fn print_error(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", escape_lines(text));
+}
+
+/// The error may contain the response of any server, which is shown in one line.
+fn print_client_error(error: &ClientError) {
+    print_error(&format!("registry: {}", escape(&error.to_string())));
 }

@@ -1,8 +1,9 @@
 //! Parsers of the values that only the shipper has. Each error is the end of a sentence that begins with the variable and its value.
+//! No error repeats a part of the value, because the value may contain a password that is in the wrong place.
 
 use std::path::PathBuf;
 
-use elb_common::env::values::pem;
+use elb_common::env::values::{self, pem};
 use elb_common::tls::{self, Identity};
 use elb_log::batch::Compression;
 use elb_log::event::Schema;
@@ -28,9 +29,27 @@ pub(super) fn registry_url(text: &str) -> Result<Url, String> {
     Endpoint::parse(text).map(|endpoint| endpoint.url().clone()).map_err(|error| error.to_string())
 }
 
+pub(super) fn url(text: &str) -> Result<Url, String> {
+    values::url(text).map_err(|error| error.to_string())
+}
+
+/// The URL of a queue is shown in log lines, so anything that could be a token is rejected.
+pub(super) fn queue_url(text: &str) -> Result<String, String> {
+    let url = url(text)?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("does not begin with http:// or https://".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("has a query or a fragment".to_owned());
+    }
+    Ok(url.into())
+}
+
 pub(super) fn ranges(text: &str) -> Result<Vec<IpNet>, String> {
-    let range = |part: &str| part.trim().parse().map_err(|_| format!("contains {part:?}, which is not an address range"));
-    text.split(',').map(range).collect()
+    let range = |(index, part): (usize, &str)| {
+        part.trim().parse().map_err(|_| format!("has no address range at position {} of the list", index + 1))
+    };
+    text.split(',').enumerate().map(range).collect()
 }
 
 pub(super) fn secret_arn(text: &str) -> Result<String, String> {
@@ -56,6 +75,9 @@ pub(super) fn dead_letter(text: &str, path_style: bool) -> Result<DeadLetterConf
     let prefix = prefix.trim_end_matches('/');
     if bucket.is_empty() || prefix.is_empty() {
         return Err("has no bucket or no prefix".to_owned());
+    }
+    if bucket.contains(['@', ':']) {
+        return Err("has a bucket whose name contains @ or a colon".to_owned());
     }
     Ok(DeadLetterConfig::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned(), path_style })
 }
@@ -90,13 +112,14 @@ pub(super) fn compression(text: &str) -> Result<Compression, String> {
 
 pub(super) fn labels(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut labels: Vec<(String, String)> = Vec::new();
-    for pair in text.split(',') {
-        let (name, value) = pair.split_once('=').ok_or_else(|| format!("contains {pair:?}, which has no ="))?;
+    for (index, pair) in text.split(',').enumerate() {
+        let problem = |problem: &str| format!("{problem} in pair {} of the list", index + 1);
+        let (name, value) = pair.split_once('=').ok_or_else(|| problem("has no ="))?;
         if name.is_empty() {
-            return Err(format!("contains {pair:?}, which has no name"));
+            return Err(problem("has no name"));
         }
         if labels.iter().any(|(known, _)| known == name) {
-            return Err(format!("contains the name {name:?} twice"));
+            return Err(problem("has the name of an earlier pair"));
         }
         labels.push((name.to_owned(), value.to_owned()));
     }

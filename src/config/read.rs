@@ -3,7 +3,7 @@
 //! Each function reads all of its variables before it returns `None` for an error, so that one start reports every error.
 
 use elb_common::env::EnvReader;
-use elb_common::env::values::{boolean, duration, log_level, size, timeout, url, whole_number};
+use elb_common::env::values::{boolean, duration, log_level, size, timeout, whole_number};
 use elb_log::batch::{BatchSettings, Compression, Framing};
 use elb_log::event::EventSettings;
 use secrecy::SecretString;
@@ -19,7 +19,7 @@ pub(super) fn config(vars: &mut EnvReader<'_>, program: Program) -> Option<Confi
     let path_style = path_style(vars);
     let store = store(vars, path_style);
     let dead_letter = vars.optional("DEAD_LETTER_URL", |text| parse::dead_letter(text, path_style.unwrap_or_default()));
-    let dead_letter_queue_url = vars.optional("DEAD_LETTER_QUEUE_URL", |text| url(text).map(String::from));
+    let dead_letter_queue_url = vars.optional("DEAD_LETTER_QUEUE_URL", parse::queue_url);
     let deadline_reserve = vars.read("DEADLINE_RESERVE", duration);
     let log_level = vars.read("LOG_LEVEL", log_level);
     Some(Config {
@@ -141,8 +141,8 @@ fn batch_settings(vars: &mut EnvReader<'_>, framing: Framing) -> Option<BatchSet
 }
 
 fn path_style(vars: &mut EnvReader<'_>) -> Option<bool> {
-    let specific = vars.optional("AWS_ENDPOINT_URL_S3", url)?;
-    let general = vars.optional("AWS_ENDPOINT_URL", url)?;
+    let specific = vars.optional("AWS_ENDPOINT_URL_S3", parse::url)?;
+    let general = vars.optional("AWS_ENDPOINT_URL", parse::url)?;
     Some(specific.or(general).is_some_and(|url| parse::needs_path_style(&url)))
 }
 

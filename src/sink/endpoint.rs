@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use elb_common::env::values::{self, UrlError};
 use elb_common::redact::redact_url;
 use reqwest::Url;
 
@@ -14,17 +15,20 @@ pub struct Endpoint {
     address: Option<SocketAddr>,
 }
 
-/// Why a text is not an endpoint.
+/// Why a text is not an endpoint. No message repeats a part of the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// The text is not a URL.
     #[error("is not a URL ({0}); write http://host:port/ or https://host:port/path")]
     NotAUrl(String),
     /// The scheme is neither http nor https.
-    #[error("has the scheme {0:?}; use http or https")]
-    Scheme(String),
-    /// The URL contains a user or a password.
-    #[error("contains credentials; set LOGSTASH_USER and LOGSTASH_PASSWORD instead, which are never logged")]
+    #[error("does not begin with http:// or https://; write http://host:port/ or https://host:port/path")]
+    Scheme,
+    /// The URL contains a user or a password, or an `@` elsewhere.
+    #[error(
+        "contains credentials; set LOGSTASH_USER and LOGSTASH_PASSWORD instead, which are never logged, and write an @ in the \
+         path or query as %40"
+    )]
     Credentials,
 }
 
@@ -36,14 +40,15 @@ impl Endpoint {
     /// Parses a URL.
     ///
     /// # Errors
-    /// The text is not an http or https URL, or it contains a user or a password.
+    /// The text is not an http or https URL, or it contains an `@`; see [`values::url`].
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
-        let url = Url::parse(text).map_err(|error| EndpointError::NotAUrl(error.to_string()))?;
+        let url = values::url(text).map_err(|error| match error {
+            UrlError::NotAUrl(_) if text.contains('@') => EndpointError::Credentials,
+            UrlError::NotAUrl(error) => EndpointError::NotAUrl(error.to_string()),
+            UrlError::Credentials => EndpointError::Credentials,
+        })?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(EndpointError::Scheme(url.scheme().to_owned()));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(EndpointError::Credentials);
+            return Err(EndpointError::Scheme);
         }
         Ok(Endpoint { url, address: None })
     }
@@ -116,9 +121,13 @@ mod tests {
         assert_eq!(parse("http://127.0.0.1:8080"), Ok("http://127.0.0.1:8080/".to_owned()));
         assert_eq!(parse("https://logs.example/in?token=secret#x"), Ok("https://logs.example/in".to_owned()));
         let error = |text: &str| parse(text).unwrap_err();
-        assert!(error("logs.example:8080").starts_with("has the scheme \"logs.example\""), "{}", error("logs.example:8080"));
+        assert!(error("logs.example:8080").starts_with("does not begin with http://"), "{}", error("logs.example:8080"));
         assert!(error("8080").starts_with("is not a URL"), "{}", error("8080"));
-        assert!(error("https://user:secret@logs.example/").starts_with("contains credentials"));
+        for text in
+            ["https://user:secret@logs.example/", "https://user:/secret@logs.example/", "https://user:1#secret@logs.example/"]
+        {
+            assert!(error(text).starts_with("contains credentials"), "{text}: {}", error(text));
+        }
         assert!(!error("https://user:secret@logs.example/").contains("secret"));
         assert!(!format!("{:?}", Endpoint::parse("http://h/?token=secret")).contains("secret"));
     }

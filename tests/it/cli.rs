@@ -345,3 +345,42 @@ async fn selects_days_of_local_copies_by_directory() {
         stderr(&output)
     );
 }
+
+#[tokio::test]
+async fn an_invalid_command_line_shows_no_password() {
+    for url in [
+        "admin:hunter2@host:8080",
+        "https:/admin:hunter2@h",
+        "https:admin:hunter2@h",
+        r"https:\\admin:hunter2@h",
+        "//admin:hunter2@h",
+        "https://admin:1,hunter2@h",
+        "https://admin:1/hunter2@h",
+        "https://admin:1?hunter2@h",
+        "https://admin:1#hunter2@h",
+        "https://admin:1@hunter2@h",
+    ] {
+        let (misspelled, flag) = (format!("--frm={url}"), format!("--to={url}"));
+        for arguments in [
+            vec!["replay", "x", "--to", url],
+            vec!["replay", "x", &flag, "--dry-run"],
+            vec!["replay", "x", &misspelled],
+            vec!["replay", "x", "--as", url],
+            vec!["invoke", "x", url],
+            vec!["check", "--to", url],
+            vec!["check", url],
+            vec!["receive", "--listen", url],
+            vec!["backfill", url],
+            vec![url],
+        ] {
+            let output = run(&mut elbship(&arguments)).await;
+            assert_status(&output, 2);
+            let shown = stdout(&output) + &stderr(&output);
+            assert!(!shown.contains("hunter2"), "{arguments:?} shows the password:\n{shown}");
+        }
+    }
+    let output = run(&mut elbship(&["replay", "https://admin:hunter2@h/"])).await;
+    assert_status(&output, 2);
+    let error = "elbship: cannot replay https://…: neither a path nor s3://BUCKET/PREFIX; name the URL of Logstash with --to\n";
+    assert_eq!(stderr(&output), error);
+}

@@ -19,5 +19,6 @@ mod resume;
 mod s3;
 mod simulation;
 mod support;
+mod terminal;
 mod tls;
 mod ways_to_lose;

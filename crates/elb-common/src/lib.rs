@@ -10,4 +10,5 @@ pub mod backoff;
 pub mod env;
 pub mod log;
 pub mod redact;
+pub mod terminal;
 pub mod tls;

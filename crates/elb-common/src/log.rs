@@ -4,6 +4,8 @@ use std::io;
 
 use tracing::level_filters::LevelFilter;
 
+use crate::terminal::EscapingWriter;
+
 /// Form and destination of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -11,7 +13,7 @@ pub enum LogFormat {
     StdoutJson,
     /// JSON on standard error, for other programs.
     StderrJson,
-    /// Text on standard error, for people.
+    /// Text on standard error, for people. Control characters are escaped.
     StderrText,
 }
 
@@ -26,6 +28,6 @@ pub fn init(format: LogFormat, level: LevelFilter) {
     let _ = match format {
         LogFormat::StdoutJson => json.with_writer(io::stdout).try_init(),
         LogFormat::StderrJson => json.with_writer(io::stderr).try_init(),
-        LogFormat::StderrText => text.with_ansi(false).without_time().with_writer(io::stderr).try_init(),
+        LogFormat::StderrText => text.with_ansi(false).without_time().with_writer(|| EscapingWriter(io::stderr())).try_init(),
     };
 }

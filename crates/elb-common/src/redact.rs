@@ -1,9 +1,12 @@
-//! Shows URLs without their secrets: user information, query and fragment.
+//! Shows URLs and values of variables without their secrets.
 
 use url::Url;
 
-/// Stands for user information that is not shown.
-const HIDDEN: &str = "…";
+/// Stands for a text that is not shown.
+pub const HIDDEN: &str = "…";
+
+/// Schemes that [`redact_value`] shows in front of what it hides. Any other text before `://` may be a part of a password.
+const KNOWN_SCHEMES: [&str; 3] = ["https://", "http://", "s3://"];
 
 /// Returns a URL without user information, query and fragment.
 pub fn redact_url(url: &Url) -> String {
@@ -13,6 +16,56 @@ pub fn redact_url(url: &Url) -> String {
     shown.set_query(None);
     shown.set_fragment(None);
     shown.into()
+}
+
+/// Returns the value of a variable or a flag that should be a URL, or several separated by commas, without its secrets.
+///
+/// A value of plain URLs is returned as it is: scheme, host, port and path. Of any other value at most the scheme is shown, because
+/// a mistyped URL does not tell where its password begins and ends: the password may contain commas, slashes and everything else.
+pub fn redact_value(text: &str) -> String {
+    if text.split(',').all(|url| is_plain_url(url.trim())) {
+        return text.to_owned();
+    }
+    let scheme = KNOWN_SCHEMES.into_iter().find(|scheme| text.starts_with(scheme)).unwrap_or_default();
+    format!("{scheme}{HIDDEN}")
+}
+
+/// Returns whether a text has the form `scheme://host:port/path`, without user information, query and fragment. Host and port may
+/// be placeholders such as `{ip}`.
+fn is_plain_url(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (authority, ""),
+    };
+    let is_made_of =
+        |text: &str, marks: &str| text.chars().all(|letter| letter.is_ascii_alphanumeric() || marks.contains(letter));
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => is_made_of(address, ":."),
+        None => !host.is_empty() && is_made_of(host, "-._{}"),
+    };
+    let is_port = port == "{port}" || port.bytes().all(|byte| byte.is_ascii_digit());
+    is_made_of(scheme, "+-.") && is_host && is_port && is_made_of(path, "-._~/{}%+=")
+}
+
+/// Returns a value that should be neither a URL nor a key, such as a path. It is redacted by [`redact_value`] if it looks like one.
+pub fn redact_other_value(text: &str) -> String {
+    let may_have_credentials =
+        text.contains("://") || text.contains("-----BEGIN") || (text.contains('@') && text.contains([':', '/', '\\']));
+    if may_have_credentials { redact_value(text) } else { text.to_owned() }
+}
+
+/// Returns the message of an invalid command line. It repeats arguments, which are redacted like [`redact_other_value`].
+pub fn redact_arguments(message: &str, arguments: impl IntoIterator<Item = String>) -> String {
+    let mut redacted = message.to_owned();
+    for argument in arguments {
+        let value = argument.strip_prefix("--").and_then(|flag| flag.split_once('=')).map_or(&*argument, |(_, value)| value);
+        if !value.is_empty() {
+            redacted = redacted.replace(value, &redact_other_value(value));
+        }
+    }
+    redacted
 }
 
 /// Returns a text of any form without the user information, query and fragment of every URL in it.
@@ -56,6 +109,68 @@ mod tests {
         assert_eq!(shown("https://user:secret@logs.example:8443/in?token=secret#secret"), "https://logs.example:8443/in");
         assert_eq!(shown("http://[fd00::5]:8080/"), "http://[fd00::5]:8080/");
         assert_eq!(shown("mailto:somebody"), "mailto:somebody");
+    }
+
+    #[test]
+    fn a_value_of_plain_urls_is_shown() {
+        for text in [
+            "ftp://logstash.example",
+            "http://a:1/, http://b:2/x",
+            "http://[fd00::5]:8080/",
+            "http://{ip}/",
+            "https://logstash.internal:{port}/in",
+            "s3://logs/dead/elb",
+        ] {
+            assert_eq!(redact_value(text), text);
+        }
+    }
+
+    #[test]
+    fn a_value_of_any_other_form_shows_at_most_the_scheme() {
+        for (text, shown) in [
+            ("", "…"),
+            ("hunter2", "…"),
+            ("admin:hunter2@host:8080", "…"),
+            ("https:/admin:hunter2@h", "…"),
+            ("https:admin:hunter2@h", "…"),
+            (r"https:\\admin:hunter2@h", "…"),
+            ("//admin:hunter2@h", "…"),
+            ("hun://ter2@h", "…"),
+            ("https://admin:hunter2", "https://…"),
+            ("https://admin:1234:99", "https://…"),
+            ("https://admin:hunter2@h/", "https://…"),
+            ("https://admin:1234,hunter2@h/", "https://…"),
+            ("https://admin:1234/hunter2@h/", "https://…"),
+            ("https://admin:1234?hunter2@h/", "https://…"),
+            ("https://admin:1234#hunter2@h/", "https://…"),
+            ("https://admin:hun@ter2@h/", "https://…"),
+            ("http://h/,http://admin:hunter2@h/", "http://…"),
+            ("http://h/?token=hunter2", "http://…"),
+        ] {
+            assert_eq!(redact_value(text), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_url_in_the_wrong_place_is_redacted() {
+        for (text, shown) in [
+            ("four", "four"),
+            ("env=prod,team=web@example", "env=prod,team=web@example"),
+            ("no/such/file.pem", "no/such/file.pem"),
+            ("admin:hunter2@h", "…"),
+            ("https://h/?token=hunter2", "https://…"),
+            ("-----BEGIN PRIVATE KEY-----\nhunter2", "…"),
+        ] {
+            assert_eq!(redact_other_value(text), shown);
+        }
+    }
+
+    #[test]
+    fn a_message_loses_the_secrets_of_its_arguments() {
+        let arguments = ["replay", "--frm=https://admin:hunter2@h", "admin:hunter2@h", "s3://logs"].map(str::to_owned);
+        let message = "unexpected arguments '--frm=https://admin:hunter2@h', 'admin:hunter2@h', 's3://logs' of replay";
+        let redacted = "unexpected arguments '--frm=https://…', '…', 's3://logs' of replay";
+        assert_eq!(redact_arguments(message, arguments), redacted);
     }
 
     #[test]

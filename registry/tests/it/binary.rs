@@ -149,6 +149,34 @@ async fn get_rejects_a_response_that_is_not_a_list() {
 }
 
 #[tokio::test]
+async fn get_shows_escapes_of_responses_as_text() {
+    let hostile = "\u{1b}[2J\u{9b}31m\u{202e}\r\n";
+    let refusal = json!({"error": hostile}).to_string();
+    let list = json!([hostile]).to_string();
+    for (status, body) in [(500, refusal), (200, list)] {
+        let registry = Scripted::start(move |_, _| answer(status, &body)).await;
+        let shown = run(&["get", "--url", &registry.url], &[]).await;
+        assert_eq!(shown.status.code(), Some(1));
+        let shown = text(&shown.stderr);
+        let unsafe_letter = shown.trim_end().chars().find(|letter| elb_common::terminal::is_unsafe(*letter));
+        assert_eq!(unsafe_letter, None, "escape it in: {shown:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_invalid_command_line_shows_no_password() {
+    for url in
+        ["//admin:hunter2@h", "https://admin:1,hunter2@h:port", r"https:\\admin:hunter2@h:port", "https://admin:1/hunter2@h"]
+    {
+        for arguments in [vec!["get", "--url", url], vec!["get", url], vec!["--listen", url], vec![url]] {
+            let shown = run(&arguments, &[]).await;
+            assert!(!shown.status.success());
+            assert!(!text(&shown.stderr).contains("hunter2"), "{arguments:?} shows the password: {}", text(&shown.stderr));
+        }
+    }
+}
+
+#[tokio::test]
 async fn reports_all_configuration_mistakes_at_start() {
     let shown = run(&["--listen", "0.0.0.0:0"], &[("REGISTRY_GROUPS", GROUPS), ("REGISTRY_POLL", "often")]).await;
     assert_eq!(shown.status.code(), Some(2));

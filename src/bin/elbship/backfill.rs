@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::PathBuf;
 
+use elb_common::redact::redact_other_value;
 use elb_log::key::{TimeRange, skip_reason};
 use elb_log_shipper::backfill::{BatchJob, Manifest, ManifestError, ManifestWriter, Price, S3Location};
 use elb_log_shipper::object::{ListedObject, ObjectRef, SkipReason, Task};
@@ -55,7 +56,8 @@ fn sources(args: &BackfillArgs) -> Result<Vec<S3Location>, CommandError> {
     let source = |path: &String| {
         let (bucket, prefix) = split_s3(path).ok_or_else(|| {
             CommandError::Usage(format!(
-                "cannot backfill {path}: not of the form s3://BUCKET/PREFIX; use elbship replay for files"
+                "cannot backfill {}: not of the form s3://BUCKET/PREFIX; use elbship replay for files",
+                redact_other_value(path)
             ))
         })?;
         Ok(S3Location { bucket: bucket.to_owned(), key: prefix.to_owned() })

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 
+use elb_common::terminal::{escape, escape_json};
 use elb_log::event::explain::{ExplainedField, Explanation, Members, explain};
 
 use crate::cli::ExplainArgs;
@@ -55,7 +56,7 @@ fn read_lines(argument: Option<String>) -> io::Result<Vec<u8>> {
 
 fn to_json(explanation: &Explanation) -> String {
     // Cannot fail: all keys of an explanation are strings.
-    serde_json::to_string(explanation).unwrap_or_default() + "\n"
+    escape_json(&serde_json::to_string(explanation).unwrap_or_default()).into_owned() + "\n"
 }
 
 struct Style {
@@ -67,7 +68,7 @@ impl Style {
         let mut page = String::from(if follows_another { "\n" } else { "" });
         match (&explanation.error, explanation.kind) {
             (Some(error), _) => {
-                page += &format!("{}: {}\n", self.red("not understood"), error.message);
+                page += &format!("{}: {}\n", self.red("not understood"), escape(&error.message));
                 page += &self.marked(&explanation.line, error.at_character);
             }
             (None, kind) => {
@@ -122,8 +123,9 @@ impl Style {
     /// Returns the line, and below it a mark at the character where parsing stopped. Of a long line, the part around the mark is
     /// shown.
     fn marked(&self, line: &str, at: usize) -> String {
-        let line = printable(line);
-        let at = at.min(line.len());
+        let (before, after) = line.split_at(line.char_indices().nth(at).map_or(line.len(), |(index, _)| index));
+        let at = escape(before).chars().count();
+        let line: Vec<char> = escape(before).chars().chain(escape(after).chars()).collect();
         let shown = at.min(COLUMNS - 2 - SHOWN_AFTER_ERROR);
         let start: String = line[at - shown..at].iter().collect();
         let end: String = line[at..].iter().take(COLUMNS - 2 - shown).collect();
@@ -149,14 +151,9 @@ impl Style {
 
 /// Wraps a text that is indented to the width of the output.
 fn wrapped(text: &str, indent: usize) -> String {
-    let characters = printable(text);
+    let characters: Vec<char> = escape(text).chars().collect();
     let lines = characters.chunks(COLUMNS - indent).map(|line| line.iter().collect::<String>());
     lines.collect::<Vec<_>>().join(&format!("\n{:indent$}", ""))
-}
-
-/// Replaces control characters, which could change the state of the terminal.
-fn printable(text: &str) -> Vec<char> {
-    text.chars().map(|character| if character.is_control() { '\u{FFFD}' } else { character }).collect()
 }
 
 #[cfg(test)]
@@ -194,6 +191,25 @@ mod tests {
             let mark = shown[2].chars().position(|character| character == '^');
             assert_eq!(shown[1].chars().position(|character| character == '"'), mark, "{page}");
             assert!(!page.contains('\x1b'), "a control character reaches the terminal");
+        }
+    }
+
+    #[test]
+    fn shows_escapes_of_a_raw_line_as_text() {
+        let hostile = "\u{1b}[2J\u{9b}31m\u{202e}\u{7f}";
+        for line in [
+            LINE.replace("a.example", hostile),
+            LINE.replace("52210", hostile),
+            format!("{LINE} {hostile} {hostile}"),
+            format!("https {hostile} \"never closed"),
+            format!("{{\"type\":\"h2\",\"elb\":\"{hostile}\",\"{hostile}\":1}}"),
+            hostile.to_owned(),
+        ] {
+            let explanation = explain(line.as_bytes());
+            let shown = Style { colour: false }.page(&explanation, false) + &to_json(&explanation);
+            let unsafe_letter = shown.chars().find(|letter| *letter != '\n' && elb_common::terminal::is_unsafe(*letter));
+            assert_eq!(unsafe_letter, None, "escape it in:\n{shown:?}");
+            assert!(shown.contains("\\u{1b}") || shown.contains("\\u001b"), "the line is not shown:\n{shown}");
         }
     }
 

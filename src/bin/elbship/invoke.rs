@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Read as _};
 
 use elb_common::log::{self, LogFormat};
+use elb_common::terminal::escape_json;
 use elb_log_shipper::lambda::handler::{CompletedInvocation, HandlerError, handle};
 use elb_log_shipper::lambda::response::{InvocationResponse, TASK_SUCCEEDED};
 use elb_log_shipper::ledger::Report;
@@ -83,6 +84,7 @@ fn read_event(path: &str) -> Result<serde_json::Value, CommandError> {
 fn print_response(response: &InvocationResponse, to_stderr: bool) -> Result<(), CommandError> {
     let json = serde_json::to_string_pretty(response);
     let json = json.map_err(|error| CommandError::Failed(format!("cannot write the response as JSON: {error}")))?;
+    let json = escape_json(&json);
     if to_stderr {
         print_error(&json);
         return Ok(());

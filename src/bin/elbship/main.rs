@@ -18,13 +18,23 @@ mod terminal;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use elb_common::redact::redact_arguments;
 
 use crate::cli::{Cli, Command};
 use crate::terminal::print_error;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) if error.use_stderr() => {
+            print_error(redact_arguments(&error.to_string(), arguments()).trim_end());
+            return ExitCode::from(2);
+        }
+        // The text of --help or --version.
+        Err(text) => text.exit(),
+    };
+    let result = match command {
         Command::Replay(args) => replay::run(args).await,
         Command::Backfill(args) => backfill::run(args).await,
         Command::Invoke(args) => invoke::run(args).await,
@@ -39,4 +49,8 @@ async fn main() -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+fn arguments() -> impl Iterator<Item = String> {
+    std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned())
 }

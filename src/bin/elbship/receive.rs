@@ -1,10 +1,11 @@
 //! `elbship receive`: receives events instead of Logstash.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use elb_common::terminal::escape_json;
 use elb_log_shipper::receive::{EventStore, ReceiveSettings, router};
 use tokio::net::TcpListener;
 
@@ -16,6 +17,8 @@ use crate::terminal::print_error;
 struct EventFile {
     out: Mutex<Box<dyn Write + Send>>,
     written: Arc<AtomicU64>,
+    /// Whether the events are shown on a terminal, and not kept exactly as they were received.
+    shown: bool,
 }
 
 impl EventStore for EventFile {
@@ -23,6 +26,9 @@ impl EventStore for EventFile {
         let mut text = events.join("\n");
         if !events.is_empty() {
             text.push('\n');
+        }
+        if self.shown {
+            text = escape_json(&text).into_owned();
         }
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| error.to_string())?;
@@ -48,7 +54,8 @@ async fn serve(args: ReceiveArgs) -> Result<u64, String> {
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     print_error(&format!("listening on http://{address}/"));
     let written = Arc::new(AtomicU64::new(0));
-    let events = EventFile { out: Mutex::new(out), written: Arc::clone(&written) };
+    let events =
+        EventFile { out: Mutex::new(out), written: Arc::clone(&written), shown: args.out == "-" && io::stdout().is_terminal() };
     let settings = ReceiveSettings { credentials: args.user.zip(args.password) };
     let interrupted = async {
         // Without a signal handler, an interrupt ends the process.

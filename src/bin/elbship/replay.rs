@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use elb_common::log::{self, LogFormat};
+use elb_common::redact::redact_value;
+use elb_common::terminal::escape;
 use elb_log::key::TimeRange;
 use elb_log_shipper::config::{Config, Target};
 use elb_log_shipper::ledger::{ObjectReport, Report};
@@ -30,6 +32,12 @@ pub(crate) async fn run(args: ReplayArgs) -> Result<(), CommandError> {
     let reads_s3 = args.paths.iter().any(|path| split_s3(path).is_some());
     if reads_s3 && args.original_prefix.is_some() {
         return Err(CommandError::Usage("cannot use --as with s3:// paths: objects in S3 keep their own names".to_owned()));
+    }
+    if let Some(url) = args.paths.iter().find(|path| path.starts_with("http://") || path.starts_with("https://")) {
+        return Err(CommandError::Usage(format!(
+            "cannot replay {}: neither a path nor s3://BUCKET/PREFIX; name the URL of Logstash with --to",
+            redact_value(url)
+        )));
     }
     let config = read_config(&args)?;
     if !is_interactive() {
@@ -86,7 +94,8 @@ async fn ship_selection(
 
 fn print_failures(report: &Report) {
     for failure in report.failures() {
-        print_error(&format!("{}: {}", failure.key, failure.error.as_deref().unwrap_or("incomplete")));
+        let line = format!("{}: {}", failure.key, failure.error.as_deref().unwrap_or("incomplete"));
+        print_error(&escape(&line));
     }
 }
 

@@ -1,6 +1,8 @@
-//! Standard output and standard error.
+//! Standard output and standard error. What is printed contains names and responses of others, so it is escaped.
 
 use std::io::{self, IsTerminal as _, Write as _};
+
+use elb_common::terminal::escape_lines;
 
 use crate::error::CommandError;
 
@@ -9,13 +11,13 @@ use crate::error::CommandError;
 /// # Errors
 /// Standard output is closed.
 pub(crate) fn print(text: &str) -> Result<(), CommandError> {
-    let written = writeln!(io::stdout(), "{text}");
+    let written = writeln!(io::stdout(), "{}", escape_lines(text));
     written.map_err(|error| CommandError::Failed(format!("cannot write to standard output: {error}")))
 }
 
 /// Prints a text and a line feed on standard error. A closed standard error is ignored, because no channel is left to report it.
 pub(crate) fn print_error(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", escape_lines(text));
 }
 
 /// Returns whether standard error is a terminal, where a person reads it.

@@ -7,7 +7,7 @@ pub mod values;
 
 use std::fmt;
 
-use crate::redact::redact_text;
+use crate::redact::{HIDDEN, redact_other_value, redact_value};
 
 pub use self::reference::markdown_table;
 
@@ -18,16 +18,28 @@ pub struct Variable {
     pub name: &'static str,
     /// Value that is used if the variable is not set; empty if there is none.
     pub default: &'static str,
+    /// What an error shows of the value.
+    pub shown: Shown,
     /// Allowed values, as the end of an error message.
     pub allowed: &'static str,
     /// Purpose, in one or two sentences of Markdown.
     pub meaning: &'static str,
 }
 
+/// What an error shows of a variable's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// The value, unless it looks like a URL or a key that is in the wrong variable; see [`redact_other_value`].
+    Value,
+    /// The value if it consists of plain URLs, else at most the scheme; see [`redact_value`].
+    Url,
+    /// Nothing, because the value is a secret.
+    Nothing,
+}
+
 /// Reads the variables of a program and collects the errors.
 pub struct EnvReader<'l> {
     table: &'static [Variable],
-    secrets: &'static [&'static str],
     lookup: &'l dyn Fn(&str) -> Option<String>,
     errors: Vec<ConfigError>,
 }
@@ -63,10 +75,9 @@ impl fmt::Display for ConfigErrors {
 impl std::error::Error for ConfigErrors {}
 
 impl<'l> EnvReader<'l> {
-    /// Creates a reader of the variables in `table`. `lookup` returns the value of a variable that is set. Errors never show the
-    /// values of the variables in `secrets`.
-    pub fn new(table: &'static [Variable], secrets: &'static [&'static str], lookup: &'l dyn Fn(&str) -> Option<String>) -> Self {
-        EnvReader { table, secrets, lookup, errors: Vec::new() }
+    /// Creates a reader of the variables in `table`. `lookup` returns the value of a variable that is set.
+    pub fn new(table: &'static [Variable], lookup: &'l dyn Fn(&str) -> Option<String>) -> Self {
+        EnvReader { table, lookup, errors: Vec::new() }
     }
 
     /// Returns `value` if there was no error in any variable.
@@ -96,13 +107,15 @@ impl<'l> EnvReader<'l> {
         self.errors.push(ConfigError::Conflict { name, other });
     }
 
-    /// Reads a variable that has a default. Returns `None` after an error, which is collected.
+    /// Reads a variable that has a default. Returns `None` after an error, which is collected. The error of `parse` must not contain
+    /// any part of the value.
     pub fn read<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let text = (self.lookup)(name).unwrap_or_else(|| self.variable(name).default.to_owned());
         self.parse(name, &text, parse)
     }
 
-    /// Reads a variable that may be missing. Returns `None` after an error, which is collected.
+    /// Reads a variable that may be missing. Returns `None` after an error, which is collected. The error of `parse` must not contain
+    /// any part of the value.
     pub fn optional<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<Option<T>> {
         match (self.lookup)(name) {
             None => Some(None),
@@ -111,7 +124,7 @@ impl<'l> EnvReader<'l> {
     }
 
     fn parse<T>(&mut self, name: &str, text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        let Variable { name, allowed, .. } = self.variable(name);
+        let Variable { name, allowed, shown, .. } = self.variable(name);
         if text.is_empty() {
             self.errors.push(ConfigError::Empty { name, allowed });
             return None;
@@ -119,8 +132,7 @@ impl<'l> EnvReader<'l> {
         match parse(text) {
             Ok(value) => Some(value),
             Err(problem) => {
-                let value = if self.secrets.contains(&name) { "…".to_owned() } else { redact_text(text) };
-                self.errors.push(ConfigError::Value { name, value, problem, allowed });
+                self.errors.push(ConfigError::Value { name, value: shown.of(text), problem, allowed });
                 None
             }
         }
@@ -128,6 +140,16 @@ impl<'l> EnvReader<'l> {
 
     fn variable(&self, name: &str) -> Variable {
         let known = self.table.iter().find(|variable| variable.name == name);
-        known.copied().unwrap_or(Variable { name: "", default: "", allowed: "", meaning: "" })
+        known.copied().unwrap_or(Variable { name: "", default: "", shown: Shown::Nothing, allowed: "", meaning: "" })
+    }
+}
+
+impl Shown {
+    fn of(self, value: &str) -> String {
+        match self {
+            Shown::Value => redact_other_value(value),
+            Shown::Url => redact_value(value),
+            Shown::Nothing => HIDDEN.to_owned(),
+        }
     }
 }

@@ -5,7 +5,7 @@ use super::Variable;
 /// Returns a Markdown table with one row for each variable.
 pub fn markdown_table(variables: &[Variable]) -> String {
     let mut table = "| variable | default | allowed values | meaning |\n| --- | --- | --- | --- |\n".to_owned();
-    for Variable { name, default, allowed, meaning } in variables {
+    for Variable { name, default, allowed, meaning, .. } in variables {
         let default = if default.is_empty() { "—".to_owned() } else { format!("`{default}`") };
         table += &format!("| `{name}` | {default} | {} | {meaning} |\n", with_code(allowed));
     }
@@ -24,14 +24,27 @@ fn with_code(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Shown;
     use super::*;
 
     #[test]
     fn every_variable_has_a_row() {
         let variables = [
-            Variable { name: "LEVEL", default: "info", allowed: "info or debug", meaning: "Level." },
-            Variable { name: "URL", default: "", allowed: "a URL: one such as http://h/, or -", meaning: "Where `events` go." },
-            Variable { name: "PASSWORD", default: "", allowed: "the password of A_USER", meaning: "Secret." },
+            Variable { name: "LEVEL", default: "info", shown: Shown::Value, allowed: "info or debug", meaning: "Level." },
+            Variable {
+                name: "URL",
+                default: "",
+                shown: Shown::Value,
+                allowed: "a URL: one such as http://h/, or -",
+                meaning: "Where `events` go.",
+            },
+            Variable {
+                name: "PASSWORD",
+                default: "",
+                shown: Shown::Value,
+                allowed: "the password of A_USER",
+                meaning: "Secret.",
+            },
         ];
         let rows = [
             "| `LEVEL` | `info` | info or debug | Level. |",

@@ -66,12 +66,25 @@ pub fn log_level(text: &str) -> Result<LevelFilter, String> {
     }
 }
 
-/// Parses a URL of any scheme.
+/// Parses a URL of any scheme, without credentials. An `@` is not accepted anywhere: in a mistyped URL, the credentials can be taken
+/// for the host, the path or the fragment, which are shown and logged.
 ///
 /// # Errors
-/// Any other text.
-pub fn url(text: &str) -> Result<url::Url, String> {
-    url::Url::parse(text).map_err(|error| format!("is not a URL ({error})"))
+/// Any other text. The error contains no part of it.
+pub fn url(text: &str) -> Result<url::Url, UrlError> {
+    let url = url::Url::parse(text).map_err(UrlError::NotAUrl)?;
+    if text.contains('@') { Err(UrlError::Credentials) } else { Ok(url) }
+}
+
+/// Why a text is not a URL without credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// The text is not a URL.
+    #[error("is not a URL ({0})")]
+    NotAUrl(url::ParseError),
+    /// The text contains an `@`.
+    #[error("contains credentials; remove them, and write an @ in the path or query as %40")]
+    Credentials,
 }
 
 /// Returns PEM text: `text` itself, or the content of the file that `text` names.
