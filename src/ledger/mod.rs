@@ -7,7 +7,7 @@ use elb_log::format::Kind;
 
 pub use self::counts::Counts;
 pub(crate) use self::counts::{KindCounts, for_each_counter};
-pub use self::report::{ObjectReport, Report, Totals};
+pub use self::report::{ObjectReport, Report, Tally, Totals};
 
 /// The account of one object. `lines = delivered + filtered + dead_lettered + undelivered` always holds.
 ///

@@ -7,7 +7,7 @@ use tracing::Level;
 use super::Counts;
 use crate::object::SkipReason;
 
-/// What a run did.
+/// What a run did. It grows with the number of objects, so it is for runs of few; see [`Tally`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// One entry for each object, in the order in which they were requested.
@@ -55,6 +55,19 @@ pub struct Totals {
     pub duration_ms: u64,
 }
 
+/// How many objects of a run ended in which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Number of objects.
+    pub objects: u64,
+    /// Number of skipped objects.
+    pub skipped: u64,
+    /// Number of objects of which something is missing at the receiver.
+    pub failed: u64,
+    /// The sums.
+    pub totals: Totals,
+}
+
 impl ObjectReport {
     /// Returns the entry of an object that has not been read.
     pub fn unread(name: &ObjectName) -> Self {
@@ -91,18 +104,26 @@ impl ObjectReport {
 impl Report {
     /// Creates the report of these objects.
     pub(crate) fn of(objects: Vec<ObjectReport>) -> Self {
-        let mut totals = Totals::default();
-        for object in &objects {
-            totals.counts.add(&object.counts);
-            totals.complete &= object.complete;
-            totals.duration_ms += object.duration_ms;
-        }
-        Report { objects, totals }
+        let mut tally = Tally::default();
+        objects.iter().for_each(|object| tally.add(object));
+        Report { objects, totals: tally.totals }
     }
 
     /// Returns the objects of which something is missing at the receiver.
     pub fn failures(&self) -> impl Iterator<Item = &ObjectReport> {
         self.objects.iter().filter(|object| !object.is_success())
+    }
+}
+
+impl Tally {
+    /// Adds an object.
+    pub fn add(&mut self, object: &ObjectReport) {
+        self.objects += 1;
+        self.skipped += u64::from(object.skipped.is_some());
+        self.failed += u64::from(!object.is_success());
+        self.totals.counts.add(&object.counts);
+        self.totals.complete &= object.complete;
+        self.totals.duration_ms += object.duration_ms;
     }
 }
 

@@ -9,14 +9,16 @@ mod object;
 mod progress;
 mod rate_limit;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use elb_log::batch::{BatchBuilder, BatchSettings};
 use elb_log::event::EventSettings;
 use elb_log::lines::Block;
+use elb_log::origin::ObjectName;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 pub use self::progress::Progress;
 use self::rate_limit::RateLimit;
@@ -115,72 +117,84 @@ impl<T: Transport> Shipper<T> {
 
     /// Carries out every task, and reports on each in the order in which they came. Writes one log line for each object.
     pub async fn ship(self: &Arc<Self>, tasks: mpsc::Receiver<Task>, shutdown: &Shutdown) -> Report {
-        self.ship_with(tasks, shutdown, |_| {}).await
+        let mut reports = BTreeMap::new();
+        self.ship_each(tasks, shutdown, |end| _ = reports.insert(end.index, end.report)).await;
+        Report::of(reports.into_values().collect())
     }
 
-    /// Does the same as [`Shipper::ship`], and calls `on_object_end` for each object that was to be shipped when it has ended,
-    /// successfully or not.
-    pub async fn ship_with(
-        self: &Arc<Self>,
-        mut tasks: mpsc::Receiver<Task>,
-        shutdown: &Shutdown,
-        on_object_end: impl FnMut(&ObjectReport),
-    ) -> Report {
+    /// Does the same as [`Shipper::ship`], but keeps no report: `on_end` gets the report of each task when the task has ended.
+    pub async fn ship_each(self: &Arc<Self>, mut tasks: mpsc::Receiver<Task>, shutdown: &Shutdown, on_end: impl FnMut(TaskEnd)) {
         let max_objects = MAX_OBJECTS.min(self.settings.concurrency);
-        let mut run = Run { running: JoinSet::new(), reports: Vec::new(), on_object_end };
+        let mut run = Run { running: JoinSet::new(), started: Vec::new(), on_end };
+        let mut index = 0;
         while let Some(task) = tasks.recv().await {
             while run.running.len() >= max_objects {
                 run.wait_for_one().await;
             }
-            let index = run.reports.len();
-            run.reports.push(initial_report(&task));
-            if let Task::Ship(object) = task {
-                let (shipper, shutdown) = (Arc::clone(self), shutdown.clone());
-                run.running.spawn(async move { (index, shipper.ship_object(object, shutdown).await) });
-            } else {
-                self.summary_log.write(&run.reports[index], None);
-                self.progress.add_object();
+            match task {
+                Task::Ship(object) => {
+                    let (shipper, shutdown, name) = (Arc::clone(self), shutdown.clone(), object.name().clone());
+                    let started = run.running.spawn(async move { shipper.ship_object(object, shutdown).await });
+                    run.started.push(Started { task: started.id(), index, name });
+                }
+                Task::Skip(name, reason) => self.end_unread(index, ObjectReport::skipped(&name, &reason), &mut run),
+                Task::Fail(name, error) => self.end_unread(index, ObjectReport::failed(&name, error), &mut run),
             }
+            index += 1;
         }
         while !run.running.is_empty() {
             run.wait_for_one().await;
         }
-        Report::of(run.reports)
+    }
+
+    /// Ends a task without reading its object.
+    fn end_unread<F: FnMut(TaskEnd)>(&self, index: usize, report: ObjectReport, run: &mut Run<F>) {
+        self.summary_log.write(&report, None);
+        self.progress.add_object();
+        (run.on_end)(TaskEnd { index, attempted: false, report });
     }
 }
 
-/// The objects of one run.
-struct Run<F> {
-    /// The tasks that ship objects. Each returns the index of its report.
-    running: JoinSet<(usize, ObjectReport)>,
-    /// One report for each task, in the order in which they came.
-    reports: Vec<ObjectReport>,
-    on_object_end: F,
+/// The end of a task.
+#[derive(Debug)]
+pub struct TaskEnd {
+    /// Number of the task in its run, from 0.
+    pub index: usize,
+    /// Whether the object was to be shipped, and not skipped or failed from the beginning.
+    pub attempted: bool,
+    /// What happened to the object.
+    pub report: ObjectReport,
 }
 
-impl<F: FnMut(&ObjectReport)> Run<F> {
+/// The objects of one run that are being shipped.
+struct Run<F> {
+    running: JoinSet<ObjectReport>,
+    /// As many as are running.
+    started: Vec<Started>,
+    on_end: F,
+}
+
+/// An object that is being shipped.
+struct Started {
+    task: tokio::task::Id,
+    index: usize,
+    name: ObjectName,
+}
+
+impl<F: FnMut(TaskEnd)> Run<F> {
     /// Waits until one object has ended.
     async fn wait_for_one(&mut self) {
-        match self.running.join_next().await {
-            Some(Ok((index, report))) => {
-                (self.on_object_end)(&report);
-                self.reports[index] = report;
-            }
-            // The initial report already says that the object failed.
-            Some(Err(error)) => tracing::error!(%error, "internal error: the task of an object failed; report this as a bug"),
-            None => {}
-        }
+        let Some(ended) = self.running.join_next_with_id().await else { return };
+        let task = ended.as_ref().map_or_else(JoinError::id, |(task, _)| *task);
+        let Some(position) = self.started.iter().position(|started| started.task == task) else { return };
+        let Started { index, name, .. } = self.started.swap_remove(position);
+        let report = ended.map_or_else(|error| panicked(&name, &error), |(_, report)| report);
+        (self.on_end)(TaskEnd { index, attempted: true, report });
     }
 }
 
-/// Returns the report of a task that has not ended. It remains the report if the task of an object panics.
-fn initial_report(task: &Task) -> ObjectReport {
-    match task {
-        Task::Ship(object) => {
-            let error = "internal error: the task of the object failed, and its state is unknown; report this as a bug";
-            ObjectReport::failed(object.name(), error.to_owned())
-        }
-        Task::Skip(name, reason) => ObjectReport::skipped(name, reason),
-        Task::Fail(name, error) => ObjectReport::failed(name, error.clone()),
-    }
+fn panicked(name: &ObjectName, error: &JoinError) -> ObjectReport {
+    tracing::error!(%error, "internal error: the task of an object failed; report this as a bug");
+    let text = "internal error: the task of the object failed, and its state is unknown; report this as a bug";
+    ObjectReport::failed(name, text.to_owned())
 }

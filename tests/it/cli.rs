@@ -384,3 +384,33 @@ async fn an_invalid_command_line_shows_no_password() {
     let error = "elbship: cannot replay https://…: neither a path nor s3://BUCKET/PREFIX; name the URL of Logstash with --to\n";
     assert_eq!(stderr(&output), error);
 }
+
+#[tokio::test]
+async fn only_the_owner_can_read_a_new_report() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "x.log", lines(1).as_bytes()));
+    let mode = |path: &Path| std::fs::metadata(path).expect("a report").permissions().mode() & 0o777;
+    let report = root.path().join("report.json");
+    let replay = || elbship(&["replay", &file, "--dry-run", "--report", &as_text(&report)]);
+    assert_status(&run(&mut replay()).await, 0);
+    assert_eq!(mode(&report), 0o600);
+    std::fs::set_permissions(&report, std::fs::Permissions::from_mode(0o640)).expect("changing the permissions");
+    assert_status(&run(&mut replay()).await, 0);
+    assert_eq!(mode(&report), 0o640, "the permissions that a person has set are kept");
+    let names: Vec<_> =
+        std::fs::read_dir(root.path()).expect("a directory").map(|entry| entry.expect("a file").file_name()).collect();
+    assert_eq!(names.len(), 2, "only b and report.json should remain: {names:?}");
+}
+
+#[tokio::test]
+async fn a_report_that_cannot_be_written_fails_before_anything_is_sent() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "x.log", lines(1).as_bytes()));
+    let receiver = Receiver::start().await;
+    let report = as_text(&root.path().join("missing/report.json"));
+    let output = run(&mut elbship(&["replay", &file, "--to", &receiver.url, "--report", &report])).await;
+    assert_status(&output, 1);
+    assert!(stderr(&output).contains(&format!("cannot write the report to {report}: ")), "{}", stderr(&output));
+    assert!(receiver.ids().is_empty(), "events were sent without a report");
+}

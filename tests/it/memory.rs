@@ -65,3 +65,44 @@ fn large_object() -> (Vec<u8>, usize) {
     }
     (encoder.finish().expect("compressing into memory"), lines)
 }
+
+/// Ships many objects, which are empty because only their number matters. A report needs more than half a KiB of memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_does_not_grow_with_the_number_of_objects() {
+    const FEW: usize = 2_000;
+    const MANY: usize = 20_000;
+    const GROWTH_KIB: u64 = 3 * 1024;
+    let (few, many) = (peak_kib_for_objects(FEW).await, peak_kib_for_objects(MANY).await);
+    println!("peak memory {few} KiB for {FEW} objects, {many} KiB for {MANY}");
+    assert!(many < few + GROWTH_KIB, "{few} KiB for {FEW} objects, {many} KiB for {MANY}: keep no report of an object in memory");
+}
+
+/// Returns the peak memory of a replay of empty objects.
+async fn peak_kib_for_objects(objects: usize) -> u64 {
+    let root = tempfile::tempdir().expect("a directory");
+    for index in 0..objects {
+        put(root.path(), "logs", &format!("{}/{index}-{}.log", index / 100, "x".repeat(150)), b"");
+    }
+    let report = root.path().join("report.json");
+    // A named pipe: the program waits for its reader when everything is shipped, and its memory can be read.
+    let (logs, pipe) = (root.path().join("logs").display().to_string(), root.path().join("pipe"));
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let mut command = elbship(&["replay", &logs, "--dry-run", "--report", &pipe.display().to_string()]);
+    let mut running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starting elbship");
+    let pid = running.id().map_or(0, u64::from);
+    let (sender, peak) = tokio::sync::oneshot::channel();
+    let to = report.clone();
+    // Not joined: if the program fails, nothing opens the other end of the pipe.
+    std::thread::spawn(move || {
+        let mut reader = std::fs::File::open(pipe).expect("a pipe");
+        let peak = peak_kib_of(pid);
+        std::io::copy(&mut reader, &mut std::fs::File::create(to).expect("a file")).expect("a report");
+        sender.send(peak)
+    });
+    assert!(running.wait().await.expect("waiting for elbship").success(), "the replay fails");
+    let peak = peak.await.expect("the report");
+    let report = read_json(&report);
+    assert_eq!(report["objects"].as_array().map(Vec::len), Some(objects));
+    assert!(peak > 0, "cannot read the peak memory from /proc; this test needs Linux");
+    peak
+}

@@ -54,6 +54,7 @@ async fn replay_shows_escapes_of_names_as_text() {
     assert_shown_as_text(&on_terminal(elbship(&["replay", &directory, "--dry-run"])).await, "a key");
     let missing = format!("missing{}", HOSTILE.replace('\0', ""));
     assert_shown_as_text(&on_terminal(elbship(&["replay", &missing, "--dry-run"])).await, "a path");
+    assert_shown_as_text(&on_terminal(elbship(&["replay", &directory, "--dry-run", "--report", "-"])).await, "a report");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,9 @@ use crate::terminal::{print, print_error};
 /// Name of the manifest in the directory of the plan.
 const MANIFEST: &str = "manifest.csv";
 
+/// Permissions of a new job request, before the umask.
+const PUBLIC_MODE: u32 = 0o666;
+
 /// Name of the job request in the directory of the plan.
 const REQUEST: &str = "job.json";
 
@@ -113,7 +116,7 @@ impl PlanFiles {
     fn finish(&self, job: &BatchJob, manifest: &Manifest) -> Result<(), CommandError> {
         fs::rename(&self.unfinished, &self.manifest).map_err(|error| self.error(&error))?;
         let request = serde_json::to_string_pretty(&job.request(manifest)).map_err(|error| self.error(&error.into()))? + "\n";
-        replace_file(&self.request.to_string_lossy(), &request).map_err(|error| self.error(&error))
+        replace_file(&self.request.to_string_lossy(), &mut request.as_bytes(), PUBLIC_MODE).map_err(|error| self.error(&error))
     }
 
     fn error(&self, error: &io::Error) -> CommandError {

@@ -7,6 +7,8 @@ use elb_log_shipper::ship::Shipper;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use tokio::task::JoinHandle;
 
+use crate::terminal::print_error;
+
 /// Time between two updates of the display.
 const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -25,6 +27,11 @@ impl ProgressDisplay {
         }
         let updates = tokio::spawn(update(bar.clone(), shipper));
         ProgressDisplay { bar, updates }
+    }
+
+    /// Prints a line above the display.
+    pub(crate) fn print(&self, line: &str) {
+        self.bar.suspend(|| print_error(line));
     }
 
     /// Removes the display.

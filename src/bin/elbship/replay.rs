@@ -7,8 +7,8 @@ use elb_common::redact::redact_value;
 use elb_common::terminal::escape;
 use elb_log::key::TimeRange;
 use elb_log_shipper::config::{Config, Target};
-use elb_log_shipper::ledger::{ObjectReport, Report};
-use elb_log_shipper::ship::Shipper;
+use elb_log_shipper::ledger::Tally;
+use elb_log_shipper::ship::{Shipper, TaskEnd};
 use elb_log_shipper::shutdown::Shutdown;
 use elb_log_shipper::sink::EndpointSource;
 use serde_json::{Map, Value, json};
@@ -19,7 +19,7 @@ use crate::cli::{ReplayArgs, split_s3};
 use crate::error::CommandError;
 use crate::listing::Selection;
 use crate::progress::ProgressDisplay;
-use crate::report::{summary, write_report};
+use crate::report::{ReportFile, summary};
 use crate::resume::{FinishedObjects, ResumeFile, ResumeWriter};
 use crate::setup;
 use crate::terminal::{is_interactive, print_error};
@@ -47,22 +47,46 @@ pub(crate) async fn run(args: ReplayArgs) -> Result<(), CommandError> {
     let ReplayArgs { paths, original_prefix, since, until, ship, .. } = args;
     let selection = Selection { paths, original_prefix, time_range: TimeRange { since, until }, finished };
     let shipper = setup::shipper(config, &ship, !reads_s3)?;
-    let (report, listed) = ship_selection(&shipper, selection, resume_writer.as_ref()).await;
+    let mut record = RunRecord { tally: Tally::default(), resume_writer, report: ReportFile::begin(&ship)? };
+    let listed = ship_selection(&shipper, selection, &mut record).await;
+    let RunRecord { tally, resume_writer, report } = record;
     let recorded = resume_writer.map_or(Ok(()), ResumeWriter::finish);
-    let written = write_report(&ship, &report);
-    if is_interactive() {
-        print_failures(&report);
-    }
+    let written = report.map_or(Ok(()), |report| report.finish(&tally.totals));
     listed?;
-    if report.failures().next().is_some() {
-        if let Err(error) = recorded {
+    if tally.failed > 0 {
+        for error in [recorded, written.map_err(|error| error.to_string())].into_iter().filter_map(Result::err) {
             print_error(&error);
         }
-        return Err(CommandError::Failed(summary(&report)));
+        return Err(CommandError::Failed(summary(&tally)));
     }
-    print_error(&summary(&report));
+    print_error(&summary(&tally));
     recorded.map_err(CommandError::Failed)?;
     written
+}
+
+/// What is kept of the objects that have ended. It does not grow with their number.
+struct RunRecord {
+    tally: Tally,
+    resume_writer: Option<ResumeWriter>,
+    report: Option<ReportFile>,
+}
+
+impl RunRecord {
+    /// Records the end of a task, and shows a failure to a person at once.
+    fn add(&mut self, end: TaskEnd, display: &ProgressDisplay) {
+        let TaskEnd { index, attempted, report } = end;
+        self.tally.add(&report);
+        if let Some(writer) = self.resume_writer.as_ref().filter(|_| attempted) {
+            writer.record(&report);
+        }
+        if is_interactive() && !report.is_success() {
+            let line = format!("{}: {}", report.key, report.error.as_deref().unwrap_or("incomplete"));
+            display.print(&escape(&line));
+        }
+        if let Some(file) = &mut self.report {
+            file.add(index, report);
+        }
+    }
 }
 
 fn read_config(args: &ReplayArgs) -> Result<Config, CommandError> {
@@ -77,26 +101,14 @@ fn read_config(args: &ReplayArgs) -> Result<Config, CommandError> {
     Ok(config)
 }
 
-async fn ship_selection(
-    shipper: &Arc<Shipper>,
-    selection: Selection,
-    resume_writer: Option<&ResumeWriter>,
-) -> (Report, Result<(), CommandError>) {
+async fn ship_selection(shipper: &Arc<Shipper>, selection: Selection, record: &mut RunRecord) -> Result<(), CommandError> {
     let (sender, tasks) = mpsc::channel(LISTED_AHEAD);
     let listing = tokio::spawn(selection.send_tasks(shipper.clone(), sender));
     let display = ProgressDisplay::start(shipper.clone());
-    let record = |object: &ObjectReport| resume_writer.iter().for_each(|writer| writer.record(object));
-    let report = shipper.ship_with(tasks, &Shutdown::at(None), record).await;
+    shipper.ship_each(tasks, &Shutdown::at(None), |end| record.add(end, &display)).await;
     let listed = listing.await.map_err(|error| CommandError::Failed(format!("cannot list the objects: {error}")));
     display.finish();
-    (report, listed)
-}
-
-fn print_failures(report: &Report) {
-    for failure in report.failures() {
-        let line = format!("{}: {}", failure.key, failure.error.as_deref().unwrap_or("incomplete"));
-        print_error(&escape(&line));
-    }
+    listed
 }
 
 /// Opens the state file of `--resume`, if there is one.

@@ -14,6 +14,7 @@
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -23,6 +24,8 @@ use elb_log::origin::ObjectName;
 use elb_log_shipper::ledger::ObjectReport;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+use crate::report::PRIVATE_MODE;
 
 /// Value of `state_of` in the first line.
 const STATE_OF: &str = "elbship replay";
@@ -85,7 +88,10 @@ impl ResumeFile {
 
     fn try_open(path: &str, run: Map<String, Value>) -> Result<(ResumeFile, FinishedObjects), String> {
         let failed = |error: io::Error| error.to_string();
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(failed)?;
+        // Keys and paths are not for every user of the machine.
+        let mut options = OpenOptions::new();
+        let options = options.read(true).append(true).create(true).mode(PRIVATE_MODE);
+        let mut file = options.open(path).map_err(failed)?;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => "another run uses the file".to_owned(),
             TryLockError::Error(error) => failed(error),
@@ -283,6 +289,13 @@ mod tests {
             assert!(error.contains(expected), "{error}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn only_the_owner_can_read_a_new_file() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (_root, path) = written();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
