@@ -75,6 +75,7 @@ pub fn build_logstash(target: HttpTarget, concurrency: usize, platform: &Platfor
         tls: client_config(&platform.roots, target.authorities, target.identity)?,
         concurrency,
         connect_timeout: target.connect_timeout,
+        response_check: target.response_check,
         now: platform.now,
     })?;
     let credentials = match target.credentials {

@@ -20,7 +20,7 @@ use tracing::level_filters::LevelFilter;
 pub use self::reference::reference_markdown;
 pub use self::variables::VARIABLES;
 use crate::ship::ShipSettings;
-use crate::sink::EndpointSource;
+use crate::sink::{EndpointSource, ResponseCheck};
 
 /// The program that reads the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub struct HttpTarget {
     pub authorities: Vec<CertificateDer<'static>>,
     /// Client certificate.
     pub identity: Option<Identity>,
+    /// See `RESPONSE_CHECK`.
+    pub response_check: ResponseCheck,
     /// See `CONNECT_TIMEOUT`.
     pub connect_timeout: Duration,
     /// See `REQUEST_TIMEOUT`.

@@ -12,7 +12,7 @@ use reqwest::Url;
 use rustls::pki_types::CertificateDer;
 
 use super::{DeadLetterConfig, Program, StoreConfig};
-use crate::sink::Endpoint;
+use crate::sink::{Endpoint, ResponseCheck};
 
 /// The default gzip level. Compression is most of the CPU time, but the transfer of more bytes costs more than the CPU time.
 const DEFAULT_GZIP_LEVEL: u32 = 6;
@@ -107,6 +107,14 @@ pub(super) fn compression(text: &str) -> Result<Compression, String> {
             _ => Err("has a level that is not from 1 to 9".to_owned()),
         },
         _ => Err("is not a compression".to_owned()),
+    }
+}
+
+pub(super) fn response_check(text: &str) -> Result<ResponseCheck, String> {
+    match text {
+        "logstash" => Ok(ResponseCheck::Logstash),
+        "status" => Ok(ResponseCheck::Status),
+        _ => Err("is neither logstash nor status".to_owned()),
     }
 }
 

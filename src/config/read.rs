@@ -38,6 +38,7 @@ fn target(vars: &mut EnvReader<'_>, program: Program) -> Option<Target> {
     let credentials = credentials(vars);
     let authorities = vars.optional("LOGSTASH_CA", parse::authorities);
     let identity = vars.optional("LOGSTASH_CLIENT_IDENTITY", parse::identity);
+    let response_check = vars.read("RESPONSE_CHECK", parse::response_check);
     let connect_timeout = vars.read("CONNECT_TIMEOUT", timeout);
     let request_timeout = vars.read("REQUEST_TIMEOUT", timeout);
     let retry_budget = vars.read("RETRY_BUDGET", duration);
@@ -47,6 +48,7 @@ fn target(vars: &mut EnvReader<'_>, program: Program) -> Option<Target> {
             credentials: credentials?,
             authorities: authorities?.unwrap_or_default(),
             identity: identity?,
+            response_check: response_check?,
             connect_timeout: connect_timeout?,
             request_timeout: request_timeout?,
             retry_budget: retry_budget?,

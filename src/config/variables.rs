@@ -117,6 +117,12 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "Compression of request bodies. `gzip` is level 6.",
     },
     Variable {
+        name: "RESPONSE_CHECK",
+        default: "logstash",
+        allowed: "logstash or status",
+        meaning: "Which responses count as [deliveries](delivery.md#responses-of-logstash). `logstash`: only those of a Logstash http input. `status`: any response with the status 200, 201, 202 or 204, for other receivers.",
+    },
+    Variable {
         name: "CONNECT_TIMEOUT",
         default: "5s",
         shown: Shown::Value,

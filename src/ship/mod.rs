@@ -124,6 +124,7 @@ impl<T: Transport> Shipper<T> {
 
     /// Does the same as [`Shipper::ship`], but keeps no report: `on_end` gets the report of each task when the task has ended.
     pub async fn ship_each(self: &Arc<Self>, mut tasks: mpsc::Receiver<Task>, shutdown: &Shutdown, on_end: impl FnMut(TaskEnd)) {
+        self.sink.begin_run();
         let max_objects = MAX_OBJECTS.min(self.settings.concurrency);
         let mut run = Run { running: JoinSet::new(), started: Vec::new(), on_end };
         let mut index = 0;

@@ -11,8 +11,8 @@ use super::credentials::Credentials;
 use super::discovery::Discovery;
 use super::endpoint::Endpoint;
 use super::lock;
-use super::outcome::Verdict;
-use super::pool::{ChosenEndpoint, EndpointId, Pool};
+use super::outcome::Outcome;
+use super::pool::{Choice, ChosenEndpoint, EndpointId, Observation, Pool, Removal};
 use super::transport::Transport;
 use crate::shutdown::Shutdown;
 
@@ -36,9 +36,19 @@ pub enum EndpointSource {
 pub(super) struct Endpoints<T> {
     transport: Arc<T>,
     credentials: Arc<Credentials>,
-    request_timeout: Duration,
+    timeouts: Timeouts,
     pool: Mutex<Pool>,
     registry: Option<Registry>,
+}
+
+/// How long requests and pauses may last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeouts {
+    /// `REQUEST_TIMEOUT`
+    pub request: Duration,
+    /// The longest pause that an endpoint can ask for with `Retry-After`. Without a limit, one response could keep an endpoint out
+    /// of service for days.
+    pub pause: Duration,
 }
 
 /// The registry that lists the endpoints.
@@ -51,21 +61,27 @@ struct Registry {
     refreshing: tokio::sync::Mutex<()>,
 }
 
+/// The endpoint for a request, or why there is none now.
+pub(super) enum Selection<'a> {
+    /// The endpoint to use.
+    Endpoint(OutstandingRequest<'a>),
+    /// Every endpoint asked for a pause. The first of these pauses ends at this time.
+    AllPaused(Instant),
+    /// There is no endpoint.
+    NoEndpoint,
+}
+
 /// An endpoint that has a request outstanding. The request leaves the pool's count however it ends.
 pub(super) struct OutstandingRequest<'a> {
     pool: &'a Mutex<Pool>,
+    max_pause: Duration,
     chosen: ChosenEndpoint,
-    verdict: Option<Verdict>,
+    observation: Option<Observation>,
 }
 
 impl<T: Transport> Endpoints<T> {
     /// Creates the endpoints of a source. A registry is first asked by [`Endpoints::wait_for_list`].
-    pub(super) fn new(
-        transport: Arc<T>,
-        credentials: Arc<Credentials>,
-        source: EndpointSource,
-        request_timeout: Duration,
-    ) -> Self {
+    pub(super) fn new(transport: Arc<T>, credentials: Arc<Credentials>, source: EndpointSource, timeouts: Timeouts) -> Self {
         let (endpoints, discovery) = match source {
             EndpointSource::Fixed(endpoints) => (endpoints, None),
             EndpointSource::Registry(discovery) => (Vec::new(), Some(discovery)),
@@ -75,7 +91,7 @@ impl<T: Transport> Endpoints<T> {
             last_refresh: Mutex::default(),
             refreshing: tokio::sync::Mutex::default(),
         });
-        Endpoints { transport, credentials, request_timeout, pool: Mutex::new(Pool::new(endpoints)), registry }
+        Endpoints { transport, credentials, timeouts, pool: Mutex::new(Pool::new(endpoints)), registry }
     }
 
     /// Waits until there are endpoints: reads the registry's first list.
@@ -91,7 +107,7 @@ impl<T: Transport> Endpoints<T> {
         if !lock(&self.pool).is_empty() {
             return Ok(());
         }
-        self.refresh(registry, shutdown.cap(self.request_timeout)).await
+        self.refresh(registry, shutdown.cap(self.timeouts.request)).await
     }
 
     /// Starts what is due, in the background: the health check of an endpoint, a refresh from the registry.
@@ -108,14 +124,48 @@ impl<T: Transport> Endpoints<T> {
     }
 
     /// Selects the endpoint for a request, see [`Pool::choose`].
-    pub(super) fn choose(&self, preferred: Option<EndpointId>, avoided: Option<EndpointId>) -> Option<OutstandingRequest<'_>> {
-        let chosen = lock(&self.pool).choose(preferred, avoided)?;
-        Some(OutstandingRequest { pool: &self.pool, chosen, verdict: None })
+    pub(super) fn choose(&self, preferred: Option<EndpointId>, avoided: Option<EndpointId>) -> Selection<'_> {
+        match lock(&self.pool).choose(preferred, avoided, Instant::now()) {
+            Choice::Chosen(chosen) => {
+                let max_pause = self.timeouts.pause;
+                Selection::Endpoint(OutstandingRequest { pool: &self.pool, max_pause, chosen, observation: None })
+            }
+            Choice::AllPaused(until) => Selection::AllPaused(until),
+            Choice::NoEndpoint => Selection::NoEndpoint,
+        }
+    }
+
+    /// Returns the endpoint with this id, if it may still get requests.
+    pub(super) fn endpoint(&self, id: EndpointId) -> Option<Arc<Endpoint>> {
+        lock(&self.pool).endpoint(id)
     }
 
     /// Returns whether an endpoint other than `id` is in service.
     pub(super) fn has_other_in_service(&self, id: EndpointId) -> bool {
-        lock(&self.pool).has_other_in_service(id)
+        lock(&self.pool).has_other_in_service(id, Instant::now())
+    }
+
+    /// Returns whether no endpoint other than `id` can get requests.
+    pub(super) fn is_only(&self, id: EndpointId) -> bool {
+        lock(&self.pool).is_only(id)
+    }
+
+    /// Removes a misconfigured endpoint for the rest of the run, and logs this once. Returns false if no other endpoint is left;
+    /// then the endpoint stays.
+    pub(super) fn remove(&self, id: EndpointId, outcome: &Outcome) -> bool {
+        let (name, removal) = {
+            let mut pool = lock(&self.pool);
+            (pool.name(id), pool.remove(id))
+        };
+        if removal == Removal::Removed {
+            tracing::error!(endpoint = name, error = %outcome, "an endpoint is misconfigured; no more events of this run are sent to it");
+        }
+        removal != Removal::IsOnly
+    }
+
+    /// Puts removed endpoints back into service, for a new run.
+    pub(super) fn restore_removed(&self) {
+        lock(&self.pool).restore_removed();
     }
 
     /// Returns every endpoint.
@@ -139,15 +189,16 @@ impl<T: Transport> Endpoints<T> {
         // Without credentials, the response still shows that the endpoint can be reached.
         let authorization = self.credentials.authorization().await.unwrap_or_default();
         let header = authorization.header.as_ref();
-        let outcome = self.transport.post(&due.endpoint, &empty, header, self.request_timeout).await;
+        let outcome = self.transport.post(&due.endpoint, &empty, header, self.timeouts.request).await;
         tracing::debug!(endpoint = %due.endpoint, %outcome, "checked the health of an endpoint");
-        lock(&self.pool).record_health_check(due.id, outcome.verdict(), Instant::now());
+        let observation = Observation::of(&outcome, self.timeouts.pause);
+        lock(&self.pool).record_health_check(due.id, observation, Instant::now());
     }
 
     async fn refresh_in_background(self: Arc<Self>) {
         let Some(registry) = &self.registry else { return };
         let Ok(_refreshing) = registry.refreshing.try_lock() else { return };
-        if let Err(error) = self.refresh(registry, self.request_timeout).await
+        if let Err(error) = self.refresh(registry, self.timeouts.request).await
             && !lock(&self.pool).is_empty()
         {
             tracing::warn!(error, "cannot refresh the endpoints; the last valid list stays in use");
@@ -187,15 +238,26 @@ impl OutstandingRequest<'_> {
         &self.chosen.endpoint
     }
 
+    /// Returns which endpoint this is.
+    pub(super) fn id(&self) -> EndpointId {
+        self.chosen.id
+    }
+
     /// Records how the request ended.
-    pub(super) fn finish(mut self, verdict: Verdict) -> ChosenEndpoint {
-        self.verdict = Some(verdict);
+    pub(super) fn finish(mut self, outcome: &Outcome) -> ChosenEndpoint {
+        self.observation = Some(Observation::of(outcome, self.max_pause));
         self.chosen.clone()
+    }
+}
+
+impl Observation {
+    fn of(outcome: &Outcome, max_pause: Duration) -> Self {
+        Observation { verdict: outcome.verdict(), pause: outcome.retry_after().min(max_pause) }
     }
 }
 
 impl Drop for OutstandingRequest<'_> {
     fn drop(&mut self) {
-        lock(self.pool).record(self.chosen.id, self.verdict, Instant::now());
+        lock(self.pool).record(self.chosen.id, self.observation, Instant::now());
     }
 }

@@ -2,19 +2,20 @@
 
 use std::future::Future;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use elb_log::batch::{Batch, Body, Compression, Unpacked};
 use tokio::time::Instant;
 
+use super::acceptances::{Acceptances, Moment};
 use super::credentials::{Authorization, Credentials};
 use super::endpoint::Endpoint;
-use super::endpoints::{EndpointSource, Endpoints};
+use super::endpoints::{EndpointSource, Endpoints, OutstandingRequest, Selection, Timeouts};
 use super::outcome::{Fault, Outcome, Verdict};
 use super::pool::{ChosenEndpoint, EndpointId};
-use super::retry_plan::{Evidence, Failure, Form, Part, RetryContext, RetryPlan, Step};
+use super::retry_plan::{Action, Evidence, Failure, Form, Part, RetryContext, RetryPlan, Step};
 use super::transport::Transport;
 use super::{Delivery, RejectedEvent, SendError, lock};
 use crate::shutdown::Shutdown;
@@ -46,8 +47,7 @@ pub struct Logstash<T> {
     request_timeout: Duration,
     retry_budget: Duration,
     random: Mutex<fastrand::Rng>,
-    /// Number of bodies that any endpoint has accepted.
-    accepted_bodies: AtomicU64,
+    acceptances: Mutex<Acceptances>,
 }
 
 /// The delivery of one batch.
@@ -64,7 +64,7 @@ struct BatchDelivery<'a, T> {
     budget_ends: Instant,
     requests: u64,
     /// How the last request ended.
-    last: Option<String>,
+    last: Option<Outcome>,
     /// The endpoint that gets the next request, if it is in service: the halves of a part go to the endpoint that refused it.
     preferred: Option<EndpointId>,
     /// The endpoint that does not get the next request, if another is in service: it failed just now.
@@ -73,9 +73,17 @@ struct BatchDelivery<'a, T> {
 
 /// One request and how it ended.
 struct Attempt {
+    /// The endpoint that got the request, if there was one.
     chosen: Option<ChosenEndpoint>,
     outcome: Outcome,
     authorization: Authorization,
+    /// When the request ended.
+    ended: Moment,
+}
+
+/// An empty batch. It creates no event.
+fn empty_batch() -> Body {
+    Body { bytes: Bytes::from_static(b"[]"), compression: Compression::None }
 }
 
 impl<T: Transport> Logstash<T> {
@@ -83,7 +91,8 @@ impl<T: Transport> Logstash<T> {
     pub fn new(transport: T, settings: LogstashSettings) -> Self {
         let LogstashSettings { endpoints, credentials, request_timeout, retry_budget, seed } = settings;
         let (transport, credentials) = (Arc::new(transport), Arc::new(credentials));
-        let endpoints = Endpoints::new(Arc::clone(&transport), Arc::clone(&credentials), endpoints, request_timeout);
+        let timeouts = Timeouts { request: request_timeout, pause: retry_budget };
+        let endpoints = Endpoints::new(Arc::clone(&transport), Arc::clone(&credentials), endpoints, timeouts);
         Logstash {
             transport,
             endpoints: Arc::new(endpoints),
@@ -91,8 +100,13 @@ impl<T: Transport> Logstash<T> {
             request_timeout,
             retry_budget,
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
-            accepted_bodies: AtomicU64::new(0),
+            acceptances: Mutex::default(),
         }
+    }
+
+    /// Begins a run: endpoints that were removed during an earlier run get requests again.
+    pub(super) fn begin_run(&self) {
+        self.endpoints.restore_removed();
     }
 
     /// Delivers one batch. Returns soon after `shutdown` begins: an outstanding request is awaited, because it may be accepted,
@@ -104,7 +118,7 @@ impl<T: Transport> Logstash<T> {
             batch,
             evidence,
             shutdown,
-            plan: RetryPlan::new(batch.event_count(), compressed, self.accepted_bodies.load(Ordering::Relaxed)),
+            plan: RetryPlan::new(batch.event_count(), compressed, lock(&self.acceptances).bodies()),
             unpacked: None,
             body: None,
             budget_ends: Instant::now() + self.retry_budget,
@@ -139,24 +153,85 @@ impl<T: Transport> Logstash<T> {
 impl<T: Transport> BatchDelivery<'_, T> {
     /// Sends requests until the plan ends.
     async fn run(&mut self) -> Result<(), SendError> {
-        while let Some(part) = self.plan.next_part().cloned() {
+        loop {
+            let action = self.plan.next_action();
+            if action == Action::Done {
+                return Ok(());
+            }
             if self.shutdown.is_stopped() {
                 return Err(self.stopped());
             }
-            let body = self.body_of(&part);
-            let attempt = self.attempt(&body).await?;
-            let context = self.retry_context(attempt.chosen.as_ref());
-            let step = self.plan.next_step(&attempt.outcome, &context, &mut lock(self.evidence));
-            self.record(&attempt.outcome, context.endpoint);
-            match step {
-                Ok(Step::Send) => {}
-                Ok(Step::Done) => break,
-                Ok(Step::Wait(wait)) => self.wait(wait, &attempt).await,
-                Ok(Step::RenewCredentials) => self.renew_credentials(attempt).await?,
-                Err(failure) => return Err(self.error(failure, attempt.chosen.as_ref())),
+            match action {
+                Action::Send(part) => self.send_part(&part).await?,
+                Action::Probe(endpoint) => self.probe(endpoint).await?,
+                Action::Done => {}
             }
         }
-        Ok(())
+    }
+
+    /// Sends a part to the endpoint that is best for it now, and does what the plan decides then.
+    async fn send_part(&mut self, part: &Part) -> Result<(), SendError> {
+        let body = self.body_of(part);
+        let Some(attempt) = self.attempt(&body).await? else { return Ok(()) };
+        let step = self.decide(&attempt, RetryPlan::after_part);
+        self.record(&attempt);
+        self.carry_out(step, attempt).await
+    }
+
+    /// Sends an empty batch to an endpoint that blocked a part, and does what the plan decides then.
+    async fn probe(&mut self, id: EndpointId) -> Result<(), SendError> {
+        let Some(endpoint) = self.logstash.endpoints.endpoint(id) else {
+            self.plan.leave_endpoint(id);
+            return Ok(());
+        };
+        let authorization = self.authorization().await?;
+        let outcome = self.post(&endpoint, &empty_batch(), &authorization).await;
+        let ended = lock(&self.logstash.acceptances).now();
+        let attempt = Attempt { chosen: Some(ChosenEndpoint { id, endpoint }), outcome, authorization, ended };
+        let step = self.decide(&attempt, RetryPlan::after_probe);
+        self.carry_out(step, attempt).await
+    }
+
+    /// Asks the plan what comes after a request.
+    fn decide(
+        &mut self,
+        attempt: &Attempt,
+        decision: impl FnOnce(&mut RetryPlan, &Outcome, &RetryContext<'_>, &mut Evidence) -> Result<Step, Failure>,
+    ) -> Result<Step, Failure> {
+        let endpoints = &self.logstash.endpoints;
+        let endpoint = attempt.endpoint_id();
+        let acceptances = lock(&self.logstash.acceptances);
+        let context = RetryContext {
+            endpoint,
+            now: attempt.ended,
+            acceptances: &acceptances,
+            alternative: attempt.chosen.is_some() && endpoints.has_other_in_service(endpoint),
+            only_endpoint: endpoints.is_only(endpoint),
+            budget_left: self.budget_left(),
+            jitter: lock(&self.logstash.random).f64(),
+        };
+        decision(&mut self.plan, &attempt.outcome, &context, &mut lock(self.evidence))
+    }
+
+    async fn carry_out(&mut self, step: Result<Step, Failure>, attempt: Attempt) -> Result<(), SendError> {
+        match step {
+            Ok(Step::Continue) => Ok(()),
+            Ok(Step::Wait(wait)) => {
+                self.wait(wait, &attempt).await;
+                Ok(())
+            }
+            Ok(Step::RenewCredentials) => {
+                let credentials = &self.logstash.credentials;
+                let changed = self.until_shutdown(credentials.renew(&attempt.authorization)).await?;
+                self.plan.after_renewal(changed);
+                Ok(())
+            }
+            Err(Failure::Misconfigured(outcome)) if self.logstash.endpoints.remove(attempt.endpoint_id(), &outcome) => {
+                self.plan.leave_endpoint(attempt.endpoint_id());
+                Ok(())
+            }
+            Err(failure) => Err(self.error(failure, attempt.chosen.as_ref())),
+        }
     }
 
     fn finish(mut self, result: Result<(), SendError>) -> Delivery {
@@ -184,26 +259,73 @@ impl<T: Transport> BatchDelivery<'_, T> {
         self.unpacked.get_or_insert_with(|| self.batch.unpack())
     }
 
-    /// Sends a body to the endpoint that is best for it now. Without an endpoint, the attempt fails like a connection.
-    async fn attempt(&mut self, body: &Body) -> Result<Attempt, SendError> {
+    /// Sends a body to the endpoint that is best for it now. Without an endpoint, the attempt fails like a connection. Returns none
+    /// if every endpoint was paused; then the first pause has ended.
+    async fn attempt(&mut self, body: &Body) -> Result<Option<Attempt>, SendError> {
         let (logstash, shutdown) = (self.logstash, self.shutdown);
-        let authorization = self.until_shutdown(logstash.credentials.authorization()).await?;
-        let authorization = authorization.map_err(SendError::Credentials)?;
+        let authorization = self.authorization().await?;
         logstash.endpoints.start_maintenance();
         if let Err(error) = self.until_shutdown(logstash.endpoints.wait_for_list(shutdown)).await? {
-            return Ok(Attempt::without_endpoint(error, authorization));
+            return Ok(Some(self.attempt_without_endpoint(error, authorization)));
         }
-        let Some(request) = logstash.endpoints.choose(self.preferred, self.avoided) else {
-            return Ok(Attempt::without_endpoint("there is no endpoint".to_owned(), authorization));
-        };
+        match logstash.endpoints.choose(self.preferred, self.avoided) {
+            Selection::Endpoint(request) => Ok(Some(self.send(request, body, authorization).await)),
+            Selection::AllPaused(until) => self.wait_for_pause(until).await.map(|()| None),
+            Selection::NoEndpoint => Ok(Some(self.attempt_without_endpoint("there is no endpoint".to_owned(), authorization))),
+        }
+    }
+
+    async fn send(&mut self, request: OutstandingRequest<'_>, body: &Body, authorization: Authorization) -> Attempt {
+        let sent = lock(&self.logstash.acceptances).now();
+        let mut outcome = self.post(request.endpoint(), body, &authorization).await;
+        if !lock(&self.logstash.acceptances).any(request.id()) {
+            outcome = self.explain_lost_connection(request.endpoint(), outcome, &authorization).await;
+        }
+        let chosen = request.finish(&outcome);
+        let mut acceptances = lock(&self.logstash.acceptances);
+        if outcome.is_accepted() {
+            acceptances.record(chosen.id, sent);
+        }
+        Attempt { chosen: Some(chosen), outcome, authorization, ended: acceptances.now() }
+    }
+
+    /// Finds out whether an https connection was lost because the server refuses the client's certificate: its TLS alert arrives
+    /// after the handshake, and can be lost while a large body is being written. An empty batch shows it.
+    async fn explain_lost_connection(&mut self, endpoint: &Endpoint, outcome: Outcome, authorization: &Authorization) -> Outcome {
+        if endpoint.url().scheme() != "https" || !matches!(outcome, Outcome::NoResponse(Fault::Broken(_))) {
+            return outcome;
+        }
+        match self.post(endpoint, &empty_batch(), authorization).await {
+            refused @ Outcome::NoResponse(Fault::Tls(_)) => refused,
+            _ => outcome,
+        }
+    }
+
+    async fn post(&mut self, endpoint: &Endpoint, body: &Body, authorization: &Authorization) -> Outcome {
         self.requests += 1;
-        let timeout = shutdown.cap(logstash.request_timeout);
-        let outcome = logstash.transport.post(request.endpoint(), body, authorization.header.as_ref(), timeout).await;
-        let chosen = request.finish(outcome.verdict());
-        if outcome.verdict() == Verdict::Accepted {
-            logstash.accepted_bodies.fetch_add(1, Ordering::Relaxed);
+        let timeout = self.shutdown.cap(self.logstash.request_timeout);
+        self.logstash.transport.post(endpoint, body, authorization.header.as_ref(), timeout).await
+    }
+
+    async fn authorization(&mut self) -> Result<Authorization, SendError> {
+        let authorization = self.until_shutdown(self.logstash.credentials.authorization()).await?;
+        authorization.map_err(SendError::Credentials)
+    }
+
+    fn attempt_without_endpoint(&self, reason: String, authorization: Authorization) -> Attempt {
+        let outcome = Outcome::NoResponse(Fault::Connect(reason));
+        Attempt { chosen: None, outcome, authorization, ended: lock(&self.logstash.acceptances).now() }
+    }
+
+    /// Waits for the end of the first pause, if `RETRY_BUDGET` allows it.
+    async fn wait_for_pause(&mut self, until: Instant) -> Result<(), SendError> {
+        let wait = until.saturating_duration_since(Instant::now());
+        if wait >= self.budget_left() {
+            let (budget, last) = (self.logstash.retry_budget, self.last.as_ref().map(ToString::to_string));
+            return Err(SendError::AllPaused { wait_s: wait.as_secs(), budget_s: budget.as_secs(), last });
         }
-        Ok(Attempt { chosen: Some(chosen), outcome, authorization })
+        self.sleep(wait).await;
+        Ok(())
     }
 
     /// Waits for what a request needs first, but not beyond the end of the run: a secret or a list may take longer than the run
@@ -216,29 +338,27 @@ impl<T: Transport> BatchDelivery<'_, T> {
         }
     }
 
-    fn retry_context(&self, chosen: Option<&ChosenEndpoint>) -> RetryContext {
-        let endpoint = chosen.map_or(NO_ENDPOINT, |chosen| chosen.id);
-        RetryContext {
-            endpoint,
-            accepted_bodies: self.logstash.accepted_bodies.load(Ordering::Relaxed),
-            alternative: chosen.is_some() && self.logstash.endpoints.has_other_in_service(endpoint),
-            budget_left: self.budget_ends.saturating_duration_since(Instant::now()),
-            jitter: lock(&self.logstash.random).f64(),
-        }
+    fn budget_left(&self) -> Duration {
+        self.budget_ends.saturating_duration_since(Instant::now())
     }
 
     /// Remembers how the request ended, for the choice of the next endpoint and for the error.
-    fn record(&mut self, outcome: &Outcome, endpoint: EndpointId) {
-        match outcome.verdict() {
+    fn record(&mut self, attempt: &Attempt) {
+        let endpoint = attempt.endpoint_id();
+        match attempt.outcome.verdict() {
             Verdict::Busy | Verdict::Failing | Verdict::Down => (self.preferred, self.avoided) = (None, Some(endpoint)),
             _ => (self.preferred, self.avoided) = (Some(endpoint), None),
         }
-        self.last = Some(outcome.to_string());
+        self.last = Some(attempt.outcome.clone());
     }
 
     async fn wait(&self, wait: Duration, attempt: &Attempt) {
         let endpoint = attempt.chosen.as_ref().map(|chosen| chosen.endpoint.to_string());
         tracing::debug!(endpoint, wait_ms = wait.as_millis() as u64, outcome = %attempt.outcome, "retrying a request");
+        self.sleep(wait).await;
+    }
+
+    async fn sleep(&self, wait: Duration) {
         tokio::select! {
             biased;
             () = self.shutdown.stopped() => {}
@@ -246,20 +366,12 @@ impl<T: Transport> BatchDelivery<'_, T> {
         }
     }
 
-    /// Reads the credentials again. Fails if they are still those that were refused.
-    async fn renew_credentials(&mut self, attempt: Attempt) -> Result<(), SendError> {
-        let credentials = &self.logstash.credentials;
-        if self.until_shutdown(credentials.renew(&attempt.authorization)).await? {
-            return Ok(());
-        }
-        Err(self.error(Failure::Misconfigured(attempt.outcome), attempt.chosen.as_ref()))
-    }
-
     fn error(&self, failure: Failure, chosen: Option<&ChosenEndpoint>) -> SendError {
         let endpoint = chosen.map_or_else(|| self.logstash.endpoints.source_name(), |chosen| chosen.endpoint.to_string());
         match failure {
             Failure::Misconfigured(outcome) => SendError::Misconfigured { endpoint, outcome },
             Failure::NoWitness(outcome) => SendError::NoWitness { endpoint, outcome },
+            Failure::NoFreshWitness(outcome) => SendError::NoFreshWitness { endpoint, outcome },
             Failure::PoisonLimit(outcome) => SendError::PoisonLimit { endpoint, outcome },
             Failure::BudgetSpent(last) => {
                 let budget_s = self.logstash.retry_budget.as_secs();
@@ -269,7 +381,7 @@ impl<T: Transport> BatchDelivery<'_, T> {
     }
 
     fn stopped(&mut self) -> SendError {
-        SendError::Stopped { why: self.shutdown.description(), last: self.last.take() }
+        SendError::Stopped { why: self.shutdown.description(), last: self.last.take().map(|last| last.to_string()) }
     }
 
     fn rejected_events(&mut self) -> Vec<RejectedEvent> {
@@ -290,7 +402,7 @@ impl<T: Transport> BatchDelivery<'_, T> {
 }
 
 impl Attempt {
-    fn without_endpoint(reason: String, authorization: Authorization) -> Self {
-        Attempt { chosen: None, outcome: Outcome::NoResponse(Fault::Connect(reason)), authorization }
+    fn endpoint_id(&self) -> EndpointId {
+        self.chosen.as_ref().map_or(NO_ENDPOINT, |chosen| chosen.id)
     }
 }

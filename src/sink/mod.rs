@@ -3,6 +3,7 @@
 //! A [`Batch`] comes in, a [`Delivery`] goes out. [`Logstash`] carries out what `retry_plan` decides, through `transport`, at the
 //! endpoints that `endpoints` keeps up to date.
 
+mod acceptances;
 mod credentials;
 mod discovery;
 mod endpoint;
@@ -10,8 +11,11 @@ mod endpoints;
 mod logstash;
 mod outcome;
 mod pool;
+mod request_body;
 mod retry_plan;
+mod secrets;
 mod stdout;
+mod tls_fault;
 mod transport;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,9 +29,10 @@ pub use self::endpoint::{Endpoint, EndpointError, EndpointTemplate};
 pub use self::endpoints::EndpointSource;
 pub use self::logstash::{Logstash, LogstashSettings};
 pub(crate) use self::outcome::Verdict;
-pub use self::outcome::{Fault, Outcome, Response};
+pub use self::outcome::{Fault, Outcome, Response, ResponseCheck};
 pub use self::retry_plan::Evidence;
 pub use self::stdout::StdoutSink;
+pub use self::tls_fault::TlsFault;
 pub use self::transport::{HttpSettings, HttpTransport, Transport};
 use crate::shutdown::Shutdown;
 
@@ -89,6 +94,16 @@ pub enum SendError {
         /// How the last request ended.
         outcome: Outcome,
     },
+    /// The endpoint, or a firewall in front of it, blocked a batch down to a single event, and accepted no other event since.
+    #[error(
+        "cannot deliver events to {endpoint}: it accepts an empty batch, blocks these events, and has accepted no other event since; if a firewall in front of Logstash blocks their content, allow it there, or ship the object together with others; last response: {outcome}"
+    )]
+    NoFreshWitness {
+        /// The URL without secrets.
+        endpoint: String,
+        /// How the last request ended.
+        outcome: Outcome,
+    },
     /// The endpoint rejects too many events of the object.
     #[error(
         "cannot deliver events to {endpoint}: it rejected more events of the object than POISON_LIMIT allows; last response: {outcome}"
@@ -126,6 +141,18 @@ pub enum SendError {
         /// How the last request ended.
         last: Outcome,
     },
+    /// Every endpoint asked to wait, for longer than the rest of the retry budget.
+    #[error(
+        "cannot deliver a batch: every endpoint asked to wait (Retry-After), and the first wait ends in {wait_s} s, after the rest of RETRY_BUDGET ({budget_s} s){}", .last.as_ref().map(|last| format!("; last response: {last}")).unwrap_or_default()
+    )]
+    AllPaused {
+        /// The time until the first endpoint may get a request, in seconds. `RETRY_BUDGET` limits it.
+        wait_s: u64,
+        /// The budget in seconds.
+        budget_s: u64,
+        /// How the batch's last request ended, if there was one.
+        last: Option<String>,
+    },
     /// The run ended before the batch was delivered.
     #[error("cannot deliver a batch: {why}{}", .last.as_ref().map(|last| format!("; its last request: {last}")).unwrap_or_default())]
     Stopped {
@@ -154,9 +181,11 @@ impl SendError {
         match self {
             SendError::Misconfigured { .. }
             | SendError::BudgetSpent { .. }
+            | SendError::AllPaused { .. }
             | SendError::Credentials(_)
             | SendError::Stdout(_) => true,
             SendError::NoWitness { .. }
+            | SendError::NoFreshWitness { .. }
             | SendError::PoisonLimit { .. }
             | SendError::RejectedEvents { .. }
             | SendError::DeadLetter(_)
@@ -166,6 +195,13 @@ impl SendError {
 }
 
 impl<T: Transport> Sink<T> {
+    /// Begins a run. What was decided during an earlier one about misconfigured endpoints is decided anew.
+    pub(crate) fn begin_run(&self) {
+        if let Sink::Logstash(logstash) = self {
+            logstash.begin_run();
+        }
+    }
+
     /// Delivers one batch. All batches of one object share its `evidence`. Returns soon after `shutdown` begins.
     pub(crate) async fn deliver(&self, batch: &Batch, evidence: &Mutex<Evidence>, shutdown: &Shutdown) -> Delivery {
         match self {

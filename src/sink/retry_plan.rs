@@ -8,6 +8,11 @@
 //! witness, both halves of a refused part are sent, but only the first refused half is split further. The other refused parts
 //! are deferred until there is a witness. Without one, a batch of n events fails after at most 2·⌈log₂ n⌉ + 2 requests, and none
 //! of its events is rejected.
+//!
+//! A blocked batch (403, an HTML page) may be blocked because of an event in it, of the credentials, or of the sender. So the
+//! endpoint gets a **probe** first, an empty batch, and is misconfigured if it blocks that, too. Then the batch is halved as above,
+//! but with a **fresh witness**: the endpoint accepted events that were sent after it blocked the batch. And before events are
+//! rejected, the endpoint accepts something once more, because it may have begun to block everything meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -15,7 +20,8 @@ use std::time::Duration;
 
 use elb_common::backoff::Backoff;
 
-use super::outcome::{Outcome, Verdict};
+use super::acceptances::{Acceptances, Moment};
+use super::outcome::{Fault, Outcome, Verdict};
 use super::pool::EndpointId;
 
 /// The wait before a retry. It is drawn with full jitter.
@@ -23,6 +29,9 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from
 
 /// After this number of failures on the same body, the body may be the reason that an endpoint fails.
 const FAILURES_TO_SPLIT: u32 = 2;
+
+/// After this number of lost connections with the same body, and an accepted body between each two, the body may be the reason.
+const RESETS_TO_SPLIT: u32 = 3;
 
 /// What the endpoints have shown about the bodies of one object. All batches of the object share it.
 #[derive(Debug)]
@@ -41,9 +50,17 @@ pub(super) struct RetryPlan {
     /// The parts to send, the next one last.
     to_send: Vec<Part>,
     /// Refused parts that wait for a witness.
-    deferred: Vec<DeferredPart>,
+    deferred: Vec<RefusedPart>,
     /// Number of parts that were deferred before the halves which are being sent now.
     deferred_before: usize,
+    /// A blocked part that waits for the probe of its endpoint.
+    suspect: Option<RefusedPart>,
+    /// Blocked single events that have a witness. They are rejected once their endpoint has accepted something else.
+    unconfirmed: Vec<RefusedPart>,
+    /// When each endpoint first blocked the batch or a part of it.
+    first_blocked: BTreeMap<EndpointId, Moment>,
+    /// The endpoints that accepted an empty batch after they had blocked the batch.
+    probed: BTreeSet<EndpointId>,
     delivered: usize,
     rejections: Vec<Rejection>,
     credentials_renewed: bool,
@@ -58,6 +75,7 @@ pub(super) struct Part {
     pub form: Form,
     retries: u32,
     failures: BTreeMap<EndpointId, u32>,
+    resets: BTreeMap<EndpointId, Resets>,
 }
 
 /// How the body of a part is made.
@@ -84,51 +102,85 @@ pub(super) struct Rejection {
 
 /// What the decision needs to know beside the outcome of a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RetryContext {
+pub(super) struct RetryContext<'a> {
     /// The endpoint that got the request.
     pub endpoint: EndpointId,
-    /// Number of bodies that any endpoint has accepted so far, in the whole process.
-    pub accepted_bodies: u64,
+    /// When the request ended.
+    pub now: Moment,
+    /// The bodies that endpoints have accepted so far, in the whole process.
+    pub acceptances: &'a Acceptances,
     /// Whether another endpoint is up.
     pub alternative: bool,
+    /// Whether there is no other endpoint.
+    pub only_endpoint: bool,
     /// The rest of `RETRY_BUDGET`.
     pub budget_left: Duration,
     /// A random number, drawn evenly from 0 to 1.
     pub jitter: f64,
 }
 
-/// What the caller does next.
+/// The next request of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Send this part.
+    Send(Part),
+    /// Send an empty batch to this endpoint.
+    Probe(EndpointId),
+    /// None: every event is delivered or rejected.
+    Done,
+}
+
+/// What the caller does before the next action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Send the next part.
-    Send,
-    /// Wait, then send the next part.
+    /// Nothing.
+    Continue,
+    /// Wait.
     Wait(Duration),
-    /// Read the credentials again. Send the next part if they have changed, and give up otherwise.
+    /// Read the credentials again, and tell the plan whether they have changed.
     RenewCredentials,
-    /// Nothing: every event is delivered or rejected.
-    Done,
 }
 
 /// Why a batch is given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// No body will be accepted with this configuration.
+    /// The endpoint will accept no body with this configuration. Another endpoint may, see [`RetryPlan::leave_endpoint`].
     Misconfigured(Outcome),
     /// The batch was refused down to a single event, and there is no witness.
     NoWitness(Outcome),
+    /// The batch was blocked down to a single event, the endpoint accepts an empty batch, and there is no fresh witness.
+    NoFreshWitness(Outcome),
     /// The object has more rejected events than `POISON_LIMIT`.
     PoisonLimit(Outcome),
     /// `RETRY_BUDGET` leaves no time for another request.
     BudgetSpent(Outcome),
 }
 
-/// A refused part that waits for a witness.
+/// Lost connections of a part at one endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Resets {
+    /// Number of lost connections with an accepted body between each two.
+    count: u32,
+    first: Moment,
+    last: Moment,
+}
+
+/// A part that an endpoint refused.
 #[derive(Clone, Debug)]
-struct DeferredPart {
+struct RefusedPart {
     part: Part,
     endpoint: EndpointId,
     outcome: Outcome,
+    refusal: Refusal,
+}
+
+/// What proves that a refusal is about the events of a part.
+#[derive(Clone, Copy, Debug)]
+enum Refusal {
+    /// The response is about the body. The witness is any accepted body of the object.
+    OfBody,
+    /// The response may have another reason. The witness has to be fresh.
+    Blocked { at: Moment },
 }
 
 impl Evidence {
@@ -149,18 +201,26 @@ impl RetryPlan {
         RetryPlan {
             compressed,
             accepted_before,
-            to_send: vec![Part::new(0..events, Form::Whole)],
+            to_send: if events == 0 { Vec::new() } else { vec![Part::new(0..events, Form::Whole)] },
             deferred: Vec::new(),
             deferred_before: 0,
+            suspect: None,
+            unconfirmed: Vec::new(),
+            first_blocked: BTreeMap::new(),
+            probed: BTreeSet::new(),
             delivered: 0,
             rejections: Vec::new(),
             credentials_renewed: false,
         }
     }
 
-    /// Returns the part to send next; none once the batch is done.
-    pub(super) fn next_part(&self) -> Option<&Part> {
-        self.to_send.last()
+    /// Returns the next request.
+    pub(super) fn next_action(&self) -> Action {
+        match (&self.suspect, self.to_send.last(), self.unconfirmed.first()) {
+            (Some(refused), _, _) | (None, None, Some(refused)) => Action::Probe(refused.endpoint),
+            (None, Some(part), _) => Action::Send(part.clone()),
+            (None, None, None) => Action::Done,
+        }
     }
 
     /// Returns the number of events that were accepted.
@@ -174,27 +234,27 @@ impl RetryPlan {
         self.rejections
     }
 
-    /// Decides what comes after the request for [`RetryPlan::next_part`] ended with `outcome`.
+    /// Decides what comes after the part of [`Action::Send`] was sent, with this outcome.
     ///
     /// # Errors
     /// The batch is given up.
-    pub(super) fn next_step(
+    pub(super) fn after_part(
         &mut self,
         outcome: &Outcome,
-        context: &RetryContext,
+        context: &RetryContext<'_>,
         evidence: &mut Evidence,
     ) -> Result<Step, Failure> {
-        let Some(mut part) = self.to_send.pop() else { return Ok(Step::Done) };
+        let Some(mut part) = self.to_send.pop() else { return Ok(Step::Continue) };
         match outcome.verdict() {
             Verdict::Accepted => {
                 evidence.accepted_by.insert(context.endpoint);
                 self.delivered += part.events.len();
-                self.advance(evidence)
+                self.advance(context, evidence)
             }
-            Verdict::Busy => {
-                let wait = busy_wait(&part, outcome, context);
-                self.retry(part, wait, outcome, context)
-            }
+            Verdict::Busy => match part.blocked_since(outcome, context) {
+                Some(since) => self.block(part, since, outcome, context, evidence),
+                None => self.retry_busy(part, outcome, context),
+            },
             Verdict::Failing => self.split_or_retry(part, outcome, context, evidence),
             Verdict::Down if context.alternative => self.retry(part, Duration::ZERO, outcome, context),
             Verdict::Down => {
@@ -204,23 +264,80 @@ impl RetryPlan {
             Verdict::Refused if part.form == Form::Whole && self.compressed => {
                 part.form = Form::Uncompressed;
                 self.to_send.push(part);
-                Ok(Step::Send)
+                Ok(Step::Continue)
             }
             Verdict::Refused | Verdict::TooLarge => {
-                self.deferred.push(DeferredPart { part, endpoint: context.endpoint, outcome: outcome.clone() });
-                self.advance(evidence)
+                self.deferred.push(RefusedPart::new(part, Refusal::OfBody, outcome, context));
+                self.advance(context, evidence)
             }
-            Verdict::Denied if !self.credentials_renewed => {
-                self.credentials_renewed = true;
+            Verdict::Blocked => self.block(part, context.now, outcome, context, evidence),
+            Verdict::Misconfigured => {
                 self.to_send.push(part);
-                Ok(Step::RenewCredentials)
+                Err(Failure::Misconfigured(outcome.clone()))
             }
-            Verdict::Denied | Verdict::Misconfigured => Err(Failure::Misconfigured(outcome.clone())),
         }
     }
 
+    /// Decides what comes after the endpoint of [`Action::Probe`] got an empty batch, with this outcome.
+    ///
+    /// # Errors
+    /// The batch is given up.
+    pub(super) fn after_probe(
+        &mut self,
+        outcome: &Outcome,
+        context: &RetryContext<'_>,
+        evidence: &mut Evidence,
+    ) -> Result<Step, Failure> {
+        match outcome.verdict() {
+            Verdict::Accepted => {
+                self.probed.insert(context.endpoint);
+                match self.suspect.take() {
+                    Some(suspect) => self.deferred.push(suspect),
+                    None => self.reject_unconfirmed(|refused| refused.endpoint == context.endpoint, evidence)?,
+                }
+                self.advance(context, evidence)
+            }
+            Verdict::Busy | Verdict::Failing | Verdict::Down => {
+                let refused = self.suspect.take().or_else(|| self.unconfirmed.pop());
+                let Some(RefusedPart { part, .. }) = refused else { return Ok(Step::Continue) };
+                self.retry_busy(part, outcome, context)
+            }
+            _ if self.renews_credentials(outcome) => Ok(Step::RenewCredentials),
+            _ => {
+                let first = self.suspect.take().map(|suspect| {
+                    self.to_send.push(suspect.part);
+                    suspect.outcome
+                });
+                Err(Failure::Misconfigured(first.unwrap_or_else(|| outcome.clone())))
+            }
+        }
+    }
+
+    /// Records whether the credentials have changed after [`Step::RenewCredentials`]. With other credentials, the blocked part is
+    /// sent again.
+    pub(super) fn after_renewal(&mut self, changed: bool) {
+        if changed && let Some(suspect) = self.suspect.take() {
+            self.to_send.push(suspect.part);
+        }
+    }
+
+    /// Gives the parts that an endpoint refused to the other endpoints, because this one gets no more requests.
+    pub(super) fn leave_endpoint(&mut self, endpoint: EndpointId) {
+        let is_left = |refused: &mut RefusedPart| refused.endpoint == endpoint;
+        let left = self.deferred.extract_if(.., is_left).chain(self.unconfirmed.extract_if(.., is_left));
+        let left = left.chain(self.suspect.take_if(is_left));
+        self.to_send.extend(left.map(|refused| refused.part));
+        self.deferred_before = self.deferred_before.min(self.deferred.len());
+    }
+
+    /// Sends a part again to an endpoint that is busy, or at once to another.
+    fn retry_busy(&mut self, part: Part, outcome: &Outcome, context: &RetryContext<'_>) -> Result<Step, Failure> {
+        let wait = busy_wait(&part, outcome, context);
+        self.retry(part, wait, outcome, context)
+    }
+
     /// Sends a part again after `wait`, if the budget allows it.
-    fn retry(&mut self, mut part: Part, wait: Duration, outcome: &Outcome, context: &RetryContext) -> Result<Step, Failure> {
+    fn retry(&mut self, mut part: Part, wait: Duration, outcome: &Outcome, context: &RetryContext<'_>) -> Result<Step, Failure> {
         part.retries += 1;
         self.to_send.push(part);
         if wait < context.budget_left { Ok(Step::Wait(wait)) } else { Err(Failure::BudgetSpent(outcome.clone())) }
@@ -232,74 +349,121 @@ impl RetryPlan {
         &mut self,
         mut part: Part,
         outcome: &Outcome,
-        context: &RetryContext,
+        context: &RetryContext<'_>,
         evidence: &mut Evidence,
     ) -> Result<Step, Failure> {
         let failures = part.failures.entry(context.endpoint).or_default();
         *failures += 1;
-        if *failures >= FAILURES_TO_SPLIT && context.accepted_bodies > self.accepted_before {
+        if *failures >= FAILURES_TO_SPLIT && context.acceptances.bodies() > self.accepted_before {
             if part.is_single() && evidence.has_witness(context.endpoint) {
-                self.reject(&part, context.endpoint, outcome, evidence)?;
-                return self.advance(evidence);
+                self.reject(&RefusedPart::new(part, Refusal::OfBody, outcome, context), evidence)?;
+                return self.advance(context, evidence);
             }
             if !part.is_single() {
                 self.split(&part);
-                return Ok(Step::Send);
+                return Ok(Step::Continue);
             }
         }
-        let wait = busy_wait(&part, outcome, context);
-        self.retry(part, wait, outcome, context)
+        self.retry_busy(part, outcome, context)
+    }
+
+    /// Decides about a part that an endpoint blocked, for the first time at `since`. The endpoint gets a probe before the part is
+    /// split.
+    fn block(
+        &mut self,
+        part: Part,
+        since: Moment,
+        outcome: &Outcome,
+        context: &RetryContext<'_>,
+        evidence: &mut Evidence,
+    ) -> Result<Step, Failure> {
+        self.first_blocked.entry(context.endpoint).or_insert(since);
+        let blocked = RefusedPart::new(part, Refusal::Blocked { at: context.now }, outcome, context);
+        if self.renews_credentials(outcome) {
+            self.suspect = Some(blocked);
+            return Ok(Step::RenewCredentials);
+        }
+        if self.probed.contains(&context.endpoint) {
+            self.deferred.push(blocked);
+            return self.advance(context, evidence);
+        }
+        self.suspect = Some(blocked);
+        Ok(Step::Continue)
+    }
+
+    /// Returns whether the credentials have to be read again after this outcome, which happens once for a batch.
+    fn renews_credentials(&mut self, outcome: &Outcome) -> bool {
+        outcome.doubts_credentials() && !std::mem::replace(&mut self.credentials_renewed, true)
     }
 
     /// Finds the next part to send, first among the parts to send, then among the deferred ones.
-    fn advance(&mut self, evidence: &mut Evidence) -> Result<Step, Failure> {
-        self.resolve_deferred(evidence)?;
-        if !self.to_send.is_empty() {
-            return Ok(Step::Send);
-        }
-        if self.deferred.is_empty() {
-            return Ok(Step::Done);
+    fn advance(&mut self, context: &RetryContext<'_>, evidence: &mut Evidence) -> Result<Step, Failure> {
+        self.resolve_deferred(context, evidence)?;
+        if !self.to_send.is_empty() || self.deferred.is_empty() {
+            return Ok(Step::Continue);
         }
         // The first refused one of the halves that were sent last.
         let followed = self.deferred_before.min(self.deferred.len() - 1);
-        let DeferredPart { part, outcome, .. } = self.deferred.remove(followed);
+        let RefusedPart { part, outcome, refusal, .. } = self.deferred.remove(followed);
         self.deferred_before = self.deferred.len();
-        if part.is_single() {
-            return Err(Failure::NoWitness(outcome));
+        match refusal {
+            _ if !part.is_single() => self.split(&part),
+            Refusal::OfBody => return Err(Failure::NoWitness(outcome)),
+            Refusal::Blocked { .. } => return Err(Failure::NoFreshWitness(outcome)),
         }
-        self.split(&part);
-        Ok(Step::Send)
+        Ok(Step::Continue)
     }
 
     /// Splits or rejects every deferred part for which there is a witness by now.
-    fn resolve_deferred(&mut self, evidence: &mut Evidence) -> Result<(), Failure> {
+    fn resolve_deferred(&mut self, context: &RetryContext<'_>, evidence: &mut Evidence) -> Result<(), Failure> {
         let deferred = std::mem::take(&mut self.deferred);
         let (mut proven, deferred): (Vec<_>, Vec<_>) =
-            deferred.into_iter().partition(|deferred| evidence.has_witness(deferred.endpoint));
+            deferred.into_iter().partition(|refused| self.has_witness(refused, context, evidence));
         self.deferred = deferred;
-        if proven.is_empty() {
-            return Ok(());
+        if !proven.is_empty() {
+            self.deferred_before = self.deferred.len();
         }
-        self.deferred_before = self.deferred.len();
         // The next part to send is the last one.
-        proven.sort_unstable_by_key(|deferred| std::cmp::Reverse(deferred.part.events.start));
-        for DeferredPart { part, endpoint, outcome } in proven {
-            if part.is_single() {
-                self.reject(&part, endpoint, &outcome, evidence)?;
-            } else {
-                self.split(&part);
+        proven.sort_unstable_by_key(|refused| std::cmp::Reverse(refused.part.events.start));
+        for refused in proven {
+            match refused.refusal {
+                _ if !refused.part.is_single() => self.split(&refused.part),
+                Refusal::OfBody => self.reject(&refused, evidence)?,
+                Refusal::Blocked { .. } => self.unconfirmed.push(refused),
             }
         }
-        Ok(())
+        self.reject_unconfirmed(|refused| refused.is_confirmed(context.acceptances), evidence)
+    }
+
+    fn has_witness(&self, refused: &RefusedPart, context: &RetryContext<'_>, evidence: &Evidence) -> bool {
+        let endpoint = refused.endpoint;
+        match refused.refusal {
+            Refusal::OfBody => evidence.has_witness(endpoint),
+            Refusal::Blocked { at } => {
+                let since = self.first_blocked.get(&endpoint).copied().unwrap_or(at);
+                context.acceptances.any_since(endpoint, since)
+            }
+        }
+    }
+
+    /// Rejects the blocked events for which `is_confirmed`.
+    fn reject_unconfirmed(
+        &mut self,
+        is_confirmed: impl Fn(&RefusedPart) -> bool,
+        evidence: &mut Evidence,
+    ) -> Result<(), Failure> {
+        let confirmed: Vec<RefusedPart> = self.unconfirmed.extract_if(.., |refused| is_confirmed(refused)).collect();
+        confirmed.iter().try_for_each(|refused| self.reject(refused, evidence))
     }
 
     /// Counts the only event of a part as rejected.
-    fn reject(&mut self, part: &Part, endpoint: EndpointId, outcome: &Outcome, evidence: &mut Evidence) -> Result<(), Failure> {
+    fn reject(&mut self, refused: &RefusedPart, evidence: &mut Evidence) -> Result<(), Failure> {
+        let RefusedPart { part, endpoint, outcome, .. } = refused;
         if evidence.rejected >= evidence.poison_limit {
             return Err(Failure::PoisonLimit(outcome.clone()));
         }
         evidence.rejected += 1;
-        self.rejections.push(Rejection { event: part.events.start, endpoint, outcome: outcome.clone() });
+        self.rejections.push(Rejection { event: part.events.start, endpoint: *endpoint, outcome: outcome.clone() });
         Ok(())
     }
 
@@ -313,17 +477,49 @@ impl RetryPlan {
 
 impl Part {
     fn new(events: Range<usize>, form: Form) -> Self {
-        Part { events, form, retries: 0, failures: BTreeMap::new() }
+        Part { events, form, retries: 0, failures: BTreeMap::new(), resets: BTreeMap::new() }
     }
 
     fn is_single(&self) -> bool {
         self.events.len() <= 1
     }
+
+    /// Counts a lost connection. Returns when the first one happened if by now the part itself may be the reason: a firewall can
+    /// close the connection instead of responding.
+    fn blocked_since(&mut self, outcome: &Outcome, context: &RetryContext<'_>) -> Option<Moment> {
+        let Outcome::NoResponse(Fault::Broken(_)) = outcome else { return None };
+        let (endpoint, now) = (context.endpoint, context.now);
+        let resets = self.resets.entry(endpoint).or_insert(Resets { count: 0, first: now, last: now });
+        if resets.count == 0 || context.acceptances.any_since(endpoint, resets.last) {
+            resets.count += 1;
+        }
+        resets.last = now;
+        (resets.count >= RESETS_TO_SPLIT).then_some(resets.first)
+    }
 }
 
-/// Returns the wait before a busy endpoint gets the part again: the back-off, but not less than `Retry-After`.
-fn busy_wait(part: &Part, outcome: &Outcome, context: &RetryContext) -> Duration {
-    BACKOFF.jittered(part.retries, context.jitter).max(outcome.retry_after())
+impl RefusedPart {
+    fn new(part: Part, refusal: Refusal, outcome: &Outcome, context: &RetryContext<'_>) -> Self {
+        RefusedPart { part, endpoint: context.endpoint, outcome: outcome.clone(), refusal }
+    }
+
+    /// Returns whether the endpoint has accepted events that were sent after it refused this part.
+    fn is_confirmed(&self, acceptances: &Acceptances) -> bool {
+        match self.refusal {
+            Refusal::OfBody => true,
+            Refusal::Blocked { at } => acceptances.any_since(self.endpoint, at),
+        }
+    }
+}
+
+/// Returns the wait before a busy endpoint gets the part again: the back-off, but not less than `Retry-After`. Only the endpoint
+/// that asked for it is left alone so long, so there is no wait if another endpoint can take the part.
+fn busy_wait(part: &Part, outcome: &Outcome, context: &RetryContext<'_>) -> Duration {
+    if context.alternative {
+        return Duration::ZERO;
+    }
+    let asked = if context.only_endpoint { outcome.retry_after() } else { Duration::ZERO };
+    BACKOFF.jittered(part.retries, context.jitter).max(asked)
 }
 
 #[cfg(test)]
@@ -340,37 +536,97 @@ mod tests {
         Outcome::Response(Response { status, ..Response::default() })
     }
 
-    fn context(endpoint: EndpointId) -> RetryContext {
-        RetryContext { endpoint, accepted_bodies: 0, alternative: false, budget_left: Duration::from_mins(2), jitter: 1.0 }
+    fn context<'a>(endpoint: EndpointId, acceptances: &'a mut Acceptances) -> RetryContext<'a> {
+        RetryContext {
+            endpoint,
+            now: acceptances.now(),
+            acceptances,
+            alternative: false,
+            only_endpoint: true,
+            budget_left: Duration::from_mins(2),
+            jitter: 1.0,
+        }
     }
 
     /// The requests of a batch, and its end.
     #[derive(Debug)]
     struct End {
         requests: Vec<(Range<usize>, Form)>,
+        probes: usize,
         delivered: usize,
         rejected: Vec<usize>,
-        last: Result<Step, Failure>,
+        last: Result<(), Failure>,
     }
 
-    /// Sends a batch to one endpoint that responds to each part with the status that `respond` returns.
-    fn send(events: usize, evidence: &mut Evidence, mut respond: impl FnMut(&Part) -> u16) -> End {
-        let mut plan = RetryPlan::new(events, true, 0);
-        let mut requests = Vec::new();
-        let mut accepted_bodies = evidence.accepted_by.len() as u64;
-        loop {
-            let part = plan.next_part().expect("a batch that is not done has a part to send").clone();
-            requests.push((part.events.clone(), part.form));
-            let outcome = status(respond(&part));
-            accepted_bodies += u64::from(outcome.verdict() == Verdict::Accepted);
-            let last = plan.next_step(&outcome, &RetryContext { accepted_bodies, ..context(A) }, evidence);
-            assert!(requests.len() < 100_000, "the batch never ends");
-            if matches!(last, Ok(Step::Done | Step::RenewCredentials) | Err(_)) {
-                let delivered = plan.delivered();
-                let rejected = plan.into_rejections().iter().map(|rejection| rejection.event).collect();
-                return End { requests, delivered, rejected, last };
-            }
+    /// An endpoint that responds to each part, and to a probe (`None`), with a status.
+    struct OneEndpoint<F> {
+        respond: F,
+        acceptances: Acceptances,
+        /// Whether reading the secret again gives other credentials.
+        renewal: bool,
+    }
+
+    impl<F: FnMut(Option<&Part>) -> Outcome> OneEndpoint<F> {
+        fn new(respond: F) -> Self {
+            OneEndpoint { respond, acceptances: Acceptances::default(), renewal: false }
         }
+
+        fn send(&mut self, events: usize, evidence: &mut Evidence) -> End {
+            let mut plan = RetryPlan::new(events, true, 0);
+            let (mut requests, mut probes) = (Vec::new(), 0);
+            let last = loop {
+                assert!(requests.len() + probes < 100_000, "the batch never ends");
+                let action = plan.next_action();
+                let sent = self.acceptances.now();
+                let outcome = match &action {
+                    Action::Send(part) => {
+                        requests.push((part.events.clone(), part.form));
+                        (self.respond)(Some(part))
+                    }
+                    Action::Probe(_) => {
+                        probes += 1;
+                        (self.respond)(None)
+                    }
+                    Action::Done => break Ok(()),
+                };
+                let is_part = matches!(action, Action::Send(_));
+                if is_part && outcome.is_accepted() {
+                    self.acceptances.record(A, sent);
+                }
+                let context = context(A, &mut self.acceptances);
+                let step = if is_part {
+                    plan.after_part(&outcome, &context, evidence)
+                } else {
+                    plan.after_probe(&outcome, &context, evidence)
+                };
+                match step {
+                    Ok(Step::RenewCredentials) => plan.after_renewal(self.renewal),
+                    Ok(Step::Continue | Step::Wait(_)) => {}
+                    Err(failure) => break Err(failure),
+                }
+            };
+            let delivered = plan.delivered();
+            let rejected = plan.into_rejections().iter().map(|rejection| rejection.event).collect();
+            End { requests, probes, delivered, rejected, last }
+        }
+    }
+
+    /// Sends a batch to one endpoint that responds to each part with the status that `respond` returns, and accepts probes.
+    fn send(events: usize, evidence: &mut Evidence, mut respond: impl FnMut(&Part) -> u16) -> End {
+        let mut endpoint = OneEndpoint::new(|part: Option<&Part>| status(part.map_or(200, &mut respond)));
+        if evidence.has_witness(A) {
+            let sent = endpoint.acceptances.now();
+            endpoint.acceptances.record(A, sent);
+        }
+        endpoint.send(events, evidence)
+    }
+
+    /// Decides after one outcome of a batch of one event.
+    fn first_step(outcome: &Outcome, change: impl FnOnce(&mut RetryContext<'_>)) -> Result<Step, Failure> {
+        let mut acceptances = Acceptances::default();
+        let mut context = context(A, &mut acceptances);
+        change(&mut context);
+        RetryPlan::new(1, true, 0).after_part(outcome, &context, &mut Evidence::new(0))
     }
 
     fn witnessed() -> Evidence {
@@ -380,7 +636,7 @@ mod tests {
     #[test]
     fn an_accepted_batch_is_done() {
         let end = send(10, &mut Evidence::new(100), |_| 200);
-        assert_eq!((end.delivered, end.last, end.requests.len()), (10, Ok(Step::Done), 1));
+        assert_eq!((end.delivered, end.last, end.requests.len()), (10, Ok(()), 1));
     }
 
     #[test]
@@ -418,7 +674,7 @@ mod tests {
         let end = send(8, &mut Evidence::new(100), |part| if part.events.start >= 5 { 200 } else { 400 });
         assert_eq!((end.delivered, end.rejected, end.last), (0, vec![], Err(Failure::NoWitness(status(400)))));
         let end = send(8, &mut Evidence::new(100), |part| if part.events.start >= 4 { 200 } else { 400 });
-        assert_eq!((end.delivered, end.rejected, end.last), (4, vec![0, 1, 2, 3], Ok(Step::Done)));
+        assert_eq!((end.delivered, end.rejected, end.last), (4, vec![0, 1, 2, 3], Ok(())));
     }
 
     #[test]
@@ -438,14 +694,13 @@ mod tests {
     #[test]
     fn splits_a_body_that_fails_twice_while_others_are_accepted() {
         let respond = |part: &Part| if part.events.contains(&3) { 500 } else { 200 };
-        let mut plan = RetryPlan::new(4, true, 7);
-        let mut evidence = witnessed();
-        for accepted_bodies in [7, 7, 7] {
-            let step = plan.next_step(&status(500), &RetryContext { accepted_bodies, ..context(A) }, &mut evidence);
+        let (mut plan, mut acceptances) = (RetryPlan::new(4, true, 0), Acceptances::default());
+        for _ in 0..3 {
+            let step = plan.after_part(&status(500), &context(A, &mut acceptances), &mut witnessed());
             assert!(matches!(step, Ok(Step::Wait(_))), "an endpoint that accepts nothing is busy: {step:?}");
         }
         let end = send(4, &mut witnessed(), respond);
-        assert_eq!((end.delivered, end.rejected, end.last), (3, vec![3], Ok(Step::Done)));
+        assert_eq!((end.delivered, end.rejected, end.last), (3, vec![3], Ok(())));
         let twice = |range: Range<usize>, form| [(range.clone(), form), (range, form)];
         let expected = [
             &twice(0..4, Form::Whole)[..],
@@ -459,56 +714,158 @@ mod tests {
 
     #[test]
     fn failures_of_different_endpoints_do_not_add_up() {
-        let mut plan = RetryPlan::new(2, true, 0);
-        let mut evidence = witnessed();
+        let (mut plan, mut acceptances) = (RetryPlan::new(2, true, 0), Acceptances::default());
+        let sent = acceptances.now();
+        acceptances.record(A, sent);
         for endpoint in [A, B] {
-            let step = plan.next_step(&status(500), &RetryContext { accepted_bodies: 9, ..context(endpoint) }, &mut evidence);
+            let step = plan.after_part(&status(500), &context(endpoint, &mut acceptances), &mut witnessed());
             assert!(matches!(step, Ok(Step::Wait(_))), "{step:?}");
         }
-        let step = plan.next_step(&status(500), &RetryContext { accepted_bodies: 9, ..context(B) }, &mut evidence);
-        assert_eq!(step, Ok(Step::Send));
+        let step = plan.after_part(&status(500), &context(B, &mut acceptances), &mut witnessed());
+        assert_eq!((step, plan.to_send.len()), (Ok(Step::Continue), 2));
     }
 
     #[test]
     fn waits_double_up_to_five_seconds_with_full_jitter() {
-        let wait = |retries, jitter| {
+        let mut acceptances = Acceptances::default();
+        let mut wait = |retries, jitter| {
             let part = Part { retries, ..Part::new(0..1, Form::Whole) };
-            busy_wait(&part, &status(503), &RetryContext { jitter, ..context(A) }).as_millis()
+            busy_wait(&part, &status(503), &RetryContext { jitter, ..context(A, &mut acceptances) }).as_millis()
         };
         assert_eq!([0, 1, 2, 5, 6, 1_000].map(|retries| wait(retries, 1.0)), [100, 200, 400, 3_200, 5_000, 5_000]);
         assert_eq!((wait(2, 0.0), wait(2, 0.25)), (0, 100));
     }
 
+    fn busy(seconds: u64) -> Outcome {
+        Outcome::Response(Response { status: 429, retry_after: Duration::from_secs(seconds), ..Response::default() })
+    }
+
     #[test]
     fn waits_at_least_retry_after_and_less_than_the_budget() {
-        let busy = |seconds| {
-            Outcome::Response(Response { status: 429, retry_after: Duration::from_secs(seconds), ..Response::default() })
-        };
-        let step = |outcome: &Outcome, jitter| {
-            RetryPlan::new(1, true, 0).next_step(outcome, &RetryContext { jitter, ..context(A) }, &mut Evidence::new(0))
-        };
+        let step = |outcome: &Outcome, jitter| first_step(outcome, |context| context.jitter = jitter);
         assert_eq!(step(&busy(7), 0.5), Ok(Step::Wait(Duration::from_secs(7))));
         assert_eq!(step(&busy(0), 0.5), Ok(Step::Wait(Duration::from_millis(50))));
         assert_eq!(step(&busy(120), 0.5), Err(Failure::BudgetSpent(busy(120))));
     }
 
     #[test]
+    fn retry_after_of_one_endpoint_does_not_hold_the_batch() {
+        let several =
+            |alternative| first_step(&busy(3_600), |context| (context.alternative, context.only_endpoint) = (alternative, false));
+        assert_eq!(several(true), Ok(Step::Wait(Duration::ZERO)), "another endpoint gets the batch at once");
+        assert_eq!(several(false), Ok(Step::Wait(Duration::from_millis(100))), "another endpoint may recover before");
+    }
+
+    #[test]
     fn does_not_wait_for_a_down_endpoint_if_another_is_up() {
         let down = Outcome::NoResponse(Fault::Connect("refused".to_owned()));
-        let step = |alternative| {
-            RetryPlan::new(1, true, 0).next_step(&down, &RetryContext { alternative, ..context(A) }, &mut Evidence::new(0))
-        };
+        let step = |alternative| first_step(&down, |context| context.alternative = alternative);
         assert_eq!((step(true), step(false)), (Ok(Step::Wait(Duration::ZERO)), Ok(Step::Wait(Duration::from_millis(100)))));
     }
 
     #[test]
-    fn renews_credentials_once_and_fails_at_once_otherwise() {
-        let mut plan = RetryPlan::new(1, true, 0);
-        let mut evidence = Evidence::new(0);
-        assert_eq!(plan.next_step(&status(401), &context(A), &mut evidence), Ok(Step::RenewCredentials));
-        let failed = Err(Failure::Misconfigured(status(401)));
-        assert_eq!(plan.next_step(&status(401), &context(A), &mut evidence), failed);
-        assert!(matches!(send(9, &mut witnessed(), |_| 404).last, Err(Failure::Misconfigured(_))));
+    fn a_wrong_path_fails_at_once() {
+        let end = send(9, &mut witnessed(), |_| 404);
+        assert_eq!((end.last, end.requests.len()), (Err(Failure::Misconfigured(status(404))), 1));
+    }
+
+    #[test]
+    fn wrong_credentials_fail_after_one_renewal_and_one_probe() {
+        let mut endpoint = OneEndpoint::new(|_| status(401));
+        let end = endpoint.send(9, &mut witnessed());
+        assert_eq!((end.last, end.requests.len(), end.probes), (Err(Failure::Misconfigured(status(401))), 1, 1));
+        let mut renewed = false;
+        let mut endpoint = OneEndpoint::new(|_| status(if std::mem::replace(&mut renewed, true) { 200 } else { 401 }));
+        endpoint.renewal = true;
+        let end = endpoint.send(9, &mut witnessed());
+        assert_eq!((end.delivered, end.probes, end.last), (9, 0, Ok(())));
+    }
+
+    #[test]
+    fn a_blocked_event_is_found_and_the_rest_delivered() {
+        for code in [401, 403, 406, 410, 451, 418] {
+            let end = send(8, &mut Evidence::new(100), |part| if part.events.contains(&5) { code } else { 200 });
+            assert_eq!((end.delivered, end.rejected, end.last), (7, vec![5], Ok(())), "status {code}");
+            assert!(end.probes <= 2, "{} probes for status {code}", end.probes);
+        }
+    }
+
+    #[test]
+    fn a_foreign_page_about_one_event_is_bisected() {
+        let page = || Outcome::Response(Response { status: 200, is_foreign: true, ..Response::default() });
+        let respond = |part: Option<&Part>| if part.is_some_and(|part| part.events.contains(&2)) { page() } else { status(200) };
+        let end = OneEndpoint::new(respond).send(4, &mut Evidence::new(100));
+        assert_eq!((end.delivered, end.rejected, end.last), (3, vec![2], Ok(())));
+        let end = OneEndpoint::new(|_| page()).send(4, &mut witnessed());
+        assert_eq!((end.rejected, end.last), (vec![], Err(Failure::Misconfigured(page()))));
+        assert_eq!((end.requests.len(), end.probes), (1, 1), "a probe shows that the endpoint is something else");
+    }
+
+    #[test]
+    fn an_acceptance_from_before_the_refusal_proves_nothing() {
+        let end = send(1, &mut witnessed(), |_| 403);
+        assert_eq!((end.rejected, end.probes, end.last), (vec![], 1, Err(Failure::NoFreshWitness(status(403)))));
+    }
+
+    #[test]
+    fn a_password_rotated_while_a_batch_is_split_rejects_nothing() {
+        for accepted_parts in 0..12 {
+            let mut accepted = 0;
+            let respond = |part: Option<&Part>| {
+                let blocks = part.is_some_and(|part| part.events.contains(&3)) || accepted > accepted_parts;
+                accepted += usize::from(!blocks);
+                status(if blocks { 403 } else { 200 })
+            };
+            let end = OneEndpoint::new(respond).send(64, &mut Evidence::new(100));
+            assert!(end.rejected.iter().all(|&event| event == 3), "{:?} after {accepted_parts} accepted parts", end.rejected);
+        }
+    }
+
+    #[test]
+    fn three_resets_with_acceptances_between_split_the_part() {
+        let lost = || Outcome::NoResponse(Fault::Broken("reset".to_owned()));
+        let (mut plan, mut acceptances) = (RetryPlan::new(2, true, 0), Acceptances::default());
+        let mut evidence = Evidence::new(100);
+        let accept = |acceptances: &mut Acceptances| {
+            let sent = acceptances.now();
+            acceptances.record(A, sent);
+        };
+        for _ in 0..5 {
+            let step = plan.after_part(&lost(), &context(A, &mut acceptances), &mut evidence);
+            assert!(matches!(step, Ok(Step::Wait(_))), "resets in a row show a blocked endpoint: {step:?}");
+        }
+        accept(&mut acceptances);
+        assert!(matches!(plan.after_part(&lost(), &context(A, &mut acceptances), &mut evidence), Ok(Step::Wait(_))));
+        accept(&mut acceptances);
+        assert_eq!(plan.after_part(&lost(), &context(A, &mut acceptances), &mut evidence), Ok(Step::Continue));
+        assert_eq!(plan.next_action(), Action::Probe(A));
+    }
+
+    #[test]
+    fn a_busy_probe_is_no_decision() {
+        let mut responses = [403, 503, 403, 200].into_iter();
+        let respond = |part: Option<&Part>| {
+            let blocked = part.is_some_and(|part| part.events.contains(&0));
+            status(responses.next().unwrap_or(if blocked { 403 } else { 200 }))
+        };
+        let end = OneEndpoint::new(respond).send(2, &mut Evidence::new(100));
+        assert_eq!((end.delivered, end.rejected, end.last), (1, vec![0], Ok(())));
+    }
+
+    #[test]
+    fn another_endpoint_gets_what_a_misconfigured_one_refused() {
+        let (mut plan, mut acceptances) = (RetryPlan::new(4, false, 0), Acceptances::default());
+        let mut evidence = Evidence::new(100);
+        for (code, failure) in [(400, None), (400, None), (404, Some(Failure::Misconfigured(status(404))))] {
+            let step = plan.after_part(&status(code), &context(A, &mut acceptances), &mut evidence);
+            assert_eq!(step.err(), failure);
+        }
+        plan.leave_endpoint(A);
+        while let Action::Send(_) = plan.next_action() {
+            let step = plan.after_part(&status(200), &context(B, &mut acceptances), &mut evidence);
+            assert_eq!(step, Ok(Step::Continue));
+        }
+        assert_eq!((plan.next_action(), plan.delivered()), (Action::Done, 4));
     }
 
     proptest! {
@@ -516,7 +873,7 @@ mod tests {
         fn with_a_witness_rejects_exactly_the_bad_events(
             events in 1_usize..300,
             bad in prop::collection::btree_set(0_usize..300, 0..20),
-            codes in prop::collection::vec(prop::sample::select(vec![400_u16, 413, 422, 500]), 1..4),
+            codes in prop::collection::vec(prop::sample::select(vec![400_u16, 413, 422, 500, 403]), 1..4),
         ) {
             let bad: Vec<usize> = bad.into_iter().filter(|&event| event < events).collect();
             let mut count = 0;
@@ -524,7 +881,7 @@ mod tests {
                 count += 1;
                 if bad.iter().any(|event| part.events.contains(event)) { codes[count % codes.len()] } else { 200 }
             });
-            prop_assert_eq!(end.last, Ok(Step::Done));
+            prop_assert_eq!(end.last, Ok(()));
             prop_assert_eq!(end.delivered, events - bad.len());
             prop_assert_eq!(end.rejected, bad);
         }
@@ -541,7 +898,7 @@ mod tests {
                 if refuse { 400 } else { 200 }
             });
             if accepted {
-                prop_assert_eq!(end.last, Ok(Step::Done));
+                prop_assert_eq!(end.last, Ok(()));
                 prop_assert_eq!(end.delivered + end.rejected.len(), events);
             } else {
                 prop_assert!(matches!(end.last, Err(Failure::NoWitness(_))), "{:?}", end.last);

@@ -10,20 +10,23 @@ use bytes::Bytes;
 use elb_common::redact::{redact_text, redact_url};
 use elb_log::batch::{Body, Compression};
 use jiff::Timestamp;
-use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use rustls::ClientConfig;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::endpoint::Endpoint;
 use super::lock;
-use super::outcome::{Fault, Outcome, Response};
+use super::outcome::{Fault, Outcome, Response, ResponseCheck};
+use super::request_body::RequestBody;
+use super::secrets::Secrets;
+use super::tls_fault::TlsFault;
 
 /// Maximum number of bytes of a response's body that are read so that the connection can be reused.
 const RESPONSE_BYTES: usize = 64 * 1024;
 
-/// Timeout for reading these bytes, from the moment when the status is known.
+/// Timeout for reading these bytes if the status alone decides what the response means.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum number of characters of a response's body in an error message.
@@ -59,6 +62,8 @@ pub struct HttpSettings {
     pub concurrency: usize,
     /// See `CONNECT_TIMEOUT`.
     pub connect_timeout: Duration,
+    /// See `RESPONSE_CHECK`.
+    pub response_check: ResponseCheck,
     /// The wall clock. A date in `Retry-After` is compared with it.
     pub now: fn() -> Timestamp,
 }
@@ -103,32 +108,47 @@ impl HttpTransport {
     ) -> Result<reqwest::Response, Fault> {
         let client = self.client(endpoint).map_err(Fault::Connect)?;
         let json = HeaderValue::from_static("application/json");
-        let mut request = client.post(endpoint.url().clone()).header(CONTENT_TYPE, json).body(body.bytes.clone());
+        let (content, is_sent) = RequestBody::new(body.bytes.clone());
+        let mut request = client.post(endpoint.url().clone()).header(CONTENT_TYPE, json).body(reqwest::Body::wrap(content));
         if let Compression::Gzip(_) = body.compression {
             request = request.header(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
-        request.send().await.map_err(|error| fault(&error))
+        let response = request.send().await.map_err(|error| fault(&error))?;
+        if response.status().is_success() && !is_sent.get() {
+            return Err(Fault::Broken("the server responded before it had the whole request".to_owned()));
+        }
+        Ok(response)
     }
 
-    async fn read_response(&self, response: reqwest::Response, timeout: Duration) -> Outcome {
+    /// Reads what decides about a response, and what is shown of it. Without an [`Outcome`], the body of a success broke, and it is
+    /// unknown whether the receiver sent it.
+    async fn read_response(&self, response: reqwest::Response, secrets: &Secrets) -> Result<Response, Fault> {
+        let check = self.settings.response_check;
         let status = response.status().as_u16();
-        let location = header(response.headers(), LOCATION).map(|location| redact_location(&location));
-        let retry_after = header(response.headers(), RETRY_AFTER);
-        let retry_after = retry_after.and_then(|text| parse_retry_after(&text, (self.settings.now)())).unwrap_or_default();
-        let body = read_start(response, timeout.min(RESPONSE_TIMEOUT)).await;
-        let text = String::from_utf8_lossy(&body).trim().chars().take(SHOWN_CHARS).collect();
-        Outcome::Response(Response { status, location, retry_after, text })
+        let needs_body = check == ResponseCheck::Logstash && response.status().is_success();
+        let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned);
+        let location = header(LOCATION).map(|location| secrets.remove(&redact_location(&location)));
+        let retry_after = header(RETRY_AFTER).and_then(|text| parse_retry_after(&text, (self.settings.now)()));
+        let content_type = header(CONTENT_TYPE).map(|text| secrets.remove(text.split(';').next().unwrap_or_default().trim()));
+        let body = if needs_body { read_start(response).await? } else { read_start_quickly(response).await };
+        let text = secrets.remove(String::from_utf8_lossy(&body).trim()).chars().take(SHOWN_CHARS).collect();
+        let is_foreign = check.is_foreign(status, &body);
+        Ok(Response { status, is_foreign, content_type, location, retry_after: retry_after.unwrap_or_default(), text })
     }
 }
 
 impl Transport for HttpTransport {
     async fn post(&self, endpoint: &Endpoint, body: &Body, authorization: Option<&HeaderValue>, limit: Duration) -> Outcome {
-        let began = Instant::now();
-        match timeout(limit, self.send(endpoint, body, authorization)).await {
-            Ok(Ok(response)) => self.read_response(response, limit.saturating_sub(began.elapsed())).await,
+        let secrets = Secrets::of(authorization, endpoint.url());
+        let request = async {
+            let response = self.send(endpoint, body, authorization).await?;
+            self.read_response(response, &secrets).await
+        };
+        match timeout(limit, request).await {
+            Ok(Ok(response)) => Outcome::Response(response),
             Ok(Err(fault)) => Outcome::NoResponse(fault),
             Err(_) => Outcome::NoResponse(Fault::Timeout),
         }
@@ -169,10 +189,6 @@ fn client(settings: &HttpSettings, pinned: Option<(&str, SocketAddr)>) -> Result
         .map_err(|error| causes(&error))
 }
 
-fn header(headers: &HeaderMap, name: HeaderName) -> Option<String> {
-    headers.get(name)?.to_str().ok().map(str::to_owned)
-}
-
 /// Parses the value of `Retry-After`: seconds, or a date.
 ///
 /// <https://www.rfc-editor.org/rfc/rfc9110#name-retry-after>
@@ -186,9 +202,20 @@ fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
 }
 
-/// Reads the start of a response's body. A body that breaks or never ends is not an error, because the status alone decides what
-/// became of the batch.
-async fn read_start(mut response: reqwest::Response, limit: Duration) -> Vec<u8> {
+/// Reads the start of a response's body.
+async fn read_start(mut response: reqwest::Response) -> Result<Vec<u8>, Fault> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| fault(&error))? {
+        body.extend_from_slice(&chunk);
+        if body.len() > RESPONSE_BYTES {
+            break;
+        }
+    }
+    Ok(body)
+}
+
+/// Reads the start of a body for messages. A body that breaks or never ends is not an error, because the status alone decides.
+async fn read_start_quickly(mut response: reqwest::Response) -> Vec<u8> {
     let mut body = Vec::new();
     let read = async {
         while let Ok(Some(chunk)) = response.chunk().await {
@@ -199,7 +226,7 @@ async fn read_start(mut response: reqwest::Response, limit: Duration) -> Vec<u8>
         }
     };
     // After a timeout, the bytes read so far are used.
-    let _ = timeout(limit, read).await;
+    let _ = timeout(RESPONSE_TIMEOUT, read).await;
     body
 }
 
@@ -212,7 +239,9 @@ fn redact_location(location: &str) -> String {
 }
 
 fn fault(error: &reqwest::Error) -> Fault {
-    if error.is_connect() {
+    if let Some(tls) = TlsFault::find(sources(error)) {
+        Fault::Tls(tls)
+    } else if error.is_connect() {
         Fault::Connect(causes(error))
     } else if error.is_timeout() {
         Fault::Timeout

@@ -15,6 +15,7 @@ mod local_files;
 mod memory;
 mod readme;
 mod registry_list;
+mod responses;
 mod resume;
 mod s3;
 mod simulation;

@@ -1,7 +1,9 @@
 //! https to receivers with valid and invalid certificates, and to receivers that require a client certificate.
 
-use crate::support::tls::{Authority, start};
-use crate::support::{alb_line, assert_status, elbship, put, run, stderr};
+use std::time::{Duration, Instant};
+
+use crate::support::tls::{Authority, self_signed_authority, start};
+use crate::support::{Object, Receiver, alb_line, assert_status, elbship, put, run, stderr, stdout};
 
 /// Ships five lines, and returns the exit status and standard error.
 async fn ship(url: &str, variables: &[(&str, &str)]) -> (i32, String) {
@@ -29,16 +31,17 @@ async fn trusts_certificates_of_the_configured_authority() {
 async fn refuses_other_certificates_and_sends_nothing() {
     let (authority, other) = (Authority::new("trusted"), Authority::new("other"));
     let ca = authority.certificate.pem();
-    for (server, variables, reason) in [
-        (other.sign("localhost", false), vec![("LOGSTASH_CA", ca.as_str())], "UnknownIssuer"),
-        (authority.sign("localhost", false), vec![], "UnknownIssuer"),
-        (authority.sign("localhost", true), vec![("LOGSTASH_CA", ca.as_str())], "expired"),
-        (authority.sign("elsewhere.example", false), vec![("LOGSTASH_CA", ca.as_str())], "not valid for name"),
+    for (server, variables, reason, advice) in [
+        (other.sign("localhost", false), vec![("LOGSTASH_CA", ca.as_str())], "UnknownIssuer", "set LOGSTASH_CA"),
+        (authority.sign("localhost", false), vec![], "UnknownIssuer", "set LOGSTASH_CA"),
+        (authority.sign("localhost", true), vec![("LOGSTASH_CA", ca.as_str())], "expired", "renew the certificate"),
+        (authority.sign("elsewhere.example", false), vec![("LOGSTASH_CA", ca.as_str())], "not valid for name", "in LOGSTASH_URL"),
     ] {
         let (url, kept) = start(&server, None).await;
         let (status, errors) = ship(&url, &variables).await;
         assert_eq!((status, kept.drain().len()), (1, 0));
-        assert!(errors.contains(reason) && errors.contains("no connection"), "{reason} is not named: {errors}");
+        let explained = errors.contains("the server's certificate is not accepted") && errors.contains(advice);
+        assert!(errors.contains(reason) && explained, "{reason} is not explained: {errors}");
     }
 }
 
@@ -57,7 +60,69 @@ async fn sends_the_client_certificate_when_it_is_required() {
 
     let (status, errors) = ship(&url, &[("LOGSTASH_CA", &ca)]).await;
     assert_eq!((status, kept.drain().len()), (1, 0));
-    assert!(errors.contains("CertificateRequired") || errors.contains("certificate required"), "{errors}");
+    assert!(errors.contains("client certificate required or refused"), "{errors}");
+    assert!(errors.contains("CertificateRequired") && errors.contains("check LOGSTASH_CLIENT_IDENTITY"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_client_certificate_fails_at_once() {
+    let (authority, other) = (Authority::new("trusted"), Authority::new("other"));
+    let ca = authority.certificate.pem();
+    let (url, kept) = start(&authority.sign("localhost", false), Some(&authority)).await;
+    let (certificate, key) = other.sign("shipper", false);
+    let identity = certificate.pem() + &key.serialize_pem();
+    // Bodies that are larger than the buffers of the sockets, so that writing them fails.
+    let object = Object::of_lines(20_000);
+    let variables = [
+        ("LOGSTASH_CA", ca.as_str()),
+        ("LOGSTASH_CLIENT_IDENTITY", &identity),
+        ("COMPRESSION", "none"),
+        ("BATCH_EVENTS", "20000"),
+    ];
+    let started = Instant::now();
+    let (exit, report, errors) = object.ship(&url, &variables).await;
+    assert_eq!((exit, kept.drain().len()), (1, 0), "{errors}");
+    assert!(started.elapsed() < Duration::from_secs(20), "it was retried for {:?}", started.elapsed());
+    let error = report["error"].as_str().expect("an error");
+    assert!(error.contains("client certificate required or refused"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_self_signed_certificate_given_as_authority_is_explained() {
+    let (certificate, key) = self_signed_authority("localhost");
+    let ca = certificate.pem();
+    let (url, _) = start(&(certificate, key), None).await;
+    let (status, errors) = ship(&url, &[("LOGSTASH_CA", &ca)]).await;
+    assert_eq!(status, 1);
+    assert!(errors.contains("it is the certificate of an authority (CA:TRUE)") && errors.contains("CA:FALSE"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_https_to_an_http_port() {
+    let receiver = Receiver::start().await;
+    let (status, errors) = ship(&receiver.url.replace("http:", "https:"), &[]).await;
+    assert_eq!(status, 1);
+    assert!(errors.contains("the server does not use TLS on this port; use http://"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_certificate_of_one_endpoint_ends_no_run() {
+    let authority = Authority::new("trusted");
+    let (expired, kept_by_expired) = start(&authority.sign("localhost", true), None).await;
+    let (valid, kept) = start(&authority.sign("localhost", false), None).await;
+    let ca = authority.certificate.pem();
+    let (status, errors) = ship(&format!("{expired},{valid}"), &[("LOGSTASH_CA", &ca)]).await;
+    assert_eq!((status, kept_by_expired.drain().len(), kept.drain().len()), (0, 0, 5), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_check_explains_a_missing_client_certificate_as_a_replay_does() {
+    let authority = Authority::new("trusted");
+    let (url, _) = start(&authority.sign("localhost", false), Some(&authority)).await;
+    let output = run(elbship(&["check", "--to", &url]).env("LOGSTASH_CA", authority.certificate.pem())).await;
+    assert_status(&output, 1);
+    let text = stdout(&output) + &stderr(&output);
+    assert!(text.contains("client certificate required or refused") && text.contains("LOGSTASH_CLIENT_IDENTITY"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use elb_log::batch::{self, Batch, BatchBuilder, BatchSettings, Compression, Fram
 use elb_log_shipper::shutdown::Shutdown;
 use elb_log_shipper::sink::{
     Credentials, Discovery, Endpoint, EndpointSource, EndpointTemplate, Evidence, HttpSettings, HttpTransport, Logstash,
-    LogstashSettings, Outcome, Response, Transport,
+    LogstashSettings, Outcome, Response, ResponseCheck, Transport,
 };
 use reqwest::Url;
 use reqwest::header::HeaderValue;
@@ -38,7 +38,13 @@ impl Transport for Recorder {
 async fn shipped(lookup: &str, allowed: &str) -> (Vec<String>, Option<String>) {
     let tls = client_config(&SystemRoots::new(), Vec::new(), None).expect("a configuration of TLS");
     let (concurrency, connect_timeout) = (2, Duration::from_secs(20));
-    let http = HttpTransport::new(HttpSettings { tls, concurrency, connect_timeout, now: jiff::Timestamp::now });
+    let http = HttpTransport::new(HttpSettings {
+        tls,
+        concurrency,
+        connect_timeout,
+        response_check: ResponseCheck::default(),
+        now: jiff::Timestamp::now,
+    });
     let sent_to = Arc::new(Mutex::new(Vec::new()));
     let recorder = Recorder { http: http.expect("a client"), sent_to: Arc::clone(&sent_to) };
     let registry = Discovery {

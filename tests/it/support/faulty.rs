@@ -61,7 +61,7 @@ pub(crate) fn address_of(url: &str) -> String {
     url.trim_start_matches("http://").trim_end_matches('/').to_owned()
 }
 
-async fn forward_connection(mut client: TcpStream, behind: String) {
+pub(crate) async fn forward_connection(mut client: TcpStream, behind: String) {
     let mut server = TcpStream::connect(behind).await.expect("the receiver behind");
     // A broken connection ends the forwarding, whatever the reason.
     let _ = copy_bidirectional(&mut client, &mut server).await;

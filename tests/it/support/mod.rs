@@ -299,8 +299,15 @@ impl Scripted {
     }
 }
 
+/// Returns a response as Logstash's http input sends it: a success has the body `ok`.
 pub(crate) fn status(code: u16) -> Response {
-    Response::builder().status(code).body(Body::empty()).expect("a response")
+    let body = if matches!(code, 200..=202) { Body::from("ok") } else { Body::empty() };
+    Response::builder().status(code).body(body).expect("a response")
+}
+
+/// Returns a response with a content type and a body.
+pub(crate) fn page(code: u16, content_type: &str, body: &str) -> Response {
+    Response::builder().status(code).header("content-type", content_type).body(Body::from(body.to_owned())).expect("a response")
 }
 
 /// Returns a URL without a listener.

@@ -45,6 +45,14 @@ impl Authority {
     }
 }
 
+/// Returns a certificate for `name` that is its own authority, as `openssl req -x509` creates it.
+pub(crate) fn self_signed_authority(name: &str) -> (Certificate, KeyPair) {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    (params.self_signed(&key).expect("a certificate"), key)
+}
+
 /// Accepts TLS connections. A failed handshake is ignored, because the client reports it.
 pub(crate) struct TlsListener {
     listener: TcpListener,
