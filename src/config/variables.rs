@@ -119,6 +119,7 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: "RESPONSE_CHECK",
         default: "logstash",
+        shown: Shown::Value,
         allowed: "logstash or status",
         meaning: "Which responses count as [deliveries](delivery.md#responses-of-logstash). `logstash`: only those of a Logstash http input. `status`: any response with the status 200, 201, 202 or 204, for other receivers.",
     },
