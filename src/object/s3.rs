@@ -115,7 +115,7 @@ fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfigBuilder {
 pub(super) fn describe<E: Error + 'static>(error: &SdkError<E>) -> String {
     match (error, error.source()) {
         (SdkError::TimeoutError(_), Some(timeout)) => {
-            format!("S3 does not respond ({timeout}); check the network path to S3, for example the VPC endpoint")
+            format!("S3 does not respond: {timeout}; check the network path to S3, for example the VPC endpoint")
         }
         _ => DisplayErrorContext(error).to_string(),
     }
