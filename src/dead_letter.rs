@@ -213,6 +213,7 @@ mod tests {
     use std::io::Read as _;
 
     use bytes::Bytes;
+    use elb_common::aws::AwsConfig;
     use elb_log::dead_letter::{DEAD_LETTER_START, event_of};
 
     use super::*;
@@ -294,5 +295,37 @@ mod tests {
         assert!(root.path().join("bb-1-2-2.ndjson.gz").is_file(), "{written:?}");
         let error = written.error().unwrap();
         assert!(error.starts_with("cannot write a dead letter") && error.ends_with(" (further errors: 1)"), "{error}");
+    }
+
+    #[test]
+    fn only_objects_below_the_prefix_are_dead_letters() {
+        let store = S3Store::new(AwsConfig::new(std::future::pending), true);
+        let destination = DeadLetterDestination::S3 { store, bucket: "logs".to_owned(), prefix: "dead/letters".to_owned() };
+        for (bucket, key, expected) in [
+            ("logs", "dead/letters/x", true),
+            ("logs", "dead/letters", false),
+            ("logs", "dead/letters2/x", false),
+            ("logs", "team/dead/letters/x", false),
+            ("other", "dead/letters/x", false),
+        ] {
+            let object = ObjectName { bucket: bucket.to_owned(), key: key.to_owned() };
+            assert_eq!(destination.contains(&object, None), expected, "s3://{bucket}/{key}");
+            assert!(!destination.contains(&object, Some(PathBuf::from(key))), "a file is not an object in S3");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_the_same_under_every_spelling() {
+        let root = tempfile::tempdir().unwrap();
+        let real = root.path().join("real");
+        std::fs::create_dir(&real).unwrap();
+        std::fs::write(real.join("x.gz"), "").unwrap();
+        std::os::unix::fs::symlink(&real, root.path().join("link")).unwrap();
+        let object = ObjectName { bucket: "logs".to_owned(), key: "x.gz".to_owned() };
+        for directory in [real.clone(), root.path().join("link"), root.path().join("real/../real")] {
+            let destination = DeadLetterDestination::Dir(directory);
+            assert!(destination.contains(&object, Some(real.join("x.gz"))), "{destination:?}");
+            assert!(!destination.contains(&object, Some(root.path().join("x.gz"))) && !destination.contains(&object, None));
+        }
     }
 }

@@ -142,4 +142,20 @@ mod tests {
             assert_eq!((error.to_string(), error.is_permanent()), (expected, true));
         }
     }
+
+    #[tokio::test]
+    async fn a_file_has_its_length_and_its_time() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("logs/directory")).unwrap();
+        let file = std::fs::File::create(root.path().join("logs/x.log")).unwrap();
+        file.set_len(7).unwrap();
+        let modified = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_772_446_805);
+        file.set_modified(modified).unwrap();
+        let store = DirStore::new(root.path());
+        let open = async |key: &str| store.open(&ObjectName { bucket: "logs".to_owned(), key: key.to_owned() }).await;
+        let object = open("x.log").await.unwrap();
+        assert_eq!((object.length, object.modified.to_string()), (Some(7), "2026-03-02T10:20:05Z".to_owned()));
+        assert!(matches!(open("directory").await, Err(ObjectError::Unreadable { at: 0, .. })), "a directory was opened");
+        assert!(matches!(open("missing").await, Err(ObjectError::NotFound { .. })));
+    }
 }

@@ -227,6 +227,20 @@ impl DirectoryListing {
 mod tests {
     use super::*;
 
+    #[test]
+    fn an_object_in_an_archive_is_archived() {
+        for (class, archived) in [
+            (None, false),
+            (Some("STANDARD"), false),
+            (Some("GLACIER_IR"), false),
+            (Some("GLACIER"), true),
+            (Some("DEEP_ARCHIVE"), true),
+        ] {
+            let object = Object::builder().key("x").size(7).set_storage_class(class.map(ObjectStorageClass::from)).build();
+            assert_eq!(s3_object(object), Some(ListedObject { key: "x".to_owned(), bytes: 7, archived }), "{class:?}");
+        }
+    }
+
     #[tokio::test]
     async fn lists_keys_in_order_and_only_below_the_prefix() {
         let root = tempfile::tempdir().unwrap();

@@ -8,12 +8,16 @@ mod dir;
 mod error;
 mod listing;
 mod reader;
+#[cfg(test)]
+mod reader_tests;
 mod s3;
 mod s3_body;
 #[cfg(test)]
 mod s3_tests;
 mod store;
 mod task;
+#[cfg(test)]
+mod test_s3;
 
 pub(crate) use self::body::OpenedObject;
 pub use self::dir::{DirStore, key_of, key_order};

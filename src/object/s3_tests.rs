@@ -1,206 +1,15 @@
 //! S3 that is silent, slow, or sends something else than the program has asked for. Time is paused, so no test waits.
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::future::Future as _;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aws_config::retry::RetryConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
-};
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_runtime_api::http::StatusCode;
-use aws_smithy_types::body::SdkBody;
-use bytes::Bytes;
-use elb_common::aws::AwsConfig;
 use elb_log::key::TimeRange;
-use elb_log::origin::ObjectName;
-use http_body::Frame;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::body::OpenedObject;
-use super::error::ObjectError;
-use super::s3::S3Store;
 use super::store::Store;
-
-/// The object that the server has.
-const OBJECT: &[u8] = b"0123456789";
-
-/// The ETag of the object.
-const ETAG: &str = "\"0\"";
-
-/// A step of a response's body.
-#[derive(Clone, Copy)]
-enum Step {
-    Data(&'static [u8]),
-    Pause(Duration),
-    Break,
-    Hang,
-}
-
-/// What the server does with a request.
-enum Answer {
-    Silence,
-    /// A response after a wait.
-    Late(Duration, Box<Answer>),
-    Response {
-        status: u16,
-        headers: Vec<(&'static str, String)>,
-        body: Vec<Step>,
-    },
-}
-
-type Answering = dyn Fn(usize, &HttpRequest) -> Answer + Send + Sync;
-
-/// A server of the S3 API as the SDK's HTTP client.
-#[derive(Clone)]
-struct TestS3 {
-    /// Returns the answer to a request from its number, which starts at 0.
-    answer: Arc<Answering>,
-    /// The requested range of each request so far.
-    ranges: Arc<Mutex<Vec<Option<String>>>>,
-    connect_timeouts: Arc<Mutex<Vec<Option<Duration>>>>,
-}
-
-struct Body {
-    steps: VecDeque<Step>,
-    waiting: Option<Pin<Box<Sleep>>>,
-}
-
-impl fmt::Debug for TestS3 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TestS3")
-    }
-}
-
-impl HttpClient for TestS3 {
-    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
-        self.connect_timeouts.lock().unwrap().push(settings.connect_timeout());
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
-impl HttpConnector for TestS3 {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let number = {
-            let mut ranges = self.ranges.lock().unwrap();
-            ranges.push(request.headers().get("range").map(str::to_owned));
-            ranges.len() - 1
-        };
-        let mut answer = (self.answer)(number, &request);
-        HttpConnectorFuture::new(async move {
-            loop {
-                match answer {
-                    Answer::Silence => std::future::pending().await,
-                    Answer::Late(wait, then) => {
-                        sleep(wait).await;
-                        answer = *then;
-                    }
-                    Answer::Response { status, headers, body } => {
-                        let body = SdkBody::from_body_1_x(Body { steps: body.into(), waiting: None });
-                        let mut response = HttpResponse::new(StatusCode::try_from(status).unwrap(), body);
-                        for (name, value) in headers {
-                            response.headers_mut().insert(name, value);
-                        }
-                        return Ok(response);
-                    }
-                }
-            }
-        })
-    }
-}
-
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        loop {
-            if let Some(waiting) = &mut self.waiting {
-                std::task::ready!(waiting.as_mut().poll(context));
-                self.waiting = None;
-            }
-            match self.steps.pop_front() {
-                Some(Step::Data(bytes)) => return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(bytes))))),
-                Some(Step::Pause(wait)) => self.waiting = Some(Box::pin(sleep(wait))),
-                Some(Step::Break) => return Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionReset.into()))),
-                Some(Step::Hang) => self.waiting = Some(Box::pin(sleep(Duration::from_secs(1_000_000)))),
-                None => return Poll::Ready(None),
-            }
-        }
-    }
-}
-
-impl TestS3 {
-    fn new(answer: impl Fn(usize, &HttpRequest) -> Answer + Send + Sync + 'static) -> Self {
-        TestS3 { answer: Arc::new(answer), ranges: Arc::default(), connect_timeouts: Arc::default() }
-    }
-
-    /// A server that first sends `first`, and then `rest` to each request for the rest.
-    fn resuming(first: &'static [Step], rest: impl Fn() -> Answer + Send + Sync + 'static) -> Self {
-        TestS3::new(move |number, _| if number == 0 { whole(first) } else { rest() })
-    }
-
-    fn store(&self) -> S3Store {
-        let config = SdkConfig::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("eu-west-1"))
-            .endpoint_url("http://s3")
-            .credentials_provider(SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "test")))
-            .retry_config(RetryConfig::standard())
-            .http_client(self.clone());
-        S3Store::new(AwsConfig::loaded(config.build()), true)
-    }
-
-    async fn open(&self) -> Result<OpenedObject, ObjectError> {
-        self.store().open(&name()).await
-    }
-
-    /// Reads the whole object.
-    async fn read(&self) -> Result<Vec<u8>, ObjectError> {
-        let mut object = self.open().await?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = object.body.next_chunk(&name(), 0).await? {
-            bytes.extend(chunk);
-        }
-        Ok(bytes)
-    }
-
-    fn requests(&self) -> usize {
-        self.ranges.lock().unwrap().len()
-    }
-}
-
-fn name() -> ObjectName {
-    ObjectName { bucket: "logs".to_owned(), key: "x.log".to_owned() }
-}
-
-fn whole(body: &[Step]) -> Answer {
-    let headers = vec![("etag", ETAG.to_owned()), ("content-length", OBJECT.len().to_string())];
-    Answer::Response { status: 200, headers, body: body.to_vec() }
-}
-
-/// Returns a response to a request for the bytes from 4 on.
-fn rest(etag: Option<&str>, range: Option<&str>, body: &'static [u8]) -> Answer {
-    let mut headers = vec![("content-length", body.len().to_string())];
-    headers.extend(etag.map(|etag| ("etag", etag.to_owned())));
-    headers.extend(range.map(|range| ("content-range", range.to_owned())));
-    Answer::Response { status: if range.is_some() { 206 } else { 200 }, headers, body: vec![Step::Data(body)] }
-}
-
-/// Returns the response of S3 to a request for the bytes from 4 on.
-fn right_rest() -> Answer {
-    rest(Some(ETAG), Some("bytes 4-9/10"), b"456789")
-}
+use super::test_s3::{Answer, ETAG, OBJECT, Step, TestS3, name, rest, right_rest, whole};
+use crate::dead_letter::DeadLetterDestination;
+use crate::sink::{Outcome, RejectedEvent, Response};
 
 fn secs(range: std::ops::RangeInclusive<u64>, since: Instant) {
     let elapsed = since.elapsed();
@@ -361,4 +170,75 @@ async fn a_connection_may_break_after_the_last_byte() {
     let s3 = TestS3::new(|_, _| whole(&[Step::Data(OBJECT), Step::Break]));
     assert_eq!(s3.read().await.unwrap(), OBJECT);
     assert_eq!(s3.requests(), 1, "the end of a complete body was requested again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_progresses_is_resumed_without_limit() {
+    const PIECE: usize = 1024 * 1024;
+    const PIECES: usize = 12;
+    let object: &'static [u8] = vec![b'x'; PIECES * PIECE].leak();
+    let s3 = TestS3::new(|number, request| {
+        let at: usize =
+            request.headers().get("range").map_or(0, |range| range["bytes=".len()..].trim_end_matches('-').parse().unwrap());
+        assert_eq!(at, number * PIECE, "a resume asks for another place");
+        let length = object.len();
+        let headers = [
+            ("etag", ETAG.to_owned()),
+            ("content-length", (length - at).to_string()),
+            ("content-range", format!("bytes {at}-{}/{length}", length - 1)),
+        ];
+        let body = vec![Step::Data(&object[at..at + PIECE]), Step::Break];
+        Answer::Response { status: if number == 0 { 200 } else { 206 }, headers: headers.to_vec(), body }
+    });
+    assert_eq!(s3.read().await.unwrap().len(), object.len());
+    assert_eq!(s3.requests(), PIECES);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_s3_says_whether_a_retry_helps() {
+    for (status, code, expected, is_permanent) in [
+        (404, "NoSuchKey", "no such object", true),
+        (404, "NoSuchBucket", "no such object", true),
+        (403, "AccessDenied", "access denied (AccessDenied); allow s3:GetObject on it", true),
+        (403, "InvalidObjectState", "the object is archived; restore it, then replay it", true),
+        (503, "SlowDown", "SlowDown", false),
+        (500, "InternalError", "InternalError", false),
+        (400, "ExpiredToken", "ExpiredToken", false),
+    ] {
+        let body = format!("<Error><Code>{code}</Code><Message>no</Message></Error>").leak().as_bytes();
+        let s3 = TestS3::new(move |_, _| Answer::Response { status, headers: Vec::new(), body: vec![Step::Data(body)] });
+        let error = s3.open().await.unwrap_err();
+        assert!(error.to_string().contains(expected), "{expected:?} is not the error of {code}: {error}");
+        assert_eq!(error.is_permanent(), is_permanent, "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_has_the_time_and_the_etag_of_s3() {
+    let s3 = TestS3::new(|_, _| {
+        let headers =
+            [("etag", ETAG), ("last-modified", "Mon, 02 Mar 2026 10:20:05 GMT")].map(|(name, value)| (name, value.to_owned()));
+        Answer::Response { status: 200, headers: headers.to_vec(), body: vec![Step::Data(OBJECT)] }
+    });
+    let object = s3.open().await.unwrap();
+    assert_eq!((object.modified.to_string(), object.etag.as_deref()), ("2026-03-02T10:20:05Z".to_owned(), Some("0")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_dead_letters_of_a_batch_share_their_time() {
+    let s3 = TestS3::new(|_, _| Answer::Silence);
+    let destination = DeadLetterDestination::S3 { store: s3.store(), bucket: "logs".to_owned(), prefix: "dead".to_owned() };
+    let rejected = |id: &str| RejectedEvent {
+        event: format!(r#"{{"@metadata":{{"_id":"{id}"}}}}"#).into(),
+        endpoint: "http://127.0.0.1:1/".to_owned(),
+        outcome: Outcome::Response(Response { status: 400, ..Response::default() }),
+    };
+    let started = Instant::now();
+    let written = destination.write(&[rejected("aa-1"), rejected("bb-1"), rejected("cc-1")], Duration::from_secs(12)).await;
+    assert_eq!(started.elapsed().as_secs(), 12, "each dead letter had the whole time");
+    let error = written.error().unwrap();
+    assert_eq!(
+        (written.events, error.as_str()),
+        (0, "cannot write the dead letter s3://logs/dead/aa-1-1-1.ndjson.gz: no time is left (further errors: 2)")
+    );
 }
