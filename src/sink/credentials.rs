@@ -73,7 +73,7 @@ impl Credentials {
     }
 
     /// Creates credentials that are read from the secret `arn`.
-    pub(crate) fn secret(aws: AwsConfig, arn: String) -> Self {
+    pub fn secret(aws: AwsConfig, arn: String) -> Self {
         Credentials::Secret(Box::new(Secret { aws, arn, client: OnceCell::new(), cache: Mutex::default() }))
     }
 

@@ -7,138 +7,212 @@ use elb_log_shipper::ledger::{ObjectReport, Report};
 use flate2::read::GzDecoder;
 use serde_json::Value;
 
-use crate::simulation::schedule::{Availability, Behavior, Object};
-use crate::simulation::world::Shared;
+use crate::simulation::object::Availability;
+use crate::simulation::requests::Event;
+use crate::simulation::schedule::{BadEvents, Behavior, Source};
+use crate::simulation::world::{Message, Shared};
 
 /// An invocation that ended by itself.
 pub(crate) struct Ended {
+    pub(crate) process: usize,
     pub(crate) succeeded: bool,
     pub(crate) report: Report,
     /// The response; null if the invocation failed.
     pub(crate) reply: Value,
+    /// Whether this was the last delivery.
+    pub(crate) last: bool,
 }
 
-/// Checks an invocation for the objects `pending`. Returns those that are delivered again.
-pub(crate) fn check(shared: &Shared, pending: &[usize], ended: Ended, last: bool) -> Vec<usize> {
-    let dead: BTreeSet<String> = shared.with(|state| state.dead_letters.values().flatten().cloned().collect());
-    check_ids(shared, &dead);
-    if ended.report.objects.len() != pending.len() {
-        shared.violation(format!("a report of {} objects for {}", ended.report.objects.len(), pending.len()));
+/// Checks an invocation for the messages `pending`. Returns those that are delivered again.
+pub(crate) fn check(shared: &Shared, pending: &[Message], ended: &Ended) -> Vec<Message> {
+    let in_flight = shared.requests(ended.process, |requests| requests.in_flight);
+    if in_flight > 0 {
+        shared.violation(format!("the invocation ended with {in_flight} requests in flight"));
+    }
+    let objects: Vec<usize> = pending.iter().flat_map(|message| message.objects.iter().copied()).collect();
+    if ended.report.objects.len() != objects.len() {
+        shared.violation(format!("a report of {} objects for {}", ended.report.objects.len(), objects.len()));
         return Vec::new();
     }
-    let (mut failed, mut permanent) = (Vec::new(), Vec::new());
-    for (&index, report) in pending.iter().zip(&ended.report.objects) {
-        let object = &shared.schedule.objects[index];
-        shared.trace(|| format!("object {index}: {:?} complete {} error {:?}", report.counts, report.complete, report.error));
-        check_object(shared, object, report, &dead, last);
-        if !report.is_success() {
-            failed.push(index);
-            if report.permanent {
-                permanent.push(index);
-            }
-        }
+    let dead = shared.dead_events();
+    check_dead_letters(shared, &dead);
+    for (&object, report) in objects.iter().zip(&ended.report.objects) {
+        shared.trace(|| format!("object {object}: {:?} complete {} error {:?}", report.counts, report.complete, report.error));
+        check_object(shared, object, report, &dead, ended);
     }
-    let redelivered: Vec<usize> = match (&ended.reply["batchItemFailures"], ended.succeeded) {
-        (Value::Array(failures), true) => {
-            failures.iter().filter_map(|one| one["itemIdentifier"].as_str()?.parse().ok()).collect()
-        }
-        (_, true) => Vec::new(),
-        (_, false) => pending.to_vec(),
+    let report_of = |object: usize| {
+        let found = objects.iter().position(|&other| other == object);
+        found.and_then(|index| ended.report.objects.get(index)).expect("a report of each object")
     };
-    let missing: Vec<_> = failed.iter().filter(|index| !redelivered.contains(index)).collect();
-    if !missing.is_empty() {
-        shared.violation(format!("the objects {missing:?} failed, and the response does not say so"));
+    let mut left = Vec::new();
+    for message in pending {
+        if let Some(message) = redelivered(shared, message, ended, &report_of) {
+            left.push(message);
+        } else {
+            check_acknowledged(shared, message, &dead, &report_of);
+        }
     }
-    redelivered.into_iter().filter(|index| !permanent.contains(index)).collect()
+    left
 }
 
-fn check_object(shared: &Shared, object: &Object, report: &ObjectReport, dead: &BTreeSet<String>, last: bool) {
-    let violation = |what: &str| shared.violation(format!("{}: {what}: {report:?}", object.key));
+/// Returns what is delivered again of a message, according to the response.
+fn redelivered<'a>(
+    shared: &Shared,
+    message: &Message,
+    ended: &Ended,
+    report_of: &impl Fn(usize) -> &'a ObjectReport,
+) -> Option<Message> {
+    let number = message.number.to_string();
+    let with_member = |list: &Value, member: &str| {
+        let found = list.as_array()?.iter().find(|one| one[member] == number.as_str())?;
+        Some(found.clone())
+    };
+    match shared.schedule.source {
+        Source::Event if ended.succeeded => None,
+        Source::Event => {
+            // A person sends the other objects again.
+            let objects = message.objects.iter().copied().filter(|&object| !report_of(object).permanent);
+            let left = Message { objects: objects.collect(), ..message.clone() };
+            (!left.objects.is_empty()).then_some(left)
+        }
+        Source::Queue if !ended.succeeded => Some(message.clone()),
+        Source::Queue => with_member(&ended.reply["batchItemFailures"], "itemIdentifier").map(|_| message.clone()),
+        Source::Job => {
+            let result = with_member(&ended.reply["results"], "taskId");
+            let Some(result) = result else {
+                shared.violation(format!("task {number} has no result: {}", ended.reply));
+                return None;
+            };
+            (result["resultCode"] == "TemporaryFailure").then(|| message.clone())
+        }
+    }
+}
+
+/// Checks that nothing is lost with a message that is never delivered again.
+fn check_acknowledged<'a>(
+    shared: &Shared,
+    message: &Message,
+    dead: &BTreeSet<Event>,
+    report_of: &impl Fn(usize) -> &'a ObjectReport,
+) {
+    for &object in &message.objects {
+        let report = report_of(object);
+        if is_given_up(shared, message, report) {
+            continue;
+        }
+        let found = &shared.schedule.objects[object];
+        let safe = |line: usize| dead.contains(&(object, line)) || shared.with(|state| state.accepted.contains(&(object, line)));
+        let is_readable = found.availability == Availability::Whole;
+        if !report.is_success() || !is_readable || !(0..found.lines.len()).all(safe) {
+            shared.violation(format!("message {} is done, but events of {} are missing: {report:?}", message.number, found.key));
+        }
+    }
+}
+
+/// Returns whether the object can never be read, and a person can see that.
+fn is_given_up(shared: &Shared, message: &Message, report: &ObjectReport) -> bool {
+    let is_seen = match shared.schedule.source {
+        Source::Event | Source::Job => true,
+        Source::Queue => shared.with(|state| state.moved.contains(&message.number)),
+    };
+    report.permanent && is_seen
+}
+
+fn check_object(shared: &Shared, object: usize, report: &ObjectReport, dead: &BTreeSet<Event>, ended: &Ended) {
+    let found = &shared.schedule.objects[object];
+    let violation = |what: &str| shared.violation(format!("object {object}: {what}: {report:?}"));
     let counts = &report.counts;
     if counts.lines != counts.delivered + counts.filtered + counts.dead_lettered + counts.undelivered {
         violation("the counts do not add up");
     }
-    let known = |ids: &BTreeSet<String>| object.ids.iter().filter(|id| ids.contains(*id)).count() as u64;
-    if counts.delivered > shared.with(|state| known(&state.accepted_now)) {
-        violation("more events are reported as delivered than were accepted");
+    let (confirmed, requests, bound) = shared.requests(ended.process, |requests| {
+        (requests.confirmed(object), requests.of_object(object), requests.bound(object, counts.batches))
+    });
+    if counts.delivered != confirmed {
+        violation(&format!("{confirmed} events were accepted"));
     }
-    if counts.dead_lettered > known(dead) {
+    if counts.requests != requests {
+        violation(&format!("{requests} requests were sent"));
+    }
+    if requests > bound {
+        violation(&format!("{requests} requests were sent, and the responses explain {bound}"));
+    }
+    if counts.dead_lettered > dead.range((object, 0)..(object + 1, 0)).count() as u64 {
         violation("more events are reported as dead-lettered than were written");
     }
     if counts.dead_lettered as usize > shared.schedule.ship.poison_limit {
         violation("more events are dead-lettered than POISON_LIMIT allows");
     }
-    if report.complete && (object.availability != Availability::Whole || counts.lines != object.ids.len() as u64) {
+    let is_readable = found.availability == Availability::Whole;
+    if report.complete && (!is_readable || counts.lines != found.lines.len() as u64) {
         violation("complete, but not read to the end");
     }
     if report.is_success() {
-        let safe = |id: &&String| dead.contains(*id) || shared.with(|state| state.accepted.contains(*id));
-        if counts.undelivered > 0 || !report.complete || !object.ids.iter().all(|id| safe(&id)) {
+        if counts.undelivered > 0 || !report.complete {
             violation("success is reported, but events are missing");
         }
-    } else if report.permanent && object.availability == Availability::Whole {
+    } else if report.permanent && is_readable && found.replaced_ms.is_none() {
         violation("a readable object is given up");
     } else if report.error.is_none() {
         violation("a failure without a reason");
-    } else if last && should_have_succeeded(shared, object, report) {
+    } else if ended.last && should_have_succeeded(shared, object, report) {
         violation("the object fails long after all faults have ended");
     }
 }
 
 /// Returns whether only the object itself can still be the reason for a failure. A bad event that makes the only endpoint fail
 /// looks like a failing endpoint, as long as no other body is accepted; then the budget ends the run with all of its objects.
-fn should_have_succeeded(shared: &Shared, object: &Object, report: &ObjectReport) -> bool {
-    let schedule = &shared.schedule;
+fn should_have_succeeded(shared: &Shared, object: usize, report: &ObjectReport) -> bool {
+    let (schedule, object) = (&shared.schedule, &shared.schedule.objects[object]);
     let error = report.error.as_deref().unwrap_or_default();
-    let fails = schedule.bad_event_status == 500 && schedule.objects.iter().any(|object| !object.bad_ids.is_empty());
-    let can_dead_letter = schedule.dead_letter && object.bad_ids.len() <= schedule.ship.poison_limit;
-    let can_deliver = object.bad_ids.is_empty() || (can_dead_letter && !error.contains("down to a single event"));
+    let has_bad_lines = schedule.objects.iter().any(|object| object.bad_lines() > 0);
+    let fails = schedule.bad_events == BadEvents::Respond(500) && has_bad_lines;
+    let can_dead_letter = schedule.dead_letter && object.bad_lines() <= schedule.ship.poison_limit;
+    let can_deliver = object.bad_lines() == 0 || (can_dead_letter && !error.contains("down to a single event"));
     object.availability == Availability::Whole && can_deliver && !(fails && error.contains("RETRY_BUDGET"))
 }
 
-/// Checks that every id belongs to a line, and that every dead letter is a bad event, unless an endpoint refused good events.
-fn check_ids(shared: &Shared, dead: &BTreeSet<String>) {
-    let schedule = &shared.schedule;
-    let expected: BTreeSet<&String> = schedule.objects.iter().flat_map(|object| &object.ids).collect();
-    let unknown = shared.with(|state| state.accepted.iter().find(|id| !expected.contains(id)).cloned());
-    if let Some(id) = unknown {
-        shared.violation(format!("the id {id} belongs to no line"));
-    }
+/// Checks that every dead letter is a bad event, unless an endpoint refused good events.
+fn check_dead_letters(shared: &Shared, dead: &BTreeSet<Event>) {
     let refuses_good_events = |behavior: &Behavior| {
-        matches!(behavior, Behavior::Failing | Behavior::RefusesEverything | Behavior::AcceptsNoBody | Behavior::RefusesGzip)
+        matches!(behavior, Behavior::Responds(400 | 413 | 500) | Behavior::Accepts(500) | Behavior::RefusesGzip)
     };
-    if schedule.endpoints.iter().flatten().any(|(_, behavior)| refuses_good_events(behavior)) {
+    if shared.schedule.endpoints.iter().flatten().any(|(_, behavior)| refuses_good_events(behavior)) {
         return;
     }
-    let bad_ids: BTreeSet<&String> = schedule.objects.iter().flat_map(|object| &object.bad_ids).collect();
-    if let Some(id) = dead.iter().find(|id| !bad_ids.contains(id)) {
-        shared.violation(format!("the good event {id} is dead-lettered"));
+    let is_good = |&&(object, line): &&Event| !shared.schedule.objects[object].lines[line].is_bad;
+    if let Some(event) = dead.iter().find(is_good) {
+        shared.violation(format!("the good event {event:?} is dead-lettered"));
     }
 }
 
 impl Shared {
-    /// Checks that no event is rejected of an object of which no endpoint has accepted anything: a wrong address also refuses
-    /// everything.
-    pub(crate) fn check_witness(&self, rejected: &[String]) {
-        for object in self.schedule.objects.iter().filter(|object| object.ids.iter().any(|id| rejected.contains(id))) {
-            if !self.with(|state| object.ids.iter().any(|id| state.accepted_now.contains(id))) {
-                self.violation(format!("{}: {} events are rejected without a witness", object.key, rejected.len()));
-            }
-        }
+    /// Returns the events in all dead letters.
+    fn dead_events(&self) -> BTreeSet<Event> {
+        self.with(|state| state.dead_letters.values().flatten().copied().collect())
     }
 
-    /// Returns the ids in a dead-letter object.
-    pub(crate) fn dead_letter_ids(&self, body: &[u8]) -> Vec<String> {
+    /// Returns the events in a dead-letter object that `process` writes, after checking that each may be rejected.
+    pub(crate) fn dead_letter_events(&self, process: usize, body: &[u8]) -> Vec<Event> {
         let mut text = String::new();
         GzDecoder::new(body).read_to_string(&mut text).expect("a dead letter is gzip");
-        let id = |line: &str| {
-            let dead_letter: Value = serde_json::from_str(line).expect("a dead letter's line is JSON");
-            let id = dead_letter["id"].as_str().expect("an id").to_owned();
-            if dead_letter["event"]["@metadata"]["_id"] != id {
-                self.violation(format!("a dead letter has another id than its event: {dead_letter}"));
-            }
-            id
+        text.lines().filter_map(|line| self.dead_letter_event(process, line)).collect()
+    }
+
+    fn dead_letter_event(&self, process: usize, line: &str) -> Option<Event> {
+        let dead_letter: Value = serde_json::from_str(line).expect("a dead letter's line is JSON");
+        let id = dead_letter["id"].as_str().expect("an id");
+        if dead_letter["event"]["@metadata"]["_id"] != id {
+            self.violation(format!("a dead letter has another id than its event: {dead_letter}"));
+        }
+        let endpoint = dead_letter["endpoint"].as_str().and_then(|url| url.strip_prefix("http://logstash:"));
+        let endpoint = endpoint.and_then(|rest| rest.trim_end_matches('/').parse::<usize>().ok());
+        let status = dead_letter["status"].as_u64().and_then(|status| u16::try_from(status).ok());
+        let (Some(&event), Some(endpoint)) = (self.ids.get(id), endpoint) else {
+            self.violation(format!("a dead letter names no event and endpoint: {dead_letter}"));
+            return None;
         };
-        text.lines().map(id).collect()
+        self.requests(process, |requests| requests.check_rejection(event, endpoint - 1, status.unwrap_or_default()));
+        Some(event)
     }
 }

@@ -1,67 +1,110 @@
 //! Simulated endpoints: a transport whose outcomes depend on the present behavior of the endpoint.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use elb_log::batch::{Body, Compression};
 use elb_log_shipper::receive::{Decoded, MAX_CONTENT_BYTES, decode};
 use elb_log_shipper::sink::{Endpoint, Fault, Outcome, Response, Transport};
 use reqwest::Url;
 use reqwest::header::HeaderValue;
-use serde_json::Value;
+use serde::Deserialize;
 use tokio::time::sleep;
 
-use crate::simulation::schedule::Behavior;
+use crate::simulation::object::Version;
+use crate::simulation::requests::Event;
+use crate::simulation::schedule::{BadEvents, Behavior};
 use crate::simulation::world::Shared;
-use crate::support::id_of;
 
-/// Sends requests to the simulated endpoints. An endpoint's port is its number, from 1.
+/// Sends the requests of one process to the simulated endpoints. An endpoint's port is its number, from 1.
 #[derive(Debug)]
-pub(crate) struct SimulatedTransport(pub(crate) Arc<Shared>);
+pub(crate) struct SimulatedTransport {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) process: usize,
+}
 
 /// The content of a body.
 #[derive(Debug, Default)]
 pub(crate) struct Content {
-    /// The ids of the events.
-    ids: Vec<String>,
+    pub(crate) events: Vec<Event>,
+    /// The version that an event of each object was made from, if the events show it.
+    versions: BTreeMap<usize, Version>,
     /// The length without compression, in bytes.
     length: usize,
 }
 
-/// A request in flight. Dropping it ends the request.
-struct InFlight<'a>(&'a Shared, bool);
+/// The members of an event that the simulation reads.
+#[derive(Deserialize)]
+struct Members<'a> {
+    #[serde(borrow, rename = "@metadata", default)]
+    metadata: Metadata<'a>,
+    #[serde(borrow, default)]
+    event: Original<'a>,
+    #[serde(borrow, default)]
+    tags: Vec<Cow<'a, str>>,
+}
 
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.with(|state| state.in_flight -= usize::from(self.1));
-    }
+#[derive(Default, Deserialize)]
+struct Metadata<'a> {
+    #[serde(borrow, rename = "_id")]
+    id: Cow<'a, str>,
+}
+
+#[derive(Default, Deserialize)]
+struct Original<'a> {
+    #[serde(borrow)]
+    original: Option<Cow<'a, str>>,
+}
+
+/// How an endpoint reacts to a request.
+struct Reaction {
+    outcome: Outcome,
+    accepts: bool,
+    /// Whether the outcome comes only after the timeout.
+    hangs: bool,
+}
+
+/// A request with events in flight. Dropping it before its end aborts the request.
+struct InFlight<'a> {
+    transport: &'a SimulatedTransport,
+    endpoint: usize,
+    content: &'a Content,
+    /// Whether the endpoint will accept the body.
+    accepts: bool,
+    ended: bool,
 }
 
 impl Transport for SimulatedTransport {
-    async fn post(&self, endpoint: &Endpoint, body: &Body, _: Option<&HeaderValue>, limit: Duration) -> Outcome {
-        let shared = &self.0;
-        let number = usize::from(endpoint.url().port().expect("a port")) - 1;
-        let is_health_check = &body.bytes[..] == b"[]";
-        let _in_flight = shared.begin(!is_health_check);
-        let Content { ids, length } = &*shared.content_of(body);
-        let behavior = shared.behavior(number);
-        let latency = Duration::from_millis(shared.with(|state| state.rng.u64(1..60)));
-        let (outcome, accepts) = shared.outcome(behavior, body, (ids, *length), latency, limit);
+    async fn post(&self, endpoint: &Endpoint, body: &Body, authorization: Option<&HeaderValue>, limit: Duration) -> Outcome {
+        let shared = &self.shared;
+        let endpoint = usize::from(endpoint.url().port().expect("a port")) - 1;
+        if &body.bytes[..] == b"[]" {
+            return self.check_health(endpoint, authorization, limit).await;
+        }
+        let content = shared.content_of(body);
+        shared.step(self.process).await;
+        let mut request = InFlight::begin(self, endpoint, &content);
+        let latency = Duration::from_millis(shared.with(|state| state.rng.u64(..60)));
+        let behavior = shared.behavior(endpoint);
+        let Reaction { outcome, accepts, hangs } = shared.react(behavior, body, &content, authorization, latency >= limit);
+        request.accepts = accepts;
         let elapsed = latency.min(limit);
         sleep(elapsed).await;
+        shared.step(self.process).await;
         if accepts {
-            shared.accept(ids);
+            request.accept();
         }
-        match behavior {
-            Behavior::RespondsTooLate | Behavior::NeverResponds | Behavior::Slow
-                if outcome == Outcome::NoResponse(Fault::Timeout) =>
-            {
-                sleep(limit - elapsed).await;
-            }
-            _ => {}
+        if hangs {
+            sleep(limit - elapsed).await;
         }
-        shared.trace(|| format!("endpoint {} {behavior:?}: {} events: {outcome}", number + 1, ids.len()));
+        shared.step(self.process).await;
+        request.end(&outcome);
+        shared.trace(|| format!("endpoint {} {behavior:?}: {} events: {outcome}", endpoint + 1, content.events.len()));
         outcome
     }
 
@@ -70,18 +113,67 @@ impl Transport for SimulatedTransport {
     }
 }
 
-impl Shared {
-    fn begin(&self, counts: bool) -> InFlight<'_> {
-        self.with(|state| {
-            state.in_flight += usize::from(counts);
-            if state.in_flight > self.schedule.ship.concurrency {
-                let (found, allowed) = (state.in_flight, self.schedule.ship.concurrency);
-                state.violations.push(format!("{found} requests in flight, {allowed} allowed"));
+impl SimulatedTransport {
+    /// Responds to an empty batch.
+    async fn check_health(&self, endpoint: usize, authorization: Option<&HeaderValue>, limit: Duration) -> Outcome {
+        let shared = &self.shared;
+        let latency = Duration::from_millis(shared.with(|state| state.rng.u64(..60)));
+        let (behavior, empty) = (shared.behavior(endpoint), Body { bytes: Bytes::new(), compression: Compression::None });
+        let Reaction { outcome, hangs, .. } =
+            shared.react(behavior, &empty, &Content::default(), authorization, latency >= limit);
+        sleep(if hangs { limit } else { latency.min(limit) }).await;
+        shared.trace(|| format!("endpoint {} {behavior:?}: health check: {outcome}", endpoint + 1));
+        outcome
+    }
+}
+
+impl<'a> InFlight<'a> {
+    fn begin(transport: &'a SimulatedTransport, endpoint: usize, content: &'a Content) -> Self {
+        let (shared, now) = (&transport.shared, transport.shared.elapsed());
+        shared.requests(transport.process, |requests| {
+            requests.begin(&shared.schedule, &content.events, now);
+            for (&object, &version) in &content.versions {
+                requests.see_version(object, version);
             }
         });
-        InFlight(self, counts)
+        InFlight { transport, endpoint, content, accepts: false, ended: false }
     }
 
+    fn accept(&mut self) {
+        self.accepts = false;
+        let (shared, now) = (&self.transport.shared, self.transport.shared.elapsed());
+        shared.requests(self.transport.process, |requests| requests.accept(self.endpoint, &self.content.events, now));
+        shared.with(|state| state.accepted.extend(&self.content.events));
+    }
+
+    fn end(&mut self, outcome: &Outcome) {
+        self.ended = true;
+        let (shared, now) = (&self.transport.shared, self.transport.shared.elapsed());
+        let events = &self.content.events;
+        shared.requests(self.transport.process, |requests| {
+            requests.end(&shared.schedule, self.endpoint, events, outcome, now);
+        });
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let (shared, process) = (&self.transport.shared, self.transport.process);
+        let killed = shared.requests(process, |requests| {
+            requests.abort(&self.content.events);
+            requests.killed
+        });
+        if killed && self.accepts && shared.with(|state| state.rng.bool()) {
+            shared.fault("invocation killed while an endpoint accepts");
+            self.accept();
+        }
+    }
+}
+
+impl Shared {
     /// Decodes a body as Logstash does, and checks that it is valid. A retried body is decoded once.
     fn content_of(&self, body: &Body) -> Arc<Content> {
         if let Some(known) = self.with(|state| state.contents.get(&body.bytes).cloned()) {
@@ -98,88 +190,178 @@ impl Shared {
             self.violation("a body's compression differs from its header".to_owned());
             return Content::default();
         };
-        let ids = events.iter().map(|event| {
-            let event: Value = serde_json::from_str(event).expect("the receiver gives JSON");
-            if event["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "_jsonparsefailure")) {
-                self.violation(format!("a body is not a JSON array of events: {event}"));
-                return String::new();
-            }
-            id_of(&event)
-        });
         // A bracket before, and a comma or bracket after each event.
         let length = events.iter().map(|event| event.len() + 1).sum::<usize>() + 1;
-        Content { ids: ids.collect(), length }
+        let mut content = Content { length, ..Content::default() };
+        for text in events {
+            let event: Members<'_> = serde_json::from_str(&text).expect("the receiver gives JSON");
+            if event.tags.iter().any(|tag| tag == "_jsonparsefailure") {
+                self.violation(format!("a body is not a JSON array of events: {text}"));
+                return content;
+            }
+            self.read_event(&event, &mut content);
+        }
+        content
     }
 
-    /// Returns how a request ends, and whether the endpoint accepts the events.
-    fn outcome(
+    fn read_event(&self, event: &Members<'_>, content: &mut Content) {
+        let id = &*event.metadata.id;
+        let Some(&(object, line)) = self.ids.get(id) else {
+            self.violation(format!("the id {id} belongs to no line"));
+            return;
+        };
+        content.events.push((object, line));
+        let (Some(original), Some((first, second))) =
+            (event.event.original.as_deref(), &self.schedule.objects[object].lines[line].text)
+        else {
+            return;
+        };
+        if original != first && original != second {
+            self.violation(format!("the event of line {line} of object {object} has another text: {original}"));
+        } else if first != second {
+            let version = if original == first { Version::First } else { Version::Second };
+            if *content.versions.entry(object).or_insert(version) != version {
+                self.violation(format!("object {object}: a body of two versions"));
+            }
+        }
+    }
+
+    /// Decides how an endpoint reacts. A request that is cut off gets no response before the timeout.
+    fn react(
         &self,
         behavior: Behavior,
         body: &Body,
-        (ids, length): (&[String], usize),
-        latency: Duration,
-        limit: Duration,
-    ) -> (Outcome, bool) {
-        let status = |status| Outcome::Response(Response { status, ..Response::default() });
-        let broken = || Outcome::NoResponse(Fault::Broken("reset".to_owned()));
-        let fault = |name, outcome| {
-            self.fault(name);
-            (outcome, false)
-        };
-        match behavior {
-            Behavior::Down => return fault("endpoint down", Outcome::NoResponse(Fault::Connect("refused".to_owned()))),
-            Behavior::Busy => return fault("endpoint busy (429)", status(429)),
-            Behavior::BusyUntil => {
-                let retry_after = Duration::from_secs(self.with(|state| state.rng.u64(0..40)));
-                let outcome = Outcome::Response(Response { status: 429, retry_after, ..Response::default() });
-                return fault("endpoint busy with Retry-After", outcome);
-            }
-            Behavior::Failing => return fault("endpoint failing (500)", status(500)),
-            Behavior::Unavailable => return fault("endpoint unavailable (503)", status(503)),
-            Behavior::ClosesAtTheHeader => return fault("endpoint closes at the header", broken()),
-            Behavior::NeverResponds => return fault("endpoint never responds", Outcome::NoResponse(Fault::Timeout)),
-            Behavior::RefusesEverything => return fault("endpoint refuses everything (400)", status(400)),
-            Behavior::AcceptsNoBody => return fault("endpoint accepts no body (413)", status(413)),
-            Behavior::RefusesCredentials => return fault("endpoint refuses the credentials (401)", status(401)),
-            Behavior::NotFound => return fault("endpoint not found (404)", status(404)),
-            Behavior::Redirects => return fault("endpoint redirects (302)", status(302)),
-            Behavior::RefusesGzip if body.compression != Compression::None => {
-                return fault("endpoint refuses gzip (400)", status(400));
-            }
-            Behavior::Healthy
-            | Behavior::Slow
-            | Behavior::RefusesGzip
-            | Behavior::ResetsAfterAcceptance
-            | Behavior::RespondsTooLate => {}
+        content: &Content,
+        authorization: Option<&HeaderValue>,
+        cut_off: bool,
+    ) -> Reaction {
+        let refusal = self
+            .refuses_everything(behavior, body)
+            .or_else(|| self.refuses_password(authorization))
+            .or_else(|| self.refuses_content(content));
+        if let Some((fault, outcome)) = refusal {
+            self.fault(fault);
+            let hangs = outcome == Outcome::NoResponse(Fault::Timeout);
+            return Reaction { outcome, accepts: false, hangs };
         }
-        if length > self.schedule.largest_body {
-            return fault("body too large (413)", status(413));
-        }
-        if ids.iter().any(|id| self.is_bad(id)) {
-            let status_code = self.schedule.bad_event_status;
-            let name = if status_code == 500 { "bad event makes the endpoint fail (500)" } else { "bad event refused (422)" };
-            return fault(name, status(status_code));
-        }
+        let timeout = |accepts| Reaction { outcome: Outcome::NoResponse(Fault::Timeout), accepts, hangs: true };
+        let accepts = |outcome| Reaction { outcome, accepts: true, hangs: false };
         match behavior {
             Behavior::ResetsAfterAcceptance => {
                 self.fault("endpoint resets after acceptance");
-                (broken(), true)
+                accepts(broken())
             }
             Behavior::RespondsTooLate => {
                 self.fault("endpoint responds too late");
-                (Outcome::NoResponse(Fault::Timeout), true)
+                timeout(true)
             }
             Behavior::Slow => {
                 self.fault("endpoint slow");
-                (Outcome::NoResponse(Fault::Timeout), self.with(|state| state.rng.bool()))
+                timeout(self.with(|state| state.rng.bool()))
             }
-            // The invocation ends before the response.
-            _ if latency >= limit => (Outcome::NoResponse(Fault::Timeout), true),
-            _ => (status(200), true),
+            _ if cut_off => timeout(true),
+            Behavior::Accepts(status) => {
+                self.fault(acceptance(status));
+                accepts(responds(status, if status == 204 || status >= 500 { "" } else { "ok" }))
+            }
+            _ => accepts(responds(200, "ok")),
         }
     }
 
-    fn is_bad(&self, id: &str) -> bool {
-        self.schedule.objects.iter().any(|object| object.bad_ids.iter().any(|bad| bad == id))
+    /// Returns the outcome of an endpoint that refuses every body.
+    fn refuses_everything(&self, behavior: Behavior, body: &Body) -> Option<(&'static str, Outcome)> {
+        Some(match behavior {
+            Behavior::Down => ("endpoint down", Outcome::NoResponse(Fault::Connect("refused".to_owned()))),
+            Behavior::Responds(status) => (refusal(status), responds(status, "no")),
+            Behavior::AsksToRetryAfter(status) => {
+                let retry_after = Duration::from_secs(self.with(|state| state.rng.u64(..40)));
+                let name = if status == 429 {
+                    "endpoint responds 429 with Retry-After"
+                } else {
+                    "endpoint responds 503 with Retry-After"
+                };
+                (name, Outcome::Response(Response { status, retry_after, ..Response::default() }))
+            }
+            Behavior::ClosesAtTheHeader => ("endpoint closes at the header", broken()),
+            Behavior::NeverResponds => ("endpoint never responds", Outcome::NoResponse(Fault::Timeout)),
+            Behavior::RefusesGzip if body.compression != Compression::None => {
+                ("endpoint refuses gzip (400)", responds(400, "no"))
+            }
+            Behavior::Healthy
+            | Behavior::Accepts(_)
+            | Behavior::Slow
+            | Behavior::RefusesGzip
+            | Behavior::ResetsAfterAcceptance
+            | Behavior::RespondsTooLate => return None,
+        })
+    }
+
+    fn refuses_password(&self, authorization: Option<&HeaderValue>) -> Option<(&'static str, Outcome)> {
+        let rotation = self.schedule.rotation?;
+        let expected = format!("Basic {}", STANDARD.encode(format!("shipper:{}", self.password(rotation.endpoints_ms))));
+        let is_valid = authorization.is_some_and(|given| given.as_bytes() == expected.as_bytes());
+        (!is_valid).then(|| ("password refused after a rotation", responds(rotation.status, "")))
+    }
+
+    fn refuses_content(&self, content: &Content) -> Option<(&'static str, Outcome)> {
+        if content.length > self.schedule.largest_body {
+            return Some(("body too large (413)", responds(413, "")));
+        }
+        let is_bad = |&(object, line): &Event| self.schedule.objects[object].lines[line].is_bad;
+        content.events.iter().any(is_bad).then(|| match self.schedule.bad_events {
+            BadEvents::Respond(status) => (bad_event(status), responds(status, "no")),
+        })
+    }
+
+    /// Returns the password of a system that changes it at this time, in milliseconds.
+    pub(crate) fn password(&self, changed_ms: u64) -> &'static str {
+        if self.now() < changed_ms { "first" } else { "second" }
+    }
+}
+
+fn responds(status: u16, text: &str) -> Outcome {
+    Outcome::Response(Response { status, text: text.to_owned(), ..Response::default() })
+}
+
+fn broken() -> Outcome {
+    Outcome::NoResponse(Fault::Broken("reset".to_owned()))
+}
+
+/// Returns the name of a fault.
+fn refusal(status: u16) -> &'static str {
+    match status {
+        302 => "endpoint responds 302",
+        400 => "endpoint responds 400",
+        401 => "endpoint responds 401",
+        404 => "endpoint responds 404",
+        413 => "endpoint responds 413",
+        429 => "endpoint responds 429",
+        500 => "endpoint responds 500",
+        502 => "endpoint responds 502",
+        503 => "endpoint responds 503",
+        504 => "endpoint responds 504",
+        other => panic!("the fault {other} has no name"),
+    }
+}
+
+/// Returns the name of a fault.
+fn acceptance(status: u16) -> &'static str {
+    match status {
+        201 => "endpoint accepts with 201",
+        202 => "endpoint accepts with 202",
+        204 => "endpoint accepts with 204",
+        500 => "endpoint accepts, then responds 500",
+        502 => "endpoint accepts, then responds 502",
+        504 => "endpoint accepts, then responds 504",
+        other => panic!("the fault {other} has no name"),
+    }
+}
+
+/// Returns the name of a fault.
+fn bad_event(status: u16) -> &'static str {
+    match status {
+        422 => "bad event refused (422)",
+        500 => "bad event makes the endpoint fail (500)",
+        other => panic!("the fault {other} has no name"),
     }
 }

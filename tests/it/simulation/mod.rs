@@ -6,6 +6,8 @@
 
 mod check;
 mod logstash;
+mod object;
+mod requests;
 mod schedule;
 mod store;
 mod world;

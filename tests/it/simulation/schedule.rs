@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use elb_log::batch::{BatchSettings, Compression, Framing};
-use elb_log::buffer::Buffer;
-use elb_log::event::{EventSettings, IdPrefix, Schema};
-use elb_log::origin::ObjectName;
+use elb_log::event::{EventSettings, Schema};
 use elb_log_shipper::ship::ShipSettings;
 use fastrand::Rng;
 
-use crate::support::{alb_key, alb_line, gzip};
+use crate::simulation::object::{Object, ObjectSettings};
 
 /// The bucket of all objects and of the dead letters.
 pub(crate) const BUCKET: &str = "logs";
@@ -17,194 +15,224 @@ pub(crate) const BUCKET: &str = "logs";
 /// The prefix of the dead letters.
 pub(crate) const DEAD_LETTERS: &str = "dead";
 
+/// `MAX_LINE_BYTES`.
+pub(crate) const MAX_LINE_BYTES: usize = 4_096;
+
 /// The names of all faults. Each has to happen in a run of all seeds.
 pub(crate) const FAULTS: &[&str] = &[
     "invocation killed",
+    "invocation killed before a step",
+    "invocation killed while an endpoint accepts",
     "invocation out of time",
     "new process",
+    "delivered twice at the same time",
     "endpoint down",
-    "endpoint busy (429)",
-    "endpoint busy with Retry-After",
-    "endpoint failing (500)",
-    "endpoint unavailable (503)",
+    "endpoint responds 302",
+    "endpoint responds 400",
+    "endpoint responds 401",
+    "endpoint responds 404",
+    "endpoint responds 413",
+    "endpoint responds 429",
+    "endpoint responds 429 with Retry-After",
+    "endpoint responds 500",
+    "endpoint responds 502",
+    "endpoint responds 503",
+    "endpoint responds 503 with Retry-After",
+    "endpoint responds 504",
+    "endpoint accepts with 201",
+    "endpoint accepts with 202",
+    "endpoint accepts with 204",
+    "endpoint accepts, then responds 500",
+    "endpoint accepts, then responds 502",
+    "endpoint accepts, then responds 504",
     "endpoint closes at the header",
     "endpoint resets after acceptance",
     "endpoint responds too late",
     "endpoint never responds",
     "endpoint slow",
-    "endpoint refuses everything (400)",
-    "endpoint accepts no body (413)",
-    "endpoint refuses the credentials (401)",
-    "endpoint not found (404)",
-    "endpoint redirects (302)",
     "endpoint refuses gzip (400)",
     "body too large (413)",
     "bad event refused (422)",
     "bad event makes the endpoint fail (500)",
+    "password refused after a rotation",
+    "secret cannot be read",
     "object missing",
     "object denied",
     "object truncated",
+    "object corrupt",
+    "object without an ETag",
+    "object replaced",
+    "object replaced while it is read (412)",
+    "several gzip members",
+    "lines that end with CRLF",
+    "blank lines",
+    "only blank lines",
+    "last line without a line feed",
+    "overlong line",
+    "line of any bytes",
     "store busy (503)",
     "store's body breaks",
     "store's body ends early",
     "store's body is slow",
+    "store's body stalls",
     "store never responds",
+    "store ignores the range",
+    "store sends another range",
+    "store ignores If-Match",
     "dead letter store busy (503)",
+    "dead letter stored, response lost",
+    "dead letter store never responds",
+    "message moved to the dead-letter queue",
+    "queue busy (500)",
 ];
 
 /// How an endpoint behaves for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Behavior {
     Healthy,
+    /// Accepts, and responds with this status. Those that are not of success reach the client after the acceptance.
+    Accepts(u16),
     Down,
-    Busy,
-    BusyUntil,
-    Failing,
-    Unavailable,
+    /// Responds with this status to every body.
+    Responds(u16),
+    /// Responds with this status and `Retry-After`.
+    AsksToRetryAfter(u16),
     ClosesAtTheHeader,
     ResetsAfterAcceptance,
     RespondsTooLate,
     NeverResponds,
     Slow,
-    RefusesEverything,
-    AcceptsNoBody,
-    RefusesCredentials,
-    NotFound,
-    Redirects,
     RefusesGzip,
 }
 
-/// The behaviors to draw from. Those that refuse no events are frequent, and the others are rare.
-const BEHAVIORS: [Behavior; 24] = [
-    Behavior::Healthy,
-    Behavior::Healthy,
-    Behavior::Healthy,
-    Behavior::Down,
-    Behavior::Down,
-    Behavior::Busy,
-    Behavior::Busy,
-    Behavior::BusyUntil,
-    Behavior::Unavailable,
-    Behavior::Unavailable,
-    Behavior::ClosesAtTheHeader,
-    Behavior::ClosesAtTheHeader,
-    Behavior::ResetsAfterAcceptance,
-    Behavior::ResetsAfterAcceptance,
-    Behavior::RespondsTooLate,
-    Behavior::NeverResponds,
-    Behavior::Slow,
-    Behavior::Failing,
-    Behavior::RefusesEverything,
-    Behavior::AcceptsNoBody,
-    Behavior::RefusesCredentials,
-    Behavior::NotFound,
-    Behavior::Redirects,
-    Behavior::RefusesGzip,
+/// The behaviors to draw from, each with its weight. Those that refuse no events are frequent, and the others are rare.
+const BEHAVIORS: &[(Behavior, u8)] = &[
+    (Behavior::Healthy, 5),
+    (Behavior::Accepts(201), 1),
+    (Behavior::Accepts(202), 1),
+    (Behavior::Accepts(204), 1),
+    (Behavior::Accepts(500), 1),
+    (Behavior::Accepts(502), 1),
+    (Behavior::Accepts(504), 1),
+    (Behavior::Down, 3),
+    (Behavior::Responds(429), 3),
+    (Behavior::Responds(502), 1),
+    (Behavior::Responds(503), 2),
+    (Behavior::Responds(504), 1),
+    (Behavior::AsksToRetryAfter(429), 2),
+    (Behavior::AsksToRetryAfter(503), 1),
+    (Behavior::ClosesAtTheHeader, 3),
+    (Behavior::ResetsAfterAcceptance, 3),
+    (Behavior::RespondsTooLate, 2),
+    (Behavior::NeverResponds, 2),
+    (Behavior::Slow, 2),
+    (Behavior::Responds(500), 1),
+    (Behavior::Responds(400), 1),
+    (Behavior::Responds(413), 1),
+    (Behavior::Responds(401), 1),
+    (Behavior::Responds(404), 1),
+    (Behavior::Responds(302), 1),
+    (Behavior::RefusesGzip, 1),
 ];
 
-/// How an object is available in the store.
+/// What endpoints do with a body that contains a bad event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Availability {
-    Whole,
-    Missing,
-    Denied,
-    /// The end is missing, so that the gzip data is incomplete.
-    Truncated,
+pub(crate) enum BadEvents {
+    /// Every endpoint responds with this status.
+    Respond(u16),
 }
 
-/// One log object.
-#[derive(Debug)]
-pub(crate) struct Object {
-    pub(crate) key: String,
-    pub(crate) body: Vec<u8>,
-    pub(crate) availability: Availability,
-    /// The id of each line, in order.
-    pub(crate) ids: Vec<String>,
-    /// The ids of bad events, which no endpoint ever accepts.
-    pub(crate) bad_ids: Vec<String>,
+/// How the function learns of the objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// One S3 event names all objects.
+    Event,
+    /// Messages of an SQS queue.
+    Queue,
+    /// Tasks of an S3 Batch Operations job.
+    Job,
+}
+
+/// A change of the password, which the secret and the endpoints do not take over at the same time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rotation {
+    /// When the secret has the new password, in milliseconds.
+    pub(crate) secret_ms: u64,
+    /// When the endpoints require the new password, in milliseconds.
+    pub(crate) endpoints_ms: u64,
+    /// The status of responses to another password.
+    pub(crate) status: u16,
 }
 
 /// Everything that a seed decides in advance. Later decisions use the same random numbers.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     pub(crate) objects: Vec<Object>,
+    /// The objects of each message.
+    pub(crate) messages: Vec<Vec<usize>>,
+    pub(crate) source: Source,
     /// For each endpoint, its behaviors and the time until which each lasts, in milliseconds. After the last one, the endpoint is
     /// healthy.
     pub(crate) endpoints: Vec<Vec<(u64, Behavior)>>,
-    /// The status of responses to bad events.
-    pub(crate) bad_event_status: u16,
+    pub(crate) bad_events: BadEvents,
     /// Maximum length of a body, in bytes. Larger ones get 413.
     pub(crate) largest_body: usize,
+    pub(crate) rotation: Option<Rotation>,
     pub(crate) ship: ShipSettings,
     pub(crate) dead_letter: bool,
     pub(crate) request_timeout: Duration,
     pub(crate) retry_budget: Duration,
-    /// Whether notifications come by SQS, with one message for each object. Otherwise one S3 event names all objects.
-    pub(crate) by_queue: bool,
-    /// One of this number of requests to the store has a fault.
+    /// One of this number of requests to AWS has a fault.
     pub(crate) store_faults: u32,
-    /// Until this time, in milliseconds, the store has faults and invocations are killed.
+    /// Until this time, in milliseconds, AWS has faults and invocations are killed.
     pub(crate) faults_end_ms: u64,
 }
 
 impl Schedule {
     pub(crate) fn draw(rng: &mut Rng) -> Self {
-        let bad_one_in = if rng.u8(..4) == 0 { rng.usize(5..60) } else { usize::MAX };
-        let objects = (0..rng.usize(1..=3)).map(|number| Object::draw(rng, number, bad_one_in)).collect();
         let faults_end_ms = rng.u64(0..120_000);
+        let largest_body = if rng.u8(..4) == 0 { rng.usize(4_096..20_000) } else { usize::MAX };
+        let settings = ObjectSettings {
+            bad_one_in: if rng.u8(..4) == 0 { rng.usize(5..60) } else { usize::MAX },
+            overlong: largest_body == usize::MAX,
+            faults_end_ms,
+        };
+        let objects: Vec<Object> = (0..rng.usize(1..=4)).map(|number| Object::draw(rng, number, settings)).collect();
+        let source = *rng.choice(&[Source::Event, Source::Queue, Source::Queue, Source::Job]).unwrap_or(&Source::Event);
         let endpoints = (0..rng.usize(1..=3)).map(|_| behaviors(rng, faults_end_ms)).collect();
         Schedule {
+            messages: messages(rng, source, objects.len()),
             objects,
+            source,
             endpoints,
-            bad_event_status: if rng.bool() { 422 } else { 500 },
-            largest_body: if rng.u8(..4) == 0 { rng.usize(4_096..20_000) } else { usize::MAX },
+            bad_events: BadEvents::Respond(*rng.choice(&[422, 500]).unwrap_or(&422)),
+            largest_body,
+            rotation: (rng.u8(..6) == 0).then(|| rotation(rng, faults_end_ms)),
             ship: ship_settings(rng),
             dead_letter: rng.u8(..4) > 0,
             request_timeout: Duration::from_millis(rng.u64(200..5_000)),
-            retry_budget: Duration::from_millis(rng.u64(0..20_000)),
-            by_queue: rng.bool(),
+            retry_budget: Duration::from_millis(if rng.bool() { rng.u64(..1_000) } else { rng.u64(..20_000) }),
             store_faults: *rng.choice(&[u32::MAX, 5, 2]).unwrap_or(&5),
             faults_end_ms,
         }
     }
 }
 
-impl Object {
-    /// Bad events are sparse, so that a refused part has neighbours that are accepted.
-    fn draw(rng: &mut Rng, number: usize, bad_one_in: usize) -> Self {
-        let key = alb_key(&format!("{number}x{:08x}", rng.u32(..)));
-        let prefix = IdPrefix::of(&ObjectName { bucket: BUCKET.to_owned(), key: key.clone() });
-        let (mut text, mut ids, mut bad_ids) = (String::new(), Vec::new(), Vec::new());
-        let lines = if rng.u8(..8) == 0 { 0 } else { rng.usize(1..90) };
-        for line in 0..lines {
-            let mut id = Buffer::default();
-            prefix.write(&mut id, text.len() as u64);
-            let id = String::from_utf8(id.to_vec()).expect("hex digits");
-            if line % bad_one_in == bad_one_in / 2 {
-                bad_ids.push(id.clone());
+/// Distributes the objects among messages.
+fn messages(rng: &mut Rng, source: Source, objects: usize) -> Vec<Vec<usize>> {
+    match source {
+        Source::Event => vec![(0..objects).collect()],
+        Source::Job => (0..objects).map(|object| vec![object]).collect(),
+        Source::Queue => {
+            let mut messages: Vec<Vec<usize>> = Vec::new();
+            for object in 0..objects {
+                match messages.last_mut() {
+                    Some(message) if rng.u8(..3) == 0 => message.push(object),
+                    _ => messages.push(vec![object]),
+                }
             }
-            ids.push(id);
-            if rng.u8(..4) == 0 {
-                text += &alb_line(line)
-            } else {
-                text += &format!("line {line} is not an access log line")
-            }
-            text.push('\n');
+            messages
         }
-        let availability = match rng.u8(..20) {
-            0 => Availability::Missing,
-            1 => Availability::Denied,
-            2 if lines > 0 => Availability::Truncated,
-            _ => Availability::Whole,
-        };
-        let mut body =
-            if availability == Availability::Truncated || rng.bool() { gzip(text.as_bytes()) } else { text.into_bytes() };
-        if availability == Availability::Truncated {
-            body.truncate(rng.usize(3..body.len()));
-        } else if lines == 0 {
-            body.clear();
-        }
-        Object { key, body, availability, ids, bad_ids }
     }
 }
 
@@ -213,14 +241,36 @@ fn behaviors(rng: &mut Rng, faults_end_ms: u64) -> Vec<(u64, Behavior)> {
     let mut until = 0;
     while until < faults_end_ms {
         until = (until + rng.u64(50..30_000)).min(faults_end_ms);
-        behaviors.push((until, *rng.choice(&BEHAVIORS).unwrap_or(&Behavior::Healthy)));
+        behaviors.push((until, behavior(rng)));
     }
     behaviors
 }
 
+fn behavior(rng: &mut Rng) -> Behavior {
+    let weights: u8 = BEHAVIORS.iter().map(|(_, weight)| weight).sum();
+    let mut at = rng.u8(..weights);
+    let drawn = BEHAVIORS.iter().find(|(_, weight)| {
+        let found = at < *weight;
+        at = at.saturating_sub(*weight);
+        found
+    });
+    drawn.map_or(Behavior::Healthy, |(behavior, _)| *behavior)
+}
+
+fn rotation(rng: &mut Rng, faults_end_ms: u64) -> Rotation {
+    let first = rng.u64(..faults_end_ms.max(1)) / 2;
+    let (later, lag) = (first + rng.u64(..20_000), rng.bool());
+    let (secret_ms, endpoints_ms) = if lag { (later, first) } else { (first, later) };
+    Rotation { secret_ms, endpoints_ms, status: *rng.choice(&[401, 401, 403]).unwrap_or(&401) }
+}
+
 fn ship_settings(rng: &mut Rng) -> ShipSettings {
     ShipSettings {
-        events: EventSettings { schema: if rng.bool() { Schema::Native } else { Schema::Ecs }, ..EventSettings::default() },
+        events: EventSettings {
+            schema: if rng.bool() { Schema::Native } else { Schema::Ecs },
+            include_original: rng.bool(),
+            ..EventSettings::default()
+        },
         batch: BatchSettings {
             max_events: rng.usize(2..40),
             max_bytes: rng.usize(4_096..32_768),
@@ -229,7 +279,7 @@ fn ship_settings(rng: &mut Rng) -> ShipSettings {
             bodies: true,
         },
         concurrency: rng.usize(1..=4),
-        max_line_bytes: 4_096,
+        max_line_bytes: MAX_LINE_BYTES,
         poison_limit: *rng.choice(&[0, 2, 100, 100, 100]).unwrap_or(&100),
         events_per_second: None,
     }
