@@ -87,8 +87,8 @@ impl Transport for SimulatedTransport {
             return self.check_health(endpoint, authorization, limit).await;
         }
         let content = shared.content_of(body);
-        shared.step(self.process).await;
         let mut request = InFlight::begin(self, endpoint, &content);
+        shared.step(self.process).await;
         let latency = Duration::from_millis(shared.with(|state| state.rng.u64(..60)));
         let behavior = shared.behavior(endpoint);
         let Reaction { outcome, accepts, hangs } = shared.react(behavior, body, &content, authorization, latency >= limit);
@@ -117,6 +117,7 @@ impl SimulatedTransport {
     /// Responds to an empty batch.
     async fn check_health(&self, endpoint: usize, authorization: Option<&HeaderValue>, limit: Duration) -> Outcome {
         let shared = &self.shared;
+        shared.requests(self.process, |requests| requests.empty += 1);
         let latency = Duration::from_millis(shared.with(|state| state.rng.u64(..60)));
         let (behavior, empty) = (shared.behavior(endpoint), Body { bytes: Bytes::new(), compression: Compression::None });
         let Reaction { outcome, hangs, .. } =
@@ -131,7 +132,7 @@ impl<'a> InFlight<'a> {
     fn begin(transport: &'a SimulatedTransport, endpoint: usize, content: &'a Content) -> Self {
         let (shared, now) = (&transport.shared, transport.shared.elapsed());
         shared.requests(transport.process, |requests| {
-            requests.begin(&shared.schedule, &content.events, now);
+            requests.begin(&shared.schedule, endpoint, &content.events, now);
             for (&object, &version) in &content.versions {
                 requests.see_version(object, version);
             }
@@ -273,6 +274,7 @@ impl Shared {
         Some(match behavior {
             Behavior::Down => ("endpoint down", Outcome::NoResponse(Fault::Connect("refused".to_owned()))),
             Behavior::Responds(status) => (refusal(status), responds(status, "no")),
+            Behavior::RespondsWithAPage => ("endpoint responds 200 with a page", page()),
             Behavior::AsksToRetryAfter(status) => {
                 let retry_after = Duration::from_secs(self.with(|state| state.rng.u64(..40)));
                 let name = if status == 429 {
@@ -310,6 +312,8 @@ impl Shared {
         let is_bad = |&(object, line): &Event| self.schedule.objects[object].lines[line].is_bad;
         content.events.iter().any(is_bad).then(|| match self.schedule.bad_events {
             BadEvents::Respond(status) => (bad_event(status), responds(status, "no")),
+            BadEvents::RespondWithAPage => ("bad event blocked with a page (200)", page()),
+            BadEvents::Reset => ("bad event resets the connection", broken()),
         })
     }
 
@@ -323,6 +327,11 @@ fn responds(status: u16, text: &str) -> Outcome {
     Outcome::Response(Response { status, text: text.to_owned(), ..Response::default() })
 }
 
+/// Returns the response of a firewall that does not tell programs that it blocks them.
+fn page() -> Outcome {
+    Outcome::Response(Response { status: 200, is_foreign: true, text: "<html>".to_owned(), ..Response::default() })
+}
+
 fn broken() -> Outcome {
     Outcome::NoResponse(Fault::Broken("reset".to_owned()))
 }
@@ -333,9 +342,13 @@ fn refusal(status: u16) -> &'static str {
         302 => "endpoint responds 302",
         400 => "endpoint responds 400",
         401 => "endpoint responds 401",
+        403 => "endpoint responds 403",
         404 => "endpoint responds 404",
+        406 => "endpoint responds 406",
+        410 => "endpoint responds 410",
         413 => "endpoint responds 413",
         429 => "endpoint responds 429",
+        451 => "endpoint responds 451",
         500 => "endpoint responds 500",
         502 => "endpoint responds 502",
         503 => "endpoint responds 503",
@@ -360,6 +373,8 @@ fn acceptance(status: u16) -> &'static str {
 /// Returns the name of a fault.
 fn bad_event(status: u16) -> &'static str {
     match status {
+        403 => "bad event blocked (403)",
+        406 => "bad event blocked (406)",
         422 => "bad event refused (422)",
         500 => "bad event makes the endpoint fail (500)",
         other => panic!("the fault {other} has no name"),

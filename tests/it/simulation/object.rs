@@ -88,7 +88,7 @@ impl Object {
         let Text { bytes, lines, mut features, .. } = text;
         let encoding = Encoding::draw(rng, availability, &mut features);
         let is_readable = matches!(availability, Availability::Whole);
-        let replaced_ms = (is_readable && rng.u8(..8) == 0).then(|| rng.u64(..settings.faults_end_ms.clamp(1, 1_500)));
+        let replaced_ms = (is_readable && rng.u8(..8) == 0).then(|| rng.u64(..settings.faults_end_ms.clamp(1, 600)));
         let second = encoding.encode(second_version(&bytes));
         Object {
             key,

@@ -8,6 +8,9 @@ use elb_log_shipper::sink::{Fault, Outcome};
 use crate::simulation::object::Version;
 use crate::simulation::schedule::Schedule;
 
+/// Maximum time between a response and the next request that follows at once.
+const AT_ONCE: Duration = Duration::from_millis(5);
+
 /// An event: the index of its object, and of its line in the object.
 pub(crate) type Event = (usize, usize);
 
@@ -21,6 +24,8 @@ pub(crate) struct Requests {
     events: BTreeMap<Event, EventHistory>,
     objects: BTreeMap<usize, ObjectHistory>,
     endpoints: BTreeMap<usize, EndpointHistory>,
+    /// Empty batches: probes and health checks.
+    pub(crate) empty: u64,
     /// The rules that were broken.
     violations: Vec<String>,
 }
@@ -30,14 +35,18 @@ pub(crate) struct Requests {
 struct EventHistory {
     /// When a body with the event was first sent.
     first_sent: Option<Duration>,
-    /// When a body with the event was first refused.
-    first_refused: Option<Duration>,
+    /// When each endpoint first blocked a body with the event.
+    first_blocked: BTreeMap<usize, Duration>,
+    /// The time before which no body with the event may be sent, because the only endpoint asked to wait.
+    not_before: Duration,
+    /// When the event was to be sent again at once, because another endpoint is in service.
+    due: Option<Duration>,
     accepted: u32,
     /// Acceptances of which the shipper has learned.
     confirmed: u32,
     /// Whether a retry would exceed `RETRY_BUDGET`.
     budget_spent: bool,
-    /// How often an endpoint has refused a body with this event alone, by the status.
+    /// How often an endpoint has refused a body with this event alone, by the status; 0 for a lost connection.
     refused_alone: BTreeMap<(usize, u16), u32>,
 }
 
@@ -51,18 +60,29 @@ struct ObjectHistory {
     versions: BTreeSet<Version>,
 }
 
-/// What one endpoint did in this invocation.
+/// What one endpoint did.
 #[derive(Debug, Default)]
 struct EndpointHistory {
-    /// Whether a request was not accepted, so that the shipper may know that the endpoint is not in service.
+    /// Whether a request was not accepted in the whole process, so that the shipper may know that the endpoint is not in service.
     failed: bool,
+    /// When it last accepted a body.
+    accepted: Option<Duration>,
     /// The end of the time for which the endpoint asked with `Retry-After`.
-    rests_until: Duration,
+    paused_until: Duration,
+    /// Whether it is misconfigured.
+    misconfigured: bool,
 }
 
 impl Requests {
+    /// Returns what is known at the beginning of the next invocation of the process.
+    pub(crate) fn next(&self) -> Self {
+        let failed = self.endpoints.iter().filter(|(_, history)| history.failed);
+        let endpoints = failed.map(|(&endpoint, _)| (endpoint, EndpointHistory { failed: true, ..EndpointHistory::default() }));
+        Requests { endpoints: endpoints.collect(), ..Requests::default() }
+    }
+
     /// Records that a body is sent.
-    pub(crate) fn begin(&mut self, schedule: &Schedule, events: &[Event], now: Duration) {
+    pub(crate) fn begin(&mut self, schedule: &Schedule, endpoint: usize, events: &[Event], now: Duration) {
         self.in_flight += 1;
         let (found, allowed) = (self.in_flight, schedule.ship.concurrency);
         if found > allowed {
@@ -71,14 +91,40 @@ impl Requests {
         for object in objects(events) {
             self.objects.entry(object).or_default().requests += 1;
         }
+        self.check_endpoint(schedule, endpoint, now);
         for event in events {
             let history = self.events.entry(*event).or_default();
             history.first_sent.get_or_insert(now);
-            if history.budget_spent {
-                self.violations.push(format!("{event:?} is sent although RETRY_BUDGET is spent"));
-                break;
-            }
+            let broken = if history.budget_spent {
+                "RETRY_BUDGET is spent"
+            } else if now < history.not_before {
+                "the only endpoint asked to wait"
+            } else if history.due.take().is_some_and(|due| now > due + AT_ONCE) {
+                "another endpoint could have had it long before"
+            } else {
+                continue;
+            };
+            self.violations.push(format!("{event:?} is sent although {broken}"));
+            break;
         }
+    }
+
+    /// Checks that an endpoint gets no request while it is paused, or after it was removed.
+    fn check_endpoint(&mut self, schedule: &Schedule, endpoint: usize, now: Duration) {
+        let has_other = self.has_healthy_other(schedule, endpoint);
+        let history = self.endpoints.entry(endpoint).or_default();
+        if has_other && history.misconfigured {
+            self.violations.push(format!("endpoint {endpoint} gets events after it was misconfigured"));
+        }
+        if has_other && now < history.paused_until {
+            self.violations.push(format!("endpoint {endpoint} gets events although it asked to wait"));
+        }
+    }
+
+    /// Returns whether an endpoint other than this one is certainly in service: it has never failed.
+    fn has_healthy_other(&self, schedule: &Schedule, endpoint: usize) -> bool {
+        let failed = |other: usize| self.endpoints.get(&other).is_some_and(|history| history.failed);
+        (0..schedule.endpoints.len()).any(|other| other != endpoint && !failed(other))
     }
 
     /// Records that an endpoint has accepted a body, whether the shipper learns of it or not.
@@ -93,12 +139,13 @@ impl Requests {
         for object in objects(events) {
             self.objects.entry(object).or_default().accepted_by.insert(endpoint, now);
         }
+        self.endpoints.entry(endpoint).or_default().accepted = Some(now);
     }
 
     /// Records how a request ended.
     pub(crate) fn end(&mut self, schedule: &Schedule, endpoint: usize, events: &[Event], outcome: &Outcome, now: Duration) {
         self.in_flight -= 1;
-        if is_success(outcome) {
+        if outcome.is_accepted() {
             for event in events {
                 self.events.entry(*event).or_default().confirmed += 1;
             }
@@ -107,22 +154,27 @@ impl Requests {
         for object in objects(events) {
             self.objects.entry(object).or_default().not_accepted += 1;
         }
+        let ending = Ending::of(outcome);
+        let has_other = self.has_healthy_other(schedule, endpoint);
         for event in events {
             let history = self.events.entry(*event).or_default();
             let first_sent = history.first_sent.unwrap_or(now);
-            history.budget_spent |= is_busy(outcome) && now >= first_sent + schedule.retry_budget;
-            if let Outcome::Response(response) = outcome {
-                history.first_refused.get_or_insert(now);
-                if events.len() == 1 {
-                    *history.refused_alone.entry((endpoint, response.status)).or_default() += 1;
-                }
+            history.budget_spent |= ending.is_busy && now >= first_sent + schedule.retry_budget;
+            history.due = (ending.is_busy && has_other).then_some(now);
+            if schedule.endpoints.len() == 1 {
+                history.not_before = now + ending.retry_after;
+            }
+            if ending.is_blocked {
+                history.first_blocked.entry(endpoint).or_insert(now);
+            }
+            if let (Some(status), 1) = (ending.status, events.len()) {
+                *history.refused_alone.entry((endpoint, status)).or_default() += 1;
             }
         }
         let history = self.endpoints.entry(endpoint).or_default();
         history.failed = true;
-        if let Outcome::Response(response) = outcome {
-            history.rests_until = history.rests_until.max(now + response.retry_after);
-        }
+        history.misconfigured |= ending.is_misconfigured;
+        history.paused_until = history.paused_until.max(now + ending.retry_after.min(schedule.retry_budget));
     }
 
     /// Records that a request was dropped before it ended.
@@ -142,19 +194,30 @@ impl Requests {
         }
     }
 
-    /// Checks that an event may be rejected: the endpoint refused it alone, and accepted another body of the object.
+    /// Checks that an event may be rejected: the endpoint refused it alone, and accepted another body of the object. After a
+    /// response that may have another reason than the event, it accepted another body since.
     pub(crate) fn check_rejection(&mut self, event: Event, endpoint: usize, status: u16) {
         let Some(history) = self.events.get(&event) else {
             self.violations.push(format!("{event:?} is rejected and was never sent"));
             return;
         };
         let refusals = history.refused_alone.get(&(endpoint, status)).copied().unwrap_or_default();
-        if refusals < if status == 500 { 2 } else { 1 } {
+        let expected = match status {
+            0 => 3,
+            500 => 2,
+            _ => 1,
+        };
+        if refusals < expected {
             self.violations.push(format!("{event:?} is rejected after {refusals} responses {status} of endpoint {endpoint}"));
         }
-        let accepted = self.objects.get(&event.0).and_then(|object| object.accepted_by.get(&endpoint));
-        if accepted.is_none() {
-            self.violations.push(format!("{event:?} is rejected without a witness: endpoint {endpoint} accepted nothing"));
+        let has_witness = if matches!(status, 400 | 413 | 415 | 422 | 500) {
+            self.objects.get(&event.0).is_some_and(|object| object.accepted_by.contains_key(&endpoint))
+        } else {
+            let accepted = self.endpoints.get(&endpoint).and_then(|history| history.accepted);
+            history.first_blocked.get(&endpoint).is_some_and(|blocked| accepted.is_some_and(|accepted| accepted >= *blocked))
+        };
+        if !has_witness {
+            self.violations.push(format!("{event:?} is rejected after {status} of endpoint {endpoint} without a witness"));
         }
     }
 
@@ -184,15 +247,35 @@ fn objects(events: &[Event]) -> impl Iterator<Item = usize> {
     events.chunk_by(|one, next| one.0 == next.0).filter_map(|chunk| chunk.first()).map(|event| event.0)
 }
 
-/// Returns whether the shipper learns from the outcome that the body was accepted.
-fn is_success(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Response(response) if matches!(response.status, 200 | 201 | 202 | 204))
+/// What follows from the end of a request that was not accepted.
+struct Ending {
+    /// The status; 0 for a lost connection, and none for another fault.
+    status: Option<u16>,
+    /// Whether only a retry can follow, which the budget limits. A failure or a lost connection can also be due to the body.
+    is_busy: bool,
+    /// Whether the event, the credentials or the sender can be the reason.
+    is_blocked: bool,
+    is_misconfigured: bool,
+    retry_after: Duration,
 }
 
-/// Returns whether only a retry can follow, which the budget limits. A failure or a reset can also be due to the body.
-fn is_busy(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Response(response) => matches!(response.status, 408 | 429 | 502..=504),
-        Outcome::NoResponse(fault) => !matches!(fault, Fault::Broken(_)),
+impl Ending {
+    fn of(outcome: &Outcome) -> Self {
+        let status = match outcome {
+            Outcome::Response(response) => Some(response.status),
+            Outcome::NoResponse(Fault::Broken(_)) => Some(0),
+            Outcome::NoResponse(_) => None,
+        };
+        let retry_after = match outcome {
+            Outcome::Response(response) => response.retry_after,
+            Outcome::NoResponse(_) => Duration::ZERO,
+        };
+        Ending {
+            status,
+            is_busy: matches!(status, None | Some(408 | 429 | 502..=504)),
+            is_blocked: matches!(status, Some(0 | 200 | 401 | 403 | 406 | 410 | 451)),
+            is_misconfigured: matches!(status, Some(302 | 404)),
+            retry_after,
+        }
     }
 }

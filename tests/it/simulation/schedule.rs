@@ -30,9 +30,14 @@ pub(crate) const FAULTS: &[&str] = &[
     "endpoint responds 302",
     "endpoint responds 400",
     "endpoint responds 401",
+    "endpoint responds 403",
     "endpoint responds 404",
+    "endpoint responds 406",
+    "endpoint responds 410",
     "endpoint responds 413",
     "endpoint responds 429",
+    "endpoint responds 451",
+    "endpoint responds 200 with a page",
     "endpoint responds 429 with Retry-After",
     "endpoint responds 500",
     "endpoint responds 502",
@@ -53,6 +58,10 @@ pub(crate) const FAULTS: &[&str] = &[
     "endpoint refuses gzip (400)",
     "body too large (413)",
     "bad event refused (422)",
+    "bad event blocked (403)",
+    "bad event blocked (406)",
+    "bad event blocked with a page (200)",
+    "bad event resets the connection",
     "bad event makes the endpoint fail (500)",
     "password refused after a rotation",
     "secret cannot be read",
@@ -95,6 +104,8 @@ pub(crate) enum Behavior {
     Down,
     /// Responds with this status to every body.
     Responds(u16),
+    /// Responds with 200 and an HTML page, and accepts nothing.
+    RespondsWithAPage,
     /// Responds with this status and `Retry-After`.
     AsksToRetryAfter(u16),
     ClosesAtTheHeader,
@@ -130,7 +141,12 @@ const BEHAVIORS: &[(Behavior, u8)] = &[
     (Behavior::Responds(400), 1),
     (Behavior::Responds(413), 1),
     (Behavior::Responds(401), 1),
+    (Behavior::Responds(403), 1),
     (Behavior::Responds(404), 1),
+    (Behavior::Responds(406), 1),
+    (Behavior::Responds(410), 1),
+    (Behavior::Responds(451), 1),
+    (Behavior::RespondsWithAPage, 1),
     (Behavior::Responds(302), 1),
     (Behavior::RefusesGzip, 1),
 ];
@@ -140,7 +156,23 @@ const BEHAVIORS: &[(Behavior, u8)] = &[
 pub(crate) enum BadEvents {
     /// Every endpoint responds with this status.
     Respond(u16),
+    /// A firewall responds with 200 and an HTML page.
+    RespondWithAPage,
+    /// A firewall closes the connection.
+    Reset,
 }
+
+/// The reactions to draw from.
+const BAD_EVENTS: [BadEvents; 8] = [
+    BadEvents::Respond(422),
+    BadEvents::Respond(422),
+    BadEvents::Respond(500),
+    BadEvents::Respond(500),
+    BadEvents::Respond(403),
+    BadEvents::Respond(406),
+    BadEvents::RespondWithAPage,
+    BadEvents::Reset,
+];
 
 /// How the function learns of the objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,7 +229,7 @@ impl Schedule {
             overlong: largest_body == usize::MAX,
             faults_end_ms,
         };
-        let objects: Vec<Object> = (0..rng.usize(1..=4)).map(|number| Object::draw(rng, number, settings)).collect();
+        let objects: Vec<Object> = (0..rng.usize(1..=3)).map(|number| Object::draw(rng, number, settings)).collect();
         let source = *rng.choice(&[Source::Event, Source::Queue, Source::Queue, Source::Job]).unwrap_or(&Source::Event);
         let endpoints = (0..rng.usize(1..=3)).map(|_| behaviors(rng, faults_end_ms)).collect();
         Schedule {
@@ -205,7 +237,7 @@ impl Schedule {
             objects,
             source,
             endpoints,
-            bad_events: BadEvents::Respond(*rng.choice(&[422, 500]).unwrap_or(&422)),
+            bad_events: *rng.choice(&BAD_EVENTS).unwrap_or(&BadEvents::Reset),
             largest_body,
             rotation: (rng.u8(..6) == 0).then(|| rotation(rng, faults_end_ms)),
             ship: ship_settings(rng),

@@ -130,7 +130,7 @@ impl SimulatedAws {
             shared.fault("object replaced");
         }
         if request.headers().get("if-match").is_some_and(|expected| expected != etag(version)) {
-            if !shared.store_fails() {
+            if !shared.has_faults() || shared.with(|state| state.rng.bool()) {
                 shared.fault("object replaced while it is read (412)");
                 return error(412, "PreconditionFailed");
             }

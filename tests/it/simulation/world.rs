@@ -231,7 +231,7 @@ impl Shared {
     }
 
     /// Returns whether faults still happen.
-    fn has_faults(&self) -> bool {
+    pub(crate) fn has_faults(&self) -> bool {
         self.now() < self.schedule.faults_end_ms
     }
 
@@ -359,8 +359,8 @@ impl Timing {
                 1 if has_faults => kill_at = Some(state.rng.u32(1..60)),
                 _ => {}
             }
-            let (requests, steps, present) = (Requests::default(), 0, &mut state.processes[process]);
-            *present = ProcessState { requests, steps, kill_at, kill: Arc::default() };
+            let present = &mut state.processes[process];
+            *present = ProcessState { requests: present.requests.next(), steps: 0, kill_at, kill: Arc::default() };
             let reserve = Duration::from_millis(state.rng.u64(100..5_000));
             Timing { time: Duration::from_millis(time), reserve, kill }
         })
