@@ -170,7 +170,7 @@ impl Channel {
                 // SNS accepts at most 100 characters.
                 let subject: String = subject.chars().take(100).collect();
                 let sent = client.publish().topic_arn(arn).subject(subject).message(body).send().await;
-                sent.map(|_| ()).map_err(|error| aws_sdk_sns::error::DisplayErrorContext(error).to_string())
+                sent.map(|_| ()).map_err(|error| elb_common::aws::explain_error(&error))
             }
             Channel::Webhook { client, url } => {
                 let body = serde_json::to_string(alert).map_err(|error| error.to_string())?;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{Region, SdkConfig};
-use aws_sdk_autoscaling::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_autoscaling::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_autoscaling::types::LifecycleState;
 use aws_sdk_ec2::types::Filter;
+use elb_common::aws::explain_error;
 
 use crate::fleet::{Fleet, FleetError, Hook};
 use crate::group::{Group, Groups};
@@ -72,7 +73,7 @@ impl AwsFleet {
         let (mut ids, mut exists) = (Vec::new(), false);
         while let Some(page) = pages.next().await {
             self.metrics.aws_call(OPERATION);
-            let page = page.map_err(|error| fault(OPERATION, error))?;
+            let page = page.map_err(|error| fault(OPERATION, &error))?;
             for known in page.auto_scaling_groups().iter().filter(|known| known.auto_scaling_group_name() == Some(&group.name)) {
                 exists = true;
                 let serving = known.instances().iter().filter(|instance| {
@@ -96,7 +97,7 @@ impl AwsFleet {
         let mut members = Vec::new();
         while let Some(page) = pages.next().await {
             self.metrics.aws_call(OPERATION);
-            let page = page.map_err(|error| fault(OPERATION, error))?;
+            let page = page.map_err(|error| fault(OPERATION, &error))?;
             let instances = page.reservations().iter().flat_map(|reservation| reservation.instances());
             members.extend(instances.filter_map(member));
         }
@@ -125,7 +126,7 @@ impl Fleet for AwsFleet {
             Ok(_) => Ok(()),
             // The action is complete already: a notification can arrive more than once.
             Err(error) if error.message().is_some_and(|text| text.contains("No active Lifecycle Action")) => Ok(()),
-            Err(error) => Err(fault(OPERATION, error)),
+            Err(error) => Err(fault(OPERATION, &error)),
         }
     }
 }
@@ -147,15 +148,12 @@ fn member(instance: &aws_sdk_ec2::types::Instance) -> Option<Member> {
     Some(Member { instance: instance.instance_id()?.to_owned(), addresses })
 }
 
-fn fault<E>(operation: &'static str, error: E) -> FleetError
+fn fault<E>(operation: &'static str, error: &SdkError<E>) -> FleetError
 where
-    E: ProvideErrorMetadata + std::error::Error,
+    E: ProvideErrorMetadata + std::error::Error + 'static,
 {
     let is_throttled = error.code().is_some_and(|code| THROTTLING_CODES.contains(&code));
-    let reason = match (error.code(), error.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        _ => DisplayErrorContext(&error).to_string(),
-    };
+    let reason = explain_error(error);
     if is_throttled { FleetError::Throttled { operation, reason } } else { failed(operation, reason) }
 }
 

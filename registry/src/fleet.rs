@@ -31,7 +31,7 @@ pub struct Hook {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FleetError {
     /// There were too many calls in the account and region.
-    #[error("AWS throttled {operation} ({reason})")]
+    #[error("AWS throttled {operation}: {reason}")]
     Throttled {
         /// Operation of the API.
         operation: &'static str,
@@ -39,7 +39,7 @@ pub enum FleetError {
         reason: String,
     },
     /// AWS did not respond, or returned an error.
-    #[error("{operation} failed ({reason})")]
+    #[error("{operation} failed: {reason}")]
     Failed {
         /// Operation of the API.
         operation: &'static str,

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
-use aws_sdk_sqs::error::DisplayErrorContext;
-use elb_common::aws::AwsConfig;
+use elb_common::aws::{AwsConfig, explain_error};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -69,14 +68,14 @@ impl SqsClient {
 
     async fn send(&self, url: &str, body: &str) -> Result<(), String> {
         let request = self.client().await.send_message().queue_url(url).message_body(body);
-        request.send().await.map(drop).map_err(|error| DisplayErrorContext(error).to_string())
+        request.send().await.map(drop).map_err(|error| explain_error(&error))
     }
 
     async fn change_visibility(&self, receipt: &Receipt) -> Result<(), String> {
         let delay_s = i32::try_from(redelivery_delay(receipt.receive_count).as_secs()).unwrap_or(i32::MAX);
         let request = self.client().await.change_message_visibility().queue_url(&receipt.queue_url);
         let request = request.receipt_handle(&receipt.receipt_handle).visibility_timeout(delay_s);
-        request.send().await.map(drop).map_err(|error| DisplayErrorContext(error).to_string())
+        request.send().await.map(drop).map_err(|error| explain_error(&error))
     }
 
     async fn client(&self) -> &Client {

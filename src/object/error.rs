@@ -13,11 +13,11 @@ pub(crate) enum ObjectError {
         name: ObjectName,
     },
     /// Reading the object is not allowed.
-    #[error("cannot read {name}: access denied ({detail}); allow s3:GetObject on it")]
+    #[error("cannot read {name}: {detail}; allow s3:GetObject on it")]
     Denied {
         /// The object's name.
         name: ObjectName,
-        /// The error code of the store.
+        /// The error of the store.
         detail: String,
     },
     /// The object is in an archive.

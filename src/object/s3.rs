@@ -7,11 +7,11 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::timeout::{TimeoutConfig, TimeoutConfigBuilder};
 use aws_sdk_s3::config::{self, ResponseChecksumValidation, StalledStreamProtectionConfig};
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::list_objects_v2::{ListObjectsV2Error, ListObjectsV2Output};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_async::future::pagination_stream::PaginationStream;
-use elb_common::aws::AwsConfig;
+use elb_common::aws::{AwsConfig, explain_error};
 use elb_log::origin::ObjectName;
 use tokio::sync::OnceCell;
 
@@ -111,13 +111,13 @@ fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfigBuilder {
     TimeoutConfig::builder().operation_attempt_timeout(attempt).operation_timeout(operation)
 }
 
-/// Returns an error of the SDK with its causes.
-pub(super) fn describe<E: Error + 'static>(error: &SdkError<E>) -> String {
+/// Describes an error of the SDK in words.
+pub(super) fn describe<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E>) -> String {
     match (error, error.source()) {
         (SdkError::TimeoutError(_), Some(timeout)) => {
             format!("S3 does not respond: {timeout}; check the network path to S3, for example the VPC endpoint")
         }
-        _ => DisplayErrorContext(error).to_string(),
+        _ => explain_error(error),
     }
 }
 
@@ -125,7 +125,7 @@ fn open_error<E: ProvideErrorMetadata + Error + 'static>(name: &ObjectName, erro
     let name = name.clone();
     match error.code() {
         Some("NoSuchKey" | "NoSuchBucket") => ObjectError::NotFound { name },
-        Some(code @ "AccessDenied") => ObjectError::Denied { name, detail: code.to_owned() },
+        Some("AccessDenied") => ObjectError::Denied { name, detail: describe(error) },
         Some("InvalidObjectState") => ObjectError::Archived { name },
         _ => ObjectError::Unreadable { name, at: 0, detail: describe(error) },
     }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
+use elb_common::aws::explain_causes;
 use elb_common::backoff::Backoff;
 use elb_log::origin::ObjectName;
 use tokio::time::{sleep, timeout};
@@ -114,7 +115,7 @@ impl S3Body {
     async fn receive(&mut self) -> Result<Option<Bytes>, String> {
         let received = timeout(READ_TIMEOUT, self.stream.try_next()).await;
         let received = received.map_err(|_| format!("S3 has sent nothing for {} s", READ_TIMEOUT.as_secs()))?;
-        match received.map_err(|error| DisplayErrorContext(error).to_string())? {
+        match received.map_err(|error| explain_causes(&error))? {
             None if self.version.length.is_some_and(|length| self.at < length) => Err("the body ended early".to_owned()),
             chunk => Ok(chunk),
         }

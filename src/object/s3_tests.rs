@@ -199,7 +199,7 @@ async fn an_error_of_s3_says_whether_a_retry_helps() {
     for (status, code, expected, is_permanent) in [
         (404, "NoSuchKey", "no such object", true),
         (404, "NoSuchBucket", "no such object", true),
-        (403, "AccessDenied", "access denied (AccessDenied); allow s3:GetObject on it", true),
+        (403, "AccessDenied", "AccessDenied: no (HTTP 403); allow s3:GetObject on it", true),
         (403, "InvalidObjectState", "the object is archived; restore it, then replay it", true),
         (503, "SlowDown", "SlowDown", false),
         (500, "InternalError", "InternalError", false),

@@ -1,14 +1,12 @@
 //! Credentials for Logstash: configured, or read from AWS Secrets Manager.
 
-use std::error::Error;
 use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::timeout::TimeoutConfig;
-use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use elb_common::aws::AwsConfig;
+use elb_common::aws::{AwsConfig, explain_error};
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -150,7 +148,7 @@ impl Secret {
         let client = self.client.get_or_init(|| async { self.make_client().await }).await;
         let read = client.get_secret_value().secret_id(&self.arn).send().await;
         let secret = read.map_err(|error| {
-            let detail = detail(&error);
+            let detail = explain_error(&error);
             format!("cannot read the secret {}: {detail}; allow secretsmanager:GetSecretValue on it", self.arn)
         })?;
         let invalid = || format!("cannot use the secret {}: it is not {{\"username\":\"…\",\"password\":\"…\"}}", self.arn);
@@ -165,19 +163,6 @@ impl Secret {
             .timeout_config(TimeoutConfig::builder().operation_timeout(READ_TIMEOUT).build());
         Client::from_conf(config.build())
     }
-}
-
-/// Returns an SDK error with its causes. The SDK's own `DisplayErrorContext` contains the whole response, and with it a secret
-/// that could not be parsed.
-fn detail<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E>) -> String {
-    let mut causes = vec![error.to_string()];
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        causes.push(inner.to_string());
-        cause = inner.source();
-    }
-    causes.extend(error.message().map(str::to_owned));
-    causes.join(": ")
 }
 
 impl CachedSecret {

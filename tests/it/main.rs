@@ -7,6 +7,7 @@ mod dead_letters;
 mod delivery;
 mod diagnostics;
 mod end_to_end;
+mod failing_runs;
 mod faults;
 mod lambda;
 mod links;

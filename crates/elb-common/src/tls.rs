@@ -70,7 +70,8 @@ impl Roots {
     fn read(provider: &Arc<CryptoProvider>) -> Self {
         let found = rustls_native_certs::load_native_certs();
         if !found.errors.is_empty() {
-            tracing::warn!(errors = ?found.errors, "cannot read some of the certificate authorities of the system");
+            let errors: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+            tracing::warn!(errors = errors.join("; "), "cannot read some of the certificate authorities of the system");
         }
         let mut store = RootCertStore::empty();
         let certificates: Vec<_> = found.certs.into_iter().filter(|certificate| store.add(certificate.clone()).is_ok()).collect();

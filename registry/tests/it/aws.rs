@@ -175,7 +175,10 @@ async fn a_group_without_instances_needs_one_call() {
 async fn recognises_throttling_and_tries_at_most_twice() {
     let server = Scripted::start(|_, _| error(400, "Throttling", "Rate exceeded")).await;
     let error = fleet(&server).members(&group()).await.unwrap_err();
-    assert!(matches!(&error, FleetError::Throttled { reason, .. } if reason == "Throttling: Rate exceeded"), "{error}");
+    assert!(
+        matches!(&error, FleetError::Throttled { reason, .. } if reason == "Throttling: Rate exceeded (HTTP 400)"),
+        "{error}"
+    );
     assert!(server.seen().len() <= 2);
 }
 
@@ -203,7 +206,7 @@ async fn completing_a_finished_lifecycle_action_succeeds() {
     assert_eq!(fleet(&server).complete_lifecycle_action(&hook()).await, Ok(()));
     let server = Scripted::start(|_, _| error(400, "ValidationError", "Unable to find a hook")).await;
     let error = fleet(&server).complete_lifecycle_action(&hook()).await.unwrap_err().to_string();
-    assert_eq!(error, "CompleteLifecycleAction failed (ValidationError: Unable to find a hook)");
+    assert_eq!(error, "CompleteLifecycleAction failed: ValidationError: Unable to find a hook (HTTP 400)");
 }
 
 #[tokio::test]

@@ -123,7 +123,7 @@ async fn a_failed_lifecycle_action_fails_the_invocation() {
     let reason = "ServiceUnavailable: come again".to_owned();
     double.fail(Some(FleetError::Failed { operation: "CompleteLifecycleAction", reason }));
     let error = invoke(&function, sample("asg-sns-hook-terminating.json")).await.unwrap_err();
-    assert_eq!(error.to_string(), "CompleteLifecycleAction failed (ServiceUnavailable: come again)");
+    assert_eq!(error.to_string(), "CompleteLifecycleAction failed: ServiceUnavailable: come again");
     assert_eq!((listed(&registry).await, alerts(&registry, "aws_failed", "raised")), (body(&[1, 3]), 1));
 }
 

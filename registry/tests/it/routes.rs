@@ -112,7 +112,7 @@ async fn failed_updates_return_502_and_failed_lookups_503() {
     let (status, body) = update(&service, UPDATE, &format!("Bearer {TOKEN}")).await;
     assert_eq!(
         (status, &body["error"]),
-        (StatusCode::BAD_GATEWAY, &json!("AWS throttled DescribeInstances (RequestLimitExceeded)"))
+        (StatusCode::BAD_GATEWAY, &json!("AWS throttled DescribeInstances: RequestLimitExceeded"))
     );
     let (status, headers, text) = get(&service, LOOKUP).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);

@@ -1,4 +1,6 @@
-//! Region, credentials and HTTP client of the AWS clients, loaded when the first client needs them.
+//! Region, credentials and HTTP client of the AWS clients, loaded when the first client needs them. `error` describes their errors.
+
+mod error;
 
 use std::fmt;
 use std::future::Future;
@@ -13,6 +15,7 @@ use aws_smithy_http_client::{Builder, ConnectorBuilder};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use tokio::sync::OnceCell;
 
+pub use self::error::{explain_causes, explain_error};
 use crate::tls::SystemRoots;
 
 /// Loads region and credentials.
