@@ -395,7 +395,10 @@ impl RetryPlan {
     fn renews_credentials(&mut self, outcome: &Outcome) -> bool {
         outcome.doubts_credentials() && !std::mem::replace(&mut self.credentials_renewed, true)
     }
+}
 
+/// The search for the events that an endpoint refuses.
+impl RetryPlan {
     /// Finds the next part to send, first among the parts to send, then among the deferred ones.
     fn advance(&mut self, context: &RetryContext<'_>, evidence: &mut Evidence) -> Result<Step, Failure> {
         self.resolve_deferred(context, evidence)?;
