@@ -185,6 +185,7 @@ async fn lists_only_the_selected_days_and_their_neighbours() {
         assert_eq!(replayed(&s3, &format!("s3://logs/{prefix}")).await, expected[..3], "{prefix}");
     }
     assert_eq!(replayed(&s3, &format!("s3://logs/{region}/2026/03/03/")).await, expected[2..3]);
+    assert_eq!(replayed(&s3, "s3://logs/team a/AWSLogs/123456789012/elasticload").await, expected[..6]);
     s3.listed();
     let output = run(&mut s3.elbship(&["replay", "s3://logs/team a/", "--until", "2020-01-01", "--dry-run"])).await;
     assert_status(&output, 1);
