@@ -161,7 +161,7 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: "DEAD_LETTER_URL",
         default: "",
-        shown: Shown::Url,
+        shown: Shown::Value,
         allowed: "s3://BUCKET/PREFIX, or dir:PATH",
         meaning: "Destination of [rejected events](delivery.md#rejected-events). Without it, a rejected event fails its object.",
     },
@@ -175,7 +175,7 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: "OBJECT_STORE",
         default: "s3",
-        shown: Shown::Url,
+        shown: Shown::Value,
         allowed: "s3, or dir:PATH for a directory whose sub-directories are buckets",
         meaning: "Store of the log objects. Flag: `--objects` of `elbship invoke`.",
     },

@@ -1,7 +1,7 @@
 //! What is shown on a terminal: escapes in names and responses of others appear as text.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
@@ -94,4 +94,23 @@ async fn usage_errors_show_no_escapes() {
         let piece = PIECES.into_iter().find(|piece| shown.contains(piece));
         assert_eq!(piece, None, "{arguments:?}: escape it in:\n{shown:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receive_shows_escapes_of_events_as_text() {
+    let pty = openpty(None, None).expect("a terminal");
+    let mut receive = elbship(&["receive", "--listen", "127.0.0.1:0"]);
+    receive.stdout(Stdio::from(pty.slave.try_clone().expect("a copy of the terminal"))).stderr(Stdio::from(pty.slave));
+    let _running = receive.spawn().expect("starting elbship");
+    let (sender, mut shown) = tokio::sync::mpsc::unbounded_channel();
+    // Not joined: it ends with the program.
+    std::thread::spawn(move || {
+        BufReader::new(File::from(pty.master)).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
+    let line = shown.recv().await.expect("the first line");
+    let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line} does not contain the URL"));
+    let event = serde_json::json!({ "key": HOSTILE }).to_string();
+    let request = reqwest::Client::new().post(url).header("content-type", "application/json").body(event);
+    assert_eq!(request.send().await.expect("a response").status(), 200);
+    assert_shown_as_text(&shown.recv().await.expect("the event"), "an event");
 }
