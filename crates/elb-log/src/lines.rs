@@ -45,6 +45,7 @@ const MAX_RESERVED_BYTES: usize = 16 << 20;
 pub struct Block {
     text: Buffer,
     spans: Vec<Span>,
+    end: u64,
 }
 
 /// One line, without its line feed and without a carriage return directly before the line feed.
@@ -80,6 +81,12 @@ impl Block {
     /// Returns whether the block has no lines.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
+    }
+
+    /// Returns the offset in the object's decompressed text at which the next block begins. Splitting from there with
+    /// [`LineSplitter::start_at`] returns the blocks that follow this one.
+    pub fn end(&self) -> u64 {
+        self.end
     }
 
     fn clear(&mut self) {
@@ -130,6 +137,11 @@ impl LineSplitter {
         }
     }
 
+    /// Sets the offset of the text that is appended next. Call it before any text is appended, with the start of a line.
+    pub fn start_at(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
     /// Changes the maximum length of a line.
     pub fn set_max_line_bytes(&mut self, bytes: usize) {
         self.limits.line_bytes = bytes;
@@ -156,15 +168,18 @@ impl LineSplitter {
 
     /// Returns the last block of a complete object. Its last line may lack the line feed.
     pub fn finish(mut self) -> Option<Block> {
-        if self.start < self.block.text.len() {
-            self.push_span(self.block.text.len() - self.start);
+        let length = self.block.text.len() - self.start;
+        if length > 0 {
+            self.push_span(length);
+            self.offset += length as u64 + self.dropped;
         }
         self.finish_broken()
     }
 
     /// Returns the last block of an object that could not be read to its end. The bytes after the last line feed are dropped,
     /// because they are only a part of a line.
-    pub fn finish_broken(self) -> Option<Block> {
+    pub fn finish_broken(mut self) -> Option<Block> {
+        self.block.end = self.offset;
         (!self.block.is_empty()).then_some(self.block)
     }
 
@@ -206,9 +221,10 @@ impl LineSplitter {
 
     /// Returns the block up to the current line, and moves the start of that line to a new block.
     fn take_block(&mut self) -> Block {
-        let next = Block { text: Buffer::from(&self.block.text[self.start..]), spans: Vec::new() };
+        let next = Block { text: Buffer::from(&self.block.text[self.start..]), ..Block::default() };
         let mut block = std::mem::replace(&mut self.block, next);
         block.text.truncate(self.start);
+        block.end = self.offset;
         (self.start, self.scanned) = (0, 0);
         block
     }
@@ -234,25 +250,35 @@ mod tests {
 
     const LIMITS: LineLimits = LineLimits { line_bytes: 8, block_lines: 3, block_bytes: 16 };
 
-    /// Shows the lines as `offset:text`, with `!` after a truncated line and `|` at the end of a block.
-    fn show(text: &[u8], chunk: usize, complete: bool) -> String {
+    /// Returns the blocks of the text from `start` on.
+    fn blocks(text: &[u8], start: usize, chunk: usize, complete: bool) -> Vec<Block> {
         let mut lines = LineSplitter::new(LIMITS);
+        lines.start_at(start as u64);
+        let mut blocks = Vec::new();
+        for chunk in text[start..].chunks(chunk) {
+            lines.buffer().put(chunk);
+            while let Some(block) = lines.next_block() {
+                blocks.push(block);
+            }
+        }
+        blocks.extend(if complete { lines.finish() } else { lines.finish_broken() });
+        blocks
+    }
+
+    /// Shows the lines as `offset:text`, with `!` after a truncated line and `|` at the end of a block.
+    fn show_blocks(blocks: &[Block]) -> String {
         let mut shown = Vec::new();
-        let mut show = |block: Block| {
+        for block in blocks {
             shown.extend(block.lines().map(|Line { text, offset, truncated }| {
                 format!("{offset}:{}{}", text.escape_ascii(), if truncated { "!" } else { "" })
             }));
             shown.push("|".to_owned());
-        };
-        for chunk in text.chunks(chunk) {
-            lines.buffer().put(chunk);
-            while let Some(block) = lines.next_block() {
-                show(block);
-            }
         }
-        let last = if complete { lines.finish() } else { lines.finish_broken() };
-        last.map(&mut show);
         shown.join(" ")
+    }
+
+    fn show(text: &[u8], chunk: usize, complete: bool) -> String {
+        show_blocks(&blocks(text, 0, chunk, complete))
     }
 
     macro_rules! lines {
@@ -286,6 +312,14 @@ mod tests {
     fn drops_the_last_partial_line_of_a_broken_object() {
         assert_eq!(show(b"a\nb", usize::MAX, false), "0:a |");
         assert_eq!(show(b"a", usize::MAX, false), "");
+    }
+
+    #[test]
+    fn a_block_ends_where_the_next_line_begins() {
+        let ends = |text: &[u8], complete| blocks(text, 0, 2, complete).iter().map(Block::end).collect::<Vec<_>>();
+        assert_eq!(ends(b"a\nb\r\nc\n\nd", true), [7, 9]);
+        assert_eq!(ends(b"a\nb\r\nc\n\nd", false), [7]);
+        assert_eq!(ends(b"a\n1234567890", true), [12], "the end includes the bytes that were cut off");
     }
 
     #[test]
@@ -329,6 +363,19 @@ mod tests {
         ) {
             prop_assert_eq!(show(&text, chunk, true), show(&text, usize::MAX, true));
             prop_assert_eq!(show(&text, chunk, false), show(&text, usize::MAX, false));
+        }
+
+        #[test]
+        fn splitting_from_the_end_of_a_block_returns_the_blocks_after_it(
+            text in prop::collection::vec(prop::sample::select(b"abc\r\n\n".as_slice()), 0..300),
+            chunk in 1_usize..40,
+            complete: bool,
+        ) {
+            let all = blocks(&text, 0, usize::MAX, complete);
+            for (index, block) in all.iter().enumerate() {
+                let end = usize::try_from(block.end()).expect("a short text");
+                prop_assert_eq!(show_blocks(&blocks(&text, end, chunk, complete)), show_blocks(&all[index + 1..]));
+            }
         }
 
         #[test]
