@@ -25,6 +25,7 @@ macro_rules! define_metrics {
             ("ObjectsShipped", "Count"),
             ("ObjectsSkipped", "Count"),
             ("ObjectsFailed", "Count"),
+            ("ObjectsContinued", "Count"),
             ("ShipDelay", "Milliseconds"),
             ("DeliveryDelay", "Milliseconds"),
         ];
@@ -38,7 +39,8 @@ macro_rules! define_metrics {
 }
 for_each_counter!(define_metrics);
 
-/// Returns the log line of one object with its metrics. `notified_at` is the time of the object's notification.
+/// Returns the log line of one object with its metrics. The members of the report are about the whole object. The metrics are about
+/// this run alone, so that their sums over several runs of the object are right. `notified_at` is the time of the object's notification.
 pub(crate) fn line(report: &ObjectReport, function: &str, notified_at: Option<Timestamp>, now: Timestamp) -> Value {
     let mut line = Map::new();
     let (level, message) = report.summary();
@@ -64,13 +66,18 @@ pub(crate) fn line(report: &ObjectReport, function: &str, notified_at: Option<Ti
 }
 
 fn metric_values(report: &ObjectReport, notified_at: Option<Timestamp>, now: Timestamp) -> Map<String, Value> {
-    let mut values = counter_values(&report.counts);
+    let mut values = counter_values(&report.own_counts());
     let is_skipped = report.skipped.is_some();
-    let is_failed = !report.is_success();
-    let is_shipped = !is_failed && !is_skipped;
-    for (name, is_counted) in [("ObjectsShipped", is_shipped), ("ObjectsSkipped", is_skipped), ("ObjectsFailed", is_failed)] {
-        values.insert(name.to_owned(), json!(u8::from(is_counted)));
-    }
+    let is_continued = report.is_continued();
+    let is_failed = !report.is_success() && !is_continued;
+    let is_shipped = !is_failed && !is_continued && !is_skipped;
+    let ends = [
+        ("ObjectsShipped", is_shipped),
+        ("ObjectsSkipped", is_skipped),
+        ("ObjectsFailed", is_failed),
+        ("ObjectsContinued", is_continued),
+    ];
+    values.extend(ends.map(|(name, is_counted)| (name.to_owned(), json!(u8::from(is_counted)))));
     // Delays are measured only for shipped objects: skipped and failed objects would distort them.
     if is_shipped {
         let interval_end = KeyFacts::from_key(&report.key).end_time.and_then(|end| end.parse().ok());
@@ -120,6 +127,21 @@ mod tests {
         assert_eq!((&line["ShipDelay"], &line["DeliveryDelay"]), (&json!(2_500), &json!(7_500)));
         assert_eq!((&line["SendAttempts"], &line["SendRetries"], &line["ObjectsShipped"]), (&json!(3), &json!(2), &json!(1)));
         assert_eq!((&line["message"], &line["lines"], &line["delivered"]), (&json!("object shipped"), &json!(12), &json!(12)));
+    }
+
+    #[test]
+    fn a_continued_object_counts_only_this_run_and_is_no_failure() {
+        let mut continued = report(Counts { lines: 12, delivered: 10, undelivered: 2, requests: 3, ..Counts::default() });
+        (continued.complete, continued.resumed_at, continued.continued_at) = (false, Some(400), Some(900));
+        continued.resumed_counts = Counts { lines: 4, delivered: 4, requests: 1, ..Counts::default() };
+        let line = line(&continued, "shipper", None, time("2026-03-02T10:20:07Z"));
+        assert_eq!((&line["level"], &line["message"]), (&json!("INFO"), &json!("object continued")));
+        let objects = ["ObjectsShipped", "ObjectsSkipped", "ObjectsFailed", "ObjectsContinued"].map(|name| line[name].as_u64());
+        assert_eq!(objects, [Some(0), Some(0), Some(0), Some(1)]);
+        assert_eq!((&line["lines"], &line["delivered"]), (&json!(12), &json!(10)), "the report is about the whole object");
+        let own = ["LinesRead", "EventsDelivered", "EventsUndelivered", "SendAttempts"].map(|name| line[name].as_u64());
+        assert_eq!(own, [Some(8), Some(6), Some(2), Some(2)], "the metrics are about this run");
+        assert_eq!((&line["resumed_at"], &line["continued_at"]), (&json!(400), &json!(900)));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! * [`ship`]: ships objects. It makes events of lines and batches of events, sends the batches, and limits rate and memory.
 //! * [`sink`]: delivers batches to Logstash: endpoints, credentials, requests, and the decision about each retry.
 //! * [`dead_letter`]: stores the events that Logstash rejected.
+//! * [`checkpoint`]: stores how far an object was delivered when its invocation ran out of time.
 //! * [`ledger`]: counts what happened to every line, and makes the report.
 //!
 //! The modules that serve them:
@@ -35,6 +36,7 @@
 mod atomic_file;
 pub mod backfill;
 mod buffer_pool;
+pub mod checkpoint;
 pub mod config;
 pub mod dead_letter;
 pub mod emf;

@@ -65,6 +65,11 @@ impl Shutdown {
         self.token.is_cancelled() || self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
+    /// Returns whether the shutdown has begun because of the deadline alone.
+    pub(crate) fn is_out_of_time(&self) -> bool {
+        self.is_stopped() && self.reason().is_none()
+    }
+
     /// Waits until the shutdown begins.
     pub(crate) async fn stopped(&self) {
         match self.deadline {

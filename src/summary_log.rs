@@ -46,6 +46,8 @@ macro_rules! log_fields {
             $($counter = $report.counts.$counter,)*
             complete = $report.complete,
             skipped = $report.skipped,
+            resumed_at = $report.resumed_at,
+            continued_at = $report.continued_at,
             duration_ms = $report.duration_ms,
             error = $report.error,
             "{}",

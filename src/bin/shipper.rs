@@ -64,6 +64,7 @@ fn platform() -> Platform {
         roots,
         local_files: false,
         dry_run: false,
+        checkpoints: true,
         summary_log: summary_log(),
         seed: fastrand::u64(..),
         now: jiff::Timestamp::now,
@@ -85,16 +86,12 @@ async fn invoke(
     reserve: Duration,
 ) -> Result<InvocationResponse, Diagnostic> {
     let shutdown = shutdown_before_deadline(remaining(event.context.deadline), reserve);
-    let completed = handle(&shipper, Some(&sqs), &event.payload, &shutdown).await;
+    let completed = handle(&shipper, Some(&sqs), &event.context.request_id, &event.payload, &shutdown).await;
     completed.map(|completed| completed.response).map_err(|error| diagnostic(&error))
 }
 
 fn diagnostic(error: &HandlerError) -> Diagnostic {
-    let error_type = match error {
-        HandlerError::Notification(_) => "UnknownEvent",
-        HandlerError::Failed { .. } => "ObjectsFailed",
-    };
-    Diagnostic { error_type: error_type.to_owned(), error_message: error.to_string() }
+    Diagnostic { error_type: error.error_type().to_owned(), error_message: error.to_string() }
 }
 
 /// Returns the time until a deadline in milliseconds since 1970; `None` if it has passed, which only happens with the local

@@ -163,7 +163,7 @@ pub const VARIABLES: &[Variable] = &[
         default: "",
         shown: Shown::Value,
         allowed: "s3://BUCKET/PREFIX, or dir:PATH",
-        meaning: "Destination of [rejected events](delivery.md#rejected-events). Without it, a rejected event fails its object.",
+        meaning: "Destination of [rejected events](delivery.md#rejected-events) and of [checkpoints](delivery.md#objects-that-need-more-than-one-invocation). Without it, a rejected event fails its object, and an object that needs more than one invocation begins again at each attempt.",
     },
     Variable {
         name: "DEAD_LETTER_QUEUE_URL",

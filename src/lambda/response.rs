@@ -13,7 +13,7 @@ use crate::ledger::{ObjectReport, Report};
 pub enum InvocationResponse {
     /// To a single event: what happened to each object.
     Report(Report),
-    /// To an SQS event: the failed messages, which SQS delivers again. An empty list means that all messages are done.
+    /// To an SQS event: the messages that are not done, which SQS delivers again. An empty list means that all messages are done.
     ///
     /// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>
     Queue(SqsBatchResponse),
@@ -33,9 +33,9 @@ const TASK_TEMPORARY_FAILURE: &str = "TemporaryFailure";
 const TASK_PERMANENT_FAILURE: &str = "PermanentFailure";
 
 /// Returns the response to the messages of a queue: the IDs of those that SQS delivers again.
-pub(super) fn queue_response(failed_message_ids: impl Iterator<Item = String>) -> SqsBatchResponse {
+pub(super) fn queue_response(message_ids: impl Iterator<Item = String>) -> SqsBatchResponse {
     let mut response = SqsBatchResponse::default();
-    response.set_failures(failed_message_ids);
+    response.set_failures(message_ids);
     response
 }
 
@@ -50,15 +50,41 @@ pub(super) fn job_response(job: JobInvocation, task_ids: Vec<String>, objects: &
 }
 
 fn task_result(task_id: String, object: &ObjectReport) -> S3BatchJobResult {
-    let (code, text) = match (&object.error, &object.skipped) {
-        (Some(error), _) if object.permanent => (TASK_PERMANENT_FAILURE, error.clone()),
-        (Some(error), _) => (TASK_TEMPORARY_FAILURE, error.clone()),
-        (None, Some(reason)) => (TASK_SUCCEEDED, format!("skipped: {reason}")),
-        (None, None) => (TASK_SUCCEEDED, format!("{} of {} lines delivered", object.counts.delivered, object.counts.lines)),
+    let (code, text) = match &object.skipped {
+        _ if !object.is_success() && object.permanent => (TASK_PERMANENT_FAILURE, object.failure()),
+        _ if !object.is_success() => (TASK_TEMPORARY_FAILURE, object.failure()),
+        Some(reason) => (TASK_SUCCEEDED, format!("skipped: {reason}")),
+        None => (TASK_SUCCEEDED, format!("{} of {} lines delivered", object.counts.delivered, object.counts.lines)),
     };
     let mut result = S3BatchJobResult::default();
     result.task_id = Some(task_id);
     result.result_code = Some(code.to_owned());
     result.result_string = Some(text);
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Counts;
+
+    fn result(object: &ObjectReport) -> (String, String) {
+        let result = task_result("t".to_owned(), object);
+        (result.result_code.unwrap_or_default(), result.result_string.unwrap_or_default())
+    }
+
+    #[test]
+    fn a_task_succeeds_only_if_nothing_is_missing() {
+        let counts = Counts { lines: 3, delivered: 3, ..Counts::default() };
+        let shipped = ObjectReport { complete: true, counts, ..ObjectReport::default() };
+        assert_eq!(result(&shipped), ("Succeeded".to_owned(), "3 of 3 lines delivered".to_owned()));
+        let incomplete = ObjectReport { complete: false, ..shipped.clone() };
+        assert_eq!(result(&incomplete), ("TemporaryFailure".to_owned(), "incomplete".to_owned()));
+        let continued = ObjectReport { continued_at: Some(1_234), ..incomplete };
+        assert_eq!(result(&continued), ("TemporaryFailure".to_owned(), "continued at byte 1234".to_owned()));
+        let missing = ObjectReport { error: Some("no such object".to_owned()), permanent: true, ..ObjectReport::default() };
+        assert_eq!(result(&missing), ("PermanentFailure".to_owned(), "no such object".to_owned()));
+        let skipped = ObjectReport { complete: true, skipped: Some("empty".to_owned()), ..ObjectReport::default() };
+        assert_eq!(result(&skipped), ("Succeeded".to_owned(), "skipped: empty".to_owned()));
+    }
 }

@@ -1,4 +1,4 @@
-//! SQS after a failed message: delays its next delivery, or moves it to the dead-letter queue if its object can never be read.
+//! SQS after a message that is not done: sets the time of its next delivery, or moves it to the dead-letter queue if its object can never be read.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl SqsClient {
     /// it within `limit`.
     pub(super) async fn move_to_dead_letter_queue(&self, body: &str, limit: Duration) -> bool {
         let Some(url) = &self.dead_letter_queue_url else { return false };
-        let sent = timeout(limit, self.send(url, body)).await.unwrap_or_else(|_| Err(NO_TIME_LEFT.to_owned()));
+        let sent = within(limit, self.send(url, body)).await;
         if let Err(error) = &sent {
             tracing::error!(
                 queue = url,
@@ -52,15 +52,15 @@ impl SqsClient {
         sent.is_ok()
     }
 
-    /// Delays the next delivery of a failed message. The delay grows with the number of deliveries so far. Without this call, or
-    /// if it fails, the message stays hidden for the queue's whole visibility timeout, and nothing is lost.
-    pub(super) async fn delay_redelivery(&self, receipt: &Receipt, limit: Duration) {
-        let changed = timeout(limit, self.change_visibility(receipt)).await.unwrap_or_else(|_| Err(NO_TIME_LEFT.to_owned()));
+    /// Makes the queue deliver a message again after `delay`. Without this call, or if it fails, the message stays hidden for the
+    /// queue's whole visibility timeout, and nothing is lost.
+    pub(super) async fn redeliver_after(&self, delay: Duration, receipt: &Receipt, limit: Duration) {
+        let changed = within(limit, self.change_visibility(receipt, delay)).await;
         if let Err(error) = changed {
             tracing::warn!(
                 queue = receipt.queue_url,
                 error,
-                "cannot change when a failed message is delivered again; it is delivered after the queue's visibility timeout; \
+                "cannot change when a message is delivered again; it is delivered after the queue's visibility timeout; \
                  allow sqs:ChangeMessageVisibility on the queue"
             );
         }
@@ -71,8 +71,8 @@ impl SqsClient {
         request.send().await.map(drop).map_err(|error| explain_error(&error))
     }
 
-    async fn change_visibility(&self, receipt: &Receipt) -> Result<(), String> {
-        let delay_s = i32::try_from(redelivery_delay(receipt.receive_count).as_secs()).unwrap_or(i32::MAX);
+    async fn change_visibility(&self, receipt: &Receipt, delay: Duration) -> Result<(), String> {
+        let delay_s = i32::try_from(delay.as_secs()).unwrap_or(i32::MAX);
         let request = self.client().await.change_message_visibility().queue_url(&receipt.queue_url);
         let request = request.receipt_handle(&receipt.receipt_handle).visibility_timeout(delay_s);
         request.send().await.map(drop).map_err(|error| explain_error(&error))
@@ -88,8 +88,15 @@ impl SqsClient {
     }
 }
 
-/// Returns `FIRST_DELAY`, doubled for each delivery after the first, up to `MAX_DELAY`.
-fn redelivery_delay(receive_count: u32) -> Duration {
+/// Makes a call, and interrupts it after `limit`. Without any time it connects to nothing.
+async fn within(limit: Duration, call: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let no_time_left = || Err(NO_TIME_LEFT.to_owned());
+    if limit.is_zero() { no_time_left() } else { timeout(limit, call).await.unwrap_or_else(|_| no_time_left()) }
+}
+
+/// Returns the delay of the next delivery after a failure: `FIRST_DELAY`, doubled for each delivery after the first, up to
+/// `MAX_DELAY`.
+pub(super) fn redelivery_delay(receive_count: u32) -> Duration {
     let doublings = receive_count.saturating_sub(1).min(16);
     (FIRST_DELAY * 2_u32.pow(doublings)).min(MAX_DELAY)
 }

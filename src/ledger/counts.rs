@@ -1,10 +1,11 @@
 //! The counters of an object and of a run: one list, from which everything else about them follows.
 
 use std::array;
+use std::collections::BTreeMap;
 
 use elb_log::event::Written;
 use elb_log::format::Kind;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Calls the macro `$callback` with `$argument`s in brackets and the list of all counters.
 ///
@@ -51,15 +52,22 @@ pub(crate) use for_each_counter;
 macro_rules! define_counts {
     ([] $($(#[$doc:meta])* $counter:ident $(=> ($metric:literal, $unit:literal))?;)*) => {
         /// The counters of an object, of a part of it, or of a run.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        // A checkpoint of an earlier version lacks the counters that were added later.
+        #[serde(default)]
         pub struct Counts {
             $($(#[$doc])* pub $counter: u64,)*
         }
 
         impl Counts {
-            /// Adds the counts of another part.
+            /// Adds the counts of another part. Saturates, because counts of a checkpoint can be any numbers.
             pub(super) fn add(&mut self, other: &Counts) {
-                $(self.$counter += other.$counter;)*
+                $(self.$counter = self.$counter.saturating_add(other.$counter);)*
+            }
+
+            /// Returns the counts without those of a part.
+            pub(crate) fn without(&self, part: &Counts) -> Counts {
+                Counts { $($counter: self.$counter.saturating_sub(part.$counter),)* }
             }
         }
     };
@@ -77,7 +85,8 @@ impl Counts {
 }
 
 /// The number of parsed lines of each log type, in the order of [`Kind::ALL`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<String, u64>", into = "BTreeMap<&'static str, u64>")]
 pub(crate) struct KindCounts([u64; Kind::ALL.len()]);
 
 impl KindCounts {
@@ -89,13 +98,26 @@ impl KindCounts {
 
     /// Adds the counts of another part.
     pub(super) fn add(&mut self, other: &KindCounts) {
-        self.0 = array::from_fn(|index| self.0[index] + other.0[index]);
+        self.0 = array::from_fn(|index| self.0[index].saturating_add(other.0[index]));
     }
 
     /// Returns the log type of most lines; of several, the first in the order of [`Kind::ALL`].
     pub(super) fn most(&self) -> Option<Kind> {
         let most = self.0.into_iter().max().filter(|&most| most > 0)?;
         Kind::ALL.into_iter().zip(self.0).find(|&(_, lines)| lines == most).map(|(kind, _)| kind)
+    }
+}
+
+/// By name, so that a version with more log types understands the checkpoints of this one.
+impl From<BTreeMap<String, u64>> for KindCounts {
+    fn from(lines: BTreeMap<String, u64>) -> Self {
+        KindCounts(Kind::ALL.map(|kind| lines.get(kind.name()).copied().unwrap_or_default()))
+    }
+}
+
+impl From<KindCounts> for BTreeMap<&'static str, u64> {
+    fn from(kinds: KindCounts) -> Self {
+        Kind::ALL.into_iter().zip(kinds.0).filter(|&(_, lines)| lines > 0).map(|(kind, lines)| (kind.name(), lines)).collect()
     }
 }
 
@@ -113,6 +135,8 @@ mod tests {
             kinds.count(kind);
         }
         assert_eq!(kinds.most(), Some(Kind::Alb));
+        let json = serde_json::to_string(&kinds).unwrap();
+        assert_eq!((json.as_str(), serde_json::from_str(&json).unwrap()), (r#"{"alb":2,"nlb":2}"#, kinds));
     }
 
     macro_rules! markdown_rows {

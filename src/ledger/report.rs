@@ -34,6 +34,12 @@ pub struct ObjectReport {
     pub complete: bool,
     /// Why the object was skipped.
     pub skipped: Option<String>,
+    /// The offset in the object's text at which an earlier attempt ended. The counters include what that attempt delivered before
+    /// this offset.
+    pub resumed_at: Option<u64>,
+    /// The offset in the object's text at which the next attempt continues, because no time was left. None if there was no
+    /// progress.
+    pub continued_at: Option<u64>,
     /// Time for the object, in milliseconds.
     pub duration_ms: u64,
     /// Why the object failed.
@@ -41,6 +47,12 @@ pub struct ObjectReport {
     /// Whether another attempt cannot succeed: the object does not exist, cannot be read, or is corrupt.
     #[serde(skip)]
     pub permanent: bool,
+    /// Whether the object only needs more time: it failed, or continues in the next attempt, because the run had no time left.
+    #[serde(skip)]
+    pub out_of_time: bool,
+    /// The part of the counters that an earlier attempt has counted.
+    #[serde(skip)]
+    pub resumed_counts: Counts,
 }
 
 /// The sums of a run.
@@ -89,9 +101,30 @@ impl ObjectReport {
         self.complete && self.counts.undelivered == 0 && self.error.is_none()
     }
 
+    /// Returns whether the next attempt continues the object where this one ended.
+    pub fn is_continued(&self) -> bool {
+        self.continued_at.is_some()
+    }
+
+    /// Returns what this run alone has counted.
+    pub(crate) fn own_counts(&self) -> Counts {
+        self.counts.without(&self.resumed_counts)
+    }
+
+    /// Describes why the object is not shipped.
+    pub(crate) fn failure(&self) -> String {
+        match (&self.error, self.continued_at) {
+            (Some(error), _) => error.clone(),
+            (None, Some(offset)) => format!("continued at byte {offset}"),
+            (None, None) => "incomplete".to_owned(),
+        }
+    }
+
     /// Returns the level and message of the object's summary line. ERROR means that data is at risk.
     pub(crate) fn summary(&self) -> (Level, &'static str) {
-        if !self.is_success() {
+        if self.is_continued() {
+            (Level::INFO, "object continued")
+        } else if !self.is_success() {
             (Level::ERROR, "object failed")
         } else if self.skipped.is_some() {
             (Level::INFO, "object skipped")

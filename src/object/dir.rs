@@ -20,7 +20,7 @@ pub struct DirStore {
 
 impl DirStore {
     /// Creates a store in the directory `root`.
-    pub(crate) fn new(root: impl Into<PathBuf>) -> Self {
+    pub fn new(root: impl Into<PathBuf>) -> Self {
         DirStore { root: root.into() }
     }
 

@@ -70,6 +70,18 @@ pub(crate) enum ObjectError {
         /// The announced length in bytes.
         length: u64,
     },
+    /// The text is shorter than the part that an earlier attempt delivered.
+    #[error(
+        "cannot continue {name} at byte {offset} of its text: the text ends at byte {length}; the next attempt begins at its start"
+    )]
+    BeforeCheckpoint {
+        /// The object's name.
+        name: ObjectName,
+        /// The offset of the checkpoint.
+        offset: u64,
+        /// The length of the text in bytes.
+        length: u64,
+    },
     /// The object is in an output format of CloudWatch Logs deliveries that is not supported.
     #[error(
         "cannot read {name}: {format} is not supported; set the output format of the delivery destination in CloudWatch Logs (outputFormat) to json or plain"
@@ -102,7 +114,7 @@ impl ObjectError {
             | ObjectError::NotAFile { .. }
             | ObjectError::UnsupportedFormat { .. }
             | ObjectError::Corrupt { .. } => true,
-            ObjectError::Unreadable { .. } | ObjectError::Short { .. } => false,
+            ObjectError::Unreadable { .. } | ObjectError::Short { .. } | ObjectError::BeforeCheckpoint { .. } => false,
         }
     }
 }

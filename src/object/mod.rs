@@ -27,4 +27,4 @@ pub use self::listing::{ListedObject, Listing};
 pub(crate) use self::reader::ObjectReader;
 pub use self::s3::S3Store;
 pub use self::store::Store;
-pub use self::task::{Location, ObjectRef, SkipReason, Task};
+pub use self::task::{CheckpointOwner, Location, ObjectRef, SkipReason, Task};

@@ -11,6 +11,7 @@ use elb_log::origin::ObjectName;
 use super::body::{Body, OpenedObject};
 use super::error::ObjectError;
 use crate::buffer_pool::BufferPool;
+use crate::checkpoint::CHECKPOINT_START;
 
 /// Maximum number of bytes of text that one step inflates. After each step zlib copies the last 32 KiB of the text, so steps are
 /// not small. Text after the end of a block is copied to the next block, so they are not large either.
@@ -31,6 +32,10 @@ pub(crate) struct ObjectReader {
     dead_letter_line_bytes: Option<usize>,
     /// Whether enough bytes were read to know the object's format.
     is_format_known: bool,
+    /// Whether the object is a checkpoint, of which nothing is read.
+    is_checkpoint: bool,
+    /// The offset in the text at which the first line is read.
+    start: u64,
     /// How the body ended, if it has. An error is returned after the lines before it.
     end: Option<Result<(), ObjectError>>,
 }
@@ -62,7 +67,20 @@ impl ObjectReader {
             lines: Some(LineSplitter::new(limits)),
             dead_letter_line_bytes,
             is_format_known: false,
+            is_checkpoint: false,
+            start: 0,
             end: None,
+        }
+    }
+
+    /// Continues at `offset` in the text, where an earlier attempt has ended a block: the text before is inflated and dropped. Call it
+    /// before the first block is read.
+    pub(crate) fn start_at(&mut self, offset: u64) {
+        self.start = offset;
+        // The earlier attempt knew the format.
+        self.is_format_known = offset > 0;
+        if let Some(lines) = &mut self.lines {
+            lines.start_at(offset);
         }
     }
 
@@ -72,6 +90,7 @@ impl ObjectReader {
     /// The object is broken: the error follows all complete lines before the break, and a further call returns none. Or its
     /// format is not supported: the error comes before any line.
     pub(crate) async fn next_block(&mut self) -> Result<Option<Block>, ObjectError> {
+        self.skip_to_start().await?;
         while !self.is_format_known {
             self.fill().await;
             self.is_format_known = self.detect_format()? || self.end.is_some();
@@ -96,6 +115,32 @@ impl ObjectReader {
         }
     }
 
+    /// Inflates the text before the start and drops it.
+    async fn skip_to_start(&mut self) -> Result<(), ObjectError> {
+        while self.text_bytes() < self.start {
+            self.fill().await;
+            // A chunk of the body can inflate to a long text. The deadline interrupts the reading only where it waits.
+            tokio::task::consume_budget().await;
+            if let Some(lines) = &mut self.lines {
+                lines.buffer().clear();
+            }
+            if let Some(end) = &mut self.end
+                && self.inflate.written() < self.start
+            {
+                self.lines = None;
+                let (name, offset, length) = (self.source.name.clone(), self.start, self.inflate.written());
+                self.start = 0;
+                return std::mem::replace(end, Ok(())).and(Err(ObjectError::BeforeCheckpoint { name, offset, length }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether the object is a checkpoint, once a block was asked for.
+    pub(crate) fn is_checkpoint(&self) -> bool {
+        self.is_checkpoint
+    }
+
     /// Returns the number of bytes received from the store so far.
     pub(crate) fn received(&self) -> u64 {
         self.source.received
@@ -106,7 +151,7 @@ impl ObjectReader {
         self.inflate.written()
     }
 
-    /// Detects from the first bytes whether the object is a dead letter, in an unsupported format, or any other object. Returns
+    /// Detects from the first bytes whether the object is a checkpoint, a dead letter, in an unsupported format, or any other object. Returns
     /// false if there are too few bytes to know.
     fn detect_format(&mut self) -> Result<bool, ObjectError> {
         let Some(lines) = &mut self.lines else { return Ok(true) };
@@ -115,16 +160,19 @@ impl ObjectReader {
             self.lines = None;
             return Err(ObjectError::UnsupportedFormat { name: self.source.name.clone(), format });
         }
-        if let Some(bytes) = self.dead_letter_line_bytes {
-            if DEAD_LETTER_START.starts_with(text) && text.len() < DEAD_LETTER_START.len() {
-                return Ok(false);
-            }
-            if text.starts_with(DEAD_LETTER_START) {
-                lines.set_max_line_bytes(bytes);
-                return Ok(true);
-            }
+        if text.starts_with(CHECKPOINT_START) {
+            (self.is_checkpoint, self.lines, self.end) = (true, None, Some(Ok(())));
+            return Ok(true);
         }
-        Ok(!UNSUPPORTED_FORMATS.iter().any(|(start, _)| start.starts_with(text)))
+        if let Some(bytes) = self.dead_letter_line_bytes
+            && text.starts_with(DEAD_LETTER_START)
+        {
+            lines.set_max_line_bytes(bytes);
+            return Ok(true);
+        }
+        let dead_letter = self.dead_letter_line_bytes.map(|_| DEAD_LETTER_START);
+        let mut starts = UNSUPPORTED_FORMATS.iter().map(|(start, _)| *start).chain([CHECKPOINT_START]).chain(dead_letter);
+        Ok(!starts.any(|start| start.starts_with(text)))
     }
 
     /// Appends some text to the lines' buffer, or records how the object ended.
@@ -138,13 +186,15 @@ impl ObjectReader {
 
     /// Returns false at the end of the object.
     async fn try_fill(&mut self) -> Result<bool, ObjectError> {
-        let ObjectReader { source, inflate, block_pool, lines: Some(lines), .. } = self else { return Ok(false) };
+        let ObjectReader { source, inflate, block_pool, lines: Some(lines), start, .. } = self else { return Ok(false) };
         lines.reserve_block(|| block_pool.take());
         let buffer = lines.buffer();
+        let to_skip = usize::try_from(start.saturating_sub(inflate.written())).unwrap_or(usize::MAX);
+        let step_bytes = if to_skip == 0 { STEP_BYTES } else { STEP_BYTES.min(to_skip) };
         loop {
             let before = buffer.len();
             let mut input = &source.chunk[..];
-            let progress = inflate.step(&mut input, buffer, STEP_BYTES);
+            let progress = inflate.step(&mut input, buffer, step_bytes);
             let used = source.chunk.len() - input.len();
             source.chunk.advance(used);
             let progress = progress.map_err(|error| source.corrupt(error))?;

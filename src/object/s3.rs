@@ -84,7 +84,8 @@ impl S3Store {
         Ok(OpenedObject { etag, length, modified, body: Body::S3(Box::new(body)) })
     }
 
-    async fn client(&self) -> &Client {
+    /// Returns the client, which connects at its first request.
+    pub(crate) async fn client(&self) -> &Client {
         self.client.get_or_init(|| async { self.make_client().await }).await
     }
 

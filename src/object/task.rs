@@ -28,6 +28,18 @@ pub struct ObjectRef {
     pub requested_by_name: bool,
     /// The time of the object's notification, if there is one.
     pub notified_at: Option<jiff::Timestamp>,
+    /// Whose checkpoint the object continues at and leaves; none for no checkpoints.
+    pub checkpoint_owner: Option<CheckpointOwner>,
+}
+
+/// The delivery of a notification, with all of its repetitions. Only these share a checkpoint, so that a checkpoint never shortens
+/// a later backfill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointOwner {
+    /// The ID that stays the same when the notification is delivered again.
+    pub id: String,
+    /// Whether an earlier delivery can have left a checkpoint.
+    pub is_repeated: bool,
 }
 
 /// Where an object's bytes are.
@@ -51,6 +63,9 @@ pub enum SkipReason {
     /// The object is below `DEAD_LETTER_URL`.
     #[error("a dead letter; elbship replay sends its events again")]
     DeadLetter,
+    /// The object is a checkpoint of the function.
+    #[error("a checkpoint of the function, which contains no events")]
+    Checkpoint,
     /// The object is in the state file of `--resume`.
     #[error("delivered by an earlier run (--resume)")]
     Resumed,
@@ -65,11 +80,26 @@ pub enum SkipReason {
     OtherEvent(String),
 }
 
+impl Task {
+    /// Makes the object, if the task is to ship one, continue at the checkpoint of `owner`, and leave it one.
+    pub(crate) fn set_checkpoint_owner(&mut self, owner: &CheckpointOwner) {
+        if let Task::Ship(object) = self {
+            object.checkpoint_owner = Some(owner.clone());
+        }
+    }
+}
+
 impl ObjectRef {
     /// Returns a reference to an object of the configured store.
     pub fn stored(bucket: impl Into<String>, key: impl Into<String>) -> Self {
         let name = ObjectName { bucket: bucket.into(), key: key.into() };
-        ObjectRef { origin: Origin::Bucket(name), location: Location::Store, requested_by_name: false, notified_at: None }
+        ObjectRef {
+            origin: Origin::Bucket(name),
+            location: Location::Store,
+            requested_by_name: false,
+            notified_at: None,
+            checkpoint_owner: None,
+        }
     }
 
     /// Returns the object's name.

@@ -9,7 +9,7 @@ use elb_log::lines::Block;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shipper;
-use crate::ledger::{Counts, Disposition, KindCounts, Pending};
+use crate::ledger::{BlockAccount, Counts, Disposition, KindCounts, Pending};
 use crate::shutdown::Shutdown;
 use crate::sink::{Evidence, RejectedEvent, SendError, Transport};
 
@@ -28,8 +28,9 @@ pub(super) struct ObjectContext {
 }
 
 /// What happened to a block.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct BlockResult {
+    pub(super) account: BlockAccount,
     pub(super) settled: Vec<(Pending, Disposition)>,
     pub(super) counts: Counts,
     pub(super) kinds: KindCounts,
@@ -41,11 +42,11 @@ impl<T: Transport> Shipper<T> {
     pub(super) async fn ship_block(
         self: Arc<Self>,
         block: Block,
-        mut pending: Pending,
+        (account, mut pending): (BlockAccount, Pending),
         _permit: OwnedSemaphorePermit,
         object: ObjectContext,
     ) -> BlockResult {
-        let mut result = BlockResult::default();
+        let mut result = BlockResult::new(account);
         let mut builder = self.builder_pool.take().unwrap_or_else(|| BatchBuilder::new(self.settings.batch));
         let mut scratch = Scratch::default();
         for line in block.lines() {
@@ -112,6 +113,11 @@ impl<T: Transport> Shipper<T> {
 }
 
 impl BlockResult {
+    fn new(account: BlockAccount) -> Self {
+        let (counts, kinds) = (Counts::default(), KindCounts::default());
+        BlockResult { account, settled: Vec::new(), counts, kinds, error: None }
+    }
+
     fn count_line(&mut self, written: Written) {
         if let Some(kind) = written.kind {
             self.kinds.count(kind);

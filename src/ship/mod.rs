@@ -5,6 +5,7 @@
 //! So a slow receiver slows the reading, and memory is bounded.
 
 mod block;
+mod continuation;
 mod object;
 mod progress;
 mod rate_limit;
@@ -23,6 +24,7 @@ use tokio::task::{JoinError, JoinSet};
 pub use self::progress::Progress;
 use self::rate_limit::RateLimit;
 use crate::buffer_pool::BufferPool;
+use crate::checkpoint::CheckpointStore;
 use crate::dead_letter::DeadLetterDestination;
 use crate::ledger::{ObjectReport, Report};
 use crate::object::{SkipReason, Store, Task};
@@ -60,6 +62,7 @@ pub struct Shipper<T = HttpTransport> {
     store: Store,
     sink: Sink<T>,
     dead_letter: Option<DeadLetterDestination>,
+    checkpoints: Option<CheckpointStore>,
     settings: ShipSettings,
     summary_log: SummaryLog,
     in_flight: Arc<Semaphore>,
@@ -82,6 +85,7 @@ impl<T: Transport> Shipper<T> {
             store,
             sink,
             dead_letter,
+            checkpoints: None,
             summary_log,
             in_flight: Arc::new(Semaphore::new(settings.concurrency)),
             block_pool: Arc::new(BufferPool::new(POOL_CAPACITY)),
@@ -90,6 +94,12 @@ impl<T: Transport> Shipper<T> {
             settings,
             progress: Progress::default(),
         }
+    }
+
+    /// Makes objects continue at checkpoints, and leaves a checkpoint where the time of a run ends.
+    #[must_use]
+    pub fn with_checkpoints(self, checkpoints: CheckpointStore) -> Self {
+        Shipper { checkpoints: Some(checkpoints), ..self }
     }
 
     /// Returns the store that objects are read from.

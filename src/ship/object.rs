@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use super::Shipper;
 use super::block::{BlockResult, ObjectContext};
-use crate::ledger::{Ledger, ObjectReport};
+use super::continuation::Continuation;
+use crate::ledger::{Ledger, ObjectReport, SettledPart};
 use crate::object::{ObjectError, ObjectReader, ObjectRef, OpenedObject, SkipReason};
 use crate::shutdown::Shutdown;
 use crate::sink::{Evidence, SendError, Transport};
@@ -22,13 +23,15 @@ const BLOCKS_PER_BATCH: usize = 3;
 
 /// Why an object was not shipped to its end.
 #[derive(Debug, thiserror::Error)]
-enum ShipError {
+pub(super) enum ShipError {
     #[error(transparent)]
     Object(#[from] ObjectError),
     #[error(transparent)]
     Send(#[from] SendError),
     #[error("stopped before the end of the object: {0}")]
     Stopped(String),
+    #[error("{stopped}; {error}")]
+    NoCheckpoint { stopped: String, error: String },
     #[error("internal error: the task of a block failed ({0}), and its events are undelivered; report this as a bug")]
     Task(JoinError),
 }
@@ -42,12 +45,23 @@ impl ShipError {
     fn stops_object(&self) -> bool {
         match self {
             ShipError::Send(error) => error.stops_object(),
-            ShipError::Object(_) | ShipError::Stopped(_) | ShipError::Task(_) => true,
+            ShipError::Object(_) | ShipError::Stopped(_) | ShipError::NoCheckpoint { .. } | ShipError::Task(_) => true,
         }
     }
 
     fn is_permanent(&self) -> bool {
         matches!(self, ShipError::Object(error) if error.is_permanent())
+    }
+
+    /// Returns whether the object failed only because the run had no time left. A dead letter may be one that the deadline has
+    /// interrupted.
+    pub(super) fn is_lack_of_time(&self, run_shutdown: &Shutdown) -> bool {
+        let has_stopped = match self {
+            ShipError::Stopped(_) | ShipError::NoCheckpoint { .. } => true,
+            ShipError::Send(error) => matches!(error, SendError::Stopped { .. } | SendError::DeadLetter(_)),
+            ShipError::Object(_) | ShipError::Task(_) => false,
+        };
+        has_stopped && run_shutdown.is_out_of_time()
     }
 }
 
@@ -56,7 +70,8 @@ impl<T: Transport> Shipper<T> {
     pub(super) async fn ship_object(self: Arc<Self>, object: ObjectRef, run_shutdown: Shutdown) -> ObjectReport {
         let started = Instant::now();
         let mut report = if run_shutdown.is_stopped() {
-            ObjectReport::failed(object.name(), format!("not started: {}", run_shutdown.description()))
+            let error = format!("not started: {}", run_shutdown.description());
+            ObjectReport { out_of_time: run_shutdown.is_out_of_time(), ..ObjectReport::failed(object.name(), error) }
         } else {
             self.open_and_ship(&object, &run_shutdown).await
         };
@@ -68,17 +83,23 @@ impl<T: Transport> Shipper<T> {
 
     async fn open_and_ship(self: &Arc<Self>, object: &ObjectRef, run_shutdown: &Shutdown) -> ObjectReport {
         let mut report = ObjectReport::unread(object.name());
+        let checkpoint = self.find_checkpoint(object, run_shutdown).await;
         let opened = tokio::select! {
             biased;
             opened = self.store.open(object) => opened.map_err(ShipError::from),
             () = run_shutdown.stopped() => Err(ShipError::stopped(run_shutdown)),
         };
         let result = match opened {
-            Ok(opened) => self.read_and_send(object, opened, run_shutdown, &mut report).await,
+            Ok(opened) => {
+                let continuation = Continuation::new(&opened, checkpoint);
+                let sent = self.read_and_send(object, opened, &continuation, run_shutdown, &mut report).await;
+                self.keep_progress(object, &continuation, sent, run_shutdown, &mut report).await
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = result {
             report.permanent = error.is_permanent();
+            report.out_of_time = error.is_lack_of_time(run_shutdown);
             report.error = Some(error.to_string());
         } else if report.counts.bytes_compressed == 0 && !object.requested_by_name {
             report.skipped = Some(SkipReason::Empty.to_string());
@@ -86,33 +107,42 @@ impl<T: Transport> Shipper<T> {
         report
     }
 
-    /// Reads the object to its end or to the first error, and waits for all tasks of its blocks.
+    /// Reads the object to its end or to the first error, and waits for all tasks of its blocks. Returns also how much of it is
+    /// settled from its start on.
     async fn read_and_send(
         self: &Arc<Self>,
         object: &ObjectRef,
         opened: OpenedObject,
+        continuation: &Continuation,
         run_shutdown: &Shutdown,
         report: &mut ObjectReport,
-    ) -> Result<(), ShipError> {
+    ) -> (SettledPart, Result<(), ShipError>) {
         report.etag.clone_from(&opened.etag);
-        let mut delivery = ObjectDelivery::new(ObjectContext {
-            writer: Arc::new(EventWriter::new(&self.settings.events, &object.origin, opened.modified)),
-            evidence: Arc::new(Mutex::new(Evidence::new(self.settings.poison_limit))),
-            object_shutdown: run_shutdown.child(),
-            run_shutdown: run_shutdown.clone(),
-        });
+        continuation.describe(report);
+        let before = continuation.settled();
+        let rejected_before = usize::try_from(before.counts.dead_lettered).unwrap_or(usize::MAX);
+        let mut delivery = ObjectDelivery::new(
+            before,
+            ObjectContext {
+                writer: Arc::new(EventWriter::new(&self.settings.events, &object.origin, opened.modified)),
+                evidence: Arc::new(Mutex::new(Evidence::after(rejected_before, self.settings.poison_limit))),
+                object_shutdown: run_shutdown.child(),
+                run_shutdown: run_shutdown.clone(),
+            },
+        );
         let (name, block_pool) = (object.name().clone(), Arc::clone(&self.block_pool));
         let mut reader = ObjectReader::new(name, opened, self.line_limits(), self.dead_letter_line_bytes(), block_pool);
+        reader.start_at(before.offset);
         let read = self.read_blocks(&mut reader, &mut delivery).await;
         delivery.wait_for_all().await;
         // An error that stops the reading leaves it unknown what else is in the object.
         report.complete = read.is_ok() && !delivery.error.as_ref().is_some_and(ShipError::stops_object);
         report.kind = delivery.ledger.kind().map(Kind::name);
         report.counts = delivery.ledger.counts(reader.received(), reader.text_bytes());
-        match delivery.error {
-            Some(error) => Err(error),
-            None => read,
+        if reader.is_checkpoint() {
+            report.skipped = Some(SkipReason::Checkpoint.to_string());
         }
+        (delivery.ledger.settled(), delivery.error.map_or(read, Err))
     }
 
     async fn read_blocks(self: &Arc<Self>, reader: &mut ObjectReader, delivery: &mut ObjectDelivery) -> Result<(), ShipError> {
@@ -132,9 +162,9 @@ impl<T: Transport> Shipper<T> {
             let Some(block) = block else { return Ok(()) };
             let lines = block.len() as u64;
             self.progress.add_lines(lines);
-            let pending = delivery.ledger.add_lines(lines);
+            let account = delivery.ledger.add_block(lines, block.end());
             let Some(permit) = self.acquire_permit(delivery).await else { return Err(ShipError::stopped(&shutdown)) };
-            let task = Arc::clone(self).ship_block(block, pending, permit, delivery.context.clone());
+            let task = Arc::clone(self).ship_block(block, account, permit, delivery.context.clone());
             delivery.tasks.spawn(task);
         }
     }
@@ -177,8 +207,9 @@ struct ObjectDelivery {
 }
 
 impl ObjectDelivery {
-    fn new(context: ObjectContext) -> Self {
-        ObjectDelivery { context, tasks: JoinSet::new(), ledger: Ledger::default(), error: None }
+    /// Begins after the part of the object that an earlier attempt has settled.
+    fn new(before: SettledPart, context: ObjectContext) -> Self {
+        ObjectDelivery { context, tasks: JoinSet::new(), ledger: Ledger::after(before), error: None }
     }
 
     /// Waits for all tasks and records their results. After an error the requests already sent are awaited too, because they may
@@ -191,11 +222,8 @@ impl ObjectDelivery {
 
     fn record(&mut self, ended: Result<BlockResult, JoinError>) {
         let error = match ended {
-            Ok(BlockResult { settled, counts, kinds, error }) => {
-                for (pending, disposition) in settled {
-                    self.ledger.settle(pending, disposition);
-                }
-                self.ledger.add_counts(&counts, &kinds);
+            Ok(BlockResult { account, settled, counts, kinds, error }) => {
+                self.ledger.end_block(account, settled, &counts, &kinds);
                 error.map(ShipError::from)
             }
             Err(error) => Some(ShipError::Task(error)),

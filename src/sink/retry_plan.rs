@@ -189,6 +189,11 @@ impl Evidence {
         Evidence { accepted_by: BTreeSet::new(), rejected: 0, poison_limit }
     }
 
+    /// Creates the evidence of the rest of an object, of which an earlier attempt has rejected `rejected` events.
+    pub(crate) fn after(rejected: usize, poison_limit: usize) -> Self {
+        Evidence { rejected, ..Evidence::new(poison_limit) }
+    }
+
     /// Returns whether `endpoint` has accepted a body of the object.
     fn has_witness(&self, endpoint: EndpointId) -> bool {
         self.accepted_by.contains(&endpoint)

@@ -1,6 +1,7 @@
 //! The integration tests: the programs against real peers that behave and misbehave.
 
 mod cargo_lambda;
+mod checkpoints;
 mod cli;
 mod credentials;
 mod dead_letters;

@@ -361,6 +361,7 @@ class Promises(unittest.TestCase):
                 self.assertEqual(found.pop("ExpireLogs"), (None, defaults["LogExpiryDays"]), words)
             if "OperationsBucket" in template["Resources"]:
                 self.assertEqual(found.pop("ExpireDeadLetters"), ("dead-letters/", defaults["DeadLetterExpiryDays"]), words)
+                self.assertEqual(found.pop("ExpireCheckpoints"), ("dead-letters/checkpoints/", 14), words)
                 self.assertEqual(found.pop("ExpireBackfills"), ("backfill/", 90), words)
                 self.assertEqual(found.pop("AbortUploads"), (None, None), words)
             self.assertEqual(found, {}, words)

@@ -74,6 +74,7 @@ def groups(role, parameters):
 
 ANY = at("*")
 DEAD_LETTERS = at("${OperationsBucket.Arn}/dead-letters/*")
+CHECKPOINTS = at("${OperationsBucket.Arn}/dead-letters/checkpoints/*")
 BACKFILL = at("${OperationsBucket.Arn}/backfill/*")
 INTERFACES = at("arn:${AWS::Partition}:ec2:${AWS::Region}:${AWS::AccountId}:*/*")
 QUEUE = at("NotificationQueue.Arn")
@@ -85,7 +86,8 @@ FUNCTIONS = ("ShipperRole", "BackfillRole", "RegistryRole")
 # Every operation of an AWS SDK that the source calls.
 CALLS = {
     "get_object": Need("s3:GetObject", SHIPPERS, logs, "a log object"),
-    "put_object": Need("s3:PutObject", SHIPPERS, DEAD_LETTERS, "dead letters", dead_letters),
+    "put_object": Need("s3:PutObject", SHIPPERS, DEAD_LETTERS, "dead letters and, below them, checkpoints", dead_letters),
+    "delete_object": Need("s3:DeleteObject", SHIPPERS, CHECKPOINTS, "the checkpoint of a shipped object", dead_letters),
     "get_secret_value": Need(
         "secretsmanager:GetSecretValue", SHIPPERS, parameter("LogstashSecretArn"), "user and password", secret
     ),
@@ -108,8 +110,9 @@ CALLS = {
     "publish": Need("sns:Publish", ("RegistryRole",), topic, "alerts"),
 }
 
-# What no line of the source calls.
+# What no line of the source calls, and other resources of a call.
 SERVICES = [
+    Need("s3:GetObject", SHIPPERS, CHECKPOINTS, "where an object continues that needs several invocations", dead_letters),
     Need("sqs:ReceiveMessage", ("ShipperRole",), QUEUE, "the event source mapping polls by the function's role", queue),
     Need("sqs:DeleteMessage", ("ShipperRole",), QUEUE, "the event source mapping deletes what is done", queue),
     Need("sqs:GetQueueAttributes", ("ShipperRole",), QUEUE, "the event source mapping reads the queue's settings", queue),
@@ -146,6 +149,7 @@ STARS = {
     r"(ec2|autoscaling):Describe\w+ \*": "Describe actions know no resources",
     r"s3:GetObject arn:[^*]+:s3:::[^*/]+/([^*]+/)?AWSLogs/\*": "every log object of one bucket and prefix",
     r"s3:PutObject \$\{OperationsBucket\.Arn\}/dead-letters/\*": "every dead letter",
+    r"s3:(Get|Delete)Object \$\{OperationsBucket\.Arn\}/dead-letters/checkpoints/\*": "every checkpoint",
     r"s3:(Get|Put)Object \$\{OperationsBucket\.Arn\}/backfill/\*": "every manifest and report",
     r"ec2:\w+ arn:[^*]+:ec2:\$\{AWS::Region\}:\$\{AWS::AccountId\}:\*/\*": "interfaces and subnets that nobody knows before",
     r"autoscaling:CompleteLifecycleAction arn:\*:autoscaling:\*:\*:autoScalingGroup:\*:autoScalingGroupName/[^*]+": "one group",

@@ -32,7 +32,8 @@ pub(crate) async fn run(args: InvokeArgs) -> Result<(), CommandError> {
     let response_to_stderr = setup::writes_events_to_stdout(&config, &ship);
     let shipper = setup::shipper(config, &ship, false)?;
     // Messages in a file are not in a queue, so no queue has to know which of them failed.
-    match handle(&shipper, None, &notification, &Shutdown::at(None)).await {
+    // The command line has no checkpoints, so the request needs no ID.
+    match handle(&shipper, None, "", &notification, &Shutdown::at(None)).await {
         Ok(CompletedInvocation { response, report }) => {
             write_report(&ship, &report)?;
             print_response(&response, response_to_stderr)?;

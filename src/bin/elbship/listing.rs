@@ -103,7 +103,13 @@ impl Selection {
                 Origin::Bucket(ObjectName { bucket: bucket.clone(), key })
             }
         };
-        ObjectRef { origin, location: Location::File(path.to_owned()), requested_by_name, notified_at: None }
+        ObjectRef {
+            origin,
+            location: Location::File(path.to_owned()),
+            requested_by_name,
+            notified_at: None,
+            checkpoint_owner: None,
+        }
     }
 
     fn is_outside_range(&self, entry: &DirEntry) -> bool {

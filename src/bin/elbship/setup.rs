@@ -67,6 +67,7 @@ pub(crate) fn platform(local_files: bool, dry_run: bool) -> Platform {
         roots,
         local_files,
         dry_run,
+        checkpoints: false,
         summary_log: SummaryLog::Log,
         seed: fastrand::u64(..),
         now: jiff::Timestamp::now,

@@ -16,7 +16,14 @@ use crate::object::Task;
 struct JobEvent {
     invocation_schema_version: String,
     invocation_id: String,
+    /// Serves checkpoints only, so it may be missing.
+    job: Option<Job>,
     tasks: Vec<JobTask>,
+}
+
+#[derive(Deserialize)]
+struct Job {
+    id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -37,13 +44,15 @@ pub(super) fn read(event: &Value) -> Option<Result<JobInvocation, NotificationEr
 }
 
 fn job(event: &Value) -> Result<JobInvocation, NotificationError> {
-    let job = JobEvent::deserialize(event).map_err(|error| NotificationError::malformed(error, event))?;
+    let mut job = JobEvent::deserialize(event).map_err(|error| NotificationError::malformed(error, event))?;
     let read_task = |task: JobTask| {
         let task_id = task.task_id.clone();
         Ok((task_id, task.read().map_err(|reason| NotificationError::malformed(reason, event))?))
     };
-    let tasks = job.tasks.into_iter().map(read_task).collect::<Result<_, _>>()?;
-    Ok(JobInvocation { schema_version: job.invocation_schema_version, invocation_id: job.invocation_id, tasks })
+    let tasks = std::mem::take(&mut job.tasks).into_iter().map(read_task).collect::<Result<_, _>>()?;
+    let JobEvent { invocation_schema_version: schema_version, invocation_id, job, .. } = job;
+    let job_id = job.and_then(|job| job.id).unwrap_or_default();
+    Ok(JobInvocation { schema_version, invocation_id, job_id, tasks })
 }
 
 impl JobTask {
@@ -76,7 +85,7 @@ mod tests {
             let event =
                 json!({"invocationSchemaVersion": version, "invocationId": "i", "job": {"id": "j"}, "tasks": [task(bucket)]});
             let job = read(&event).expect("an event of a job").unwrap();
-            assert_eq!((job.schema_version.as_str(), job.invocation_id.as_str()), (version, "i"));
+            assert_eq!((job.schema_version.as_str(), job.invocation_id.as_str(), job.job_id.as_str()), (version, "i", "j"));
             assert!(
                 matches!(&job.tasks[..], [(id, Task::Ship(object))] if id == "t1" && object.name().to_string() == "s3://logs/team a+b/x.log")
             );

@@ -75,6 +75,8 @@ pub(crate) struct JobInvocation {
     pub(crate) schema_version: String,
     /// The id of the invocation.
     pub(crate) invocation_id: String,
+    /// The id of the job, which is the same in all invocations; empty if the event does not contain it.
+    pub(crate) job_id: String,
     /// The tasks, each with its id.
     pub(crate) tasks: Vec<(String, Task)>,
 }

@@ -374,7 +374,7 @@ async fn invoke(shared: &Shared, process: &Process, pending: &[Message], deliver
     let began = Instant::now();
     let shutdown = shutdown_before_deadline(Some(timing.time), timing.reserve);
     let event = shared.event(pending, delivery);
-    let mut handling = Box::pin(handle(&process.shipper, Some(&process.sqs), &event, &shutdown));
+    let mut handling = Box::pin(handle(&process.shipper, Some(&process.sqs), "simulation", &event, &shutdown));
     let handled = until_killed(shared, process.number, &timing, &mut handling).await;
     if shutdown.is_stopped() && shutdown.reason().is_none() {
         shared.fault("invocation out of time");

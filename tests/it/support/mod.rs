@@ -268,12 +268,13 @@ impl Seen {
 /// A server whose responses are decided by a closure, from the request and its number, which starts at 0.
 pub(crate) struct Scripted {
     pub(crate) url: String,
+    pub(crate) connections: Arc<AtomicUsize>,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Scripted {
     pub(crate) async fn start(answer: impl Fn(usize, &Seen) -> Response + Send + Sync + 'static) -> Self {
-        let (listener, address, _) = CountingListener::bind().await;
+        let (listener, address, connections) = CountingListener::bind().await;
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let (requests, answer) = (Arc::clone(&seen), Arc::new(answer));
         let service = Router::new().fallback(move |request: Request| {
@@ -291,7 +292,7 @@ impl Scripted {
             }
         });
         tokio::spawn(async move { axum::serve(listener, service).await });
-        Scripted { url: format!("http://{address}/"), seen }
+        Scripted { url: format!("http://{address}/"), connections, seen }
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
