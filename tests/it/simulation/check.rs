@@ -7,7 +7,7 @@ use elb_log_shipper::ledger::{ObjectReport, Report};
 use flate2::read::GzDecoder;
 use serde_json::Value;
 
-use crate::simulation::object::Availability;
+use crate::simulation::object::{Availability, Version};
 use crate::simulation::requests::Event;
 use crate::simulation::schedule::{BadEvents, Behavior, Source};
 use crate::simulation::world::{Message, Shared};
@@ -101,7 +101,7 @@ fn check_acknowledged<'a>(
             continue;
         }
         let found = &shared.schedule.objects[object];
-        let safe = |line: usize| dead.contains(&(object, line)) || shared.with(|state| state.accepted.contains(&(object, line)));
+        let safe = |line: usize| dead.contains(&(object, line)) || shared.has_accepted((object, line), report);
         let is_readable = found.availability == Availability::Whole;
         if !report.is_success() || !is_readable || !(0..found.lines.len()).all(safe) {
             shared.violation(format!("message {} is done, but events of {} are missing: {report:?}", message.number, found.key));
@@ -120,19 +120,28 @@ fn is_given_up(shared: &Shared, message: &Message, report: &ObjectReport) -> boo
 
 fn check_object(shared: &Shared, object: usize, report: &ObjectReport, dead: &BTreeSet<Event>, ended: &Ended) {
     let found = &shared.schedule.objects[object];
+    if report.resumed_at.is_some() {
+        shared.fault("object continued at a checkpoint");
+    }
     let violation = |what: &str| shared.violation(format!("object {object}: {what}: {report:?}"));
     let counts = &report.counts;
     if counts.lines != counts.delivered + counts.filtered + counts.dead_lettered + counts.undelivered {
         violation("the counts do not add up");
     }
     let (confirmed, requests, bound, empty) = shared.requests(ended.process, |requests| {
-        (requests.confirmed(object), requests.of_object(object), requests.bound(object, counts.batches), requests.empty)
+        (
+            requests.confirmed(object),
+            requests.of_object(object),
+            requests.bound(object, counts.batches - report.resumed_counts.batches),
+            requests.empty,
+        )
     });
-    if counts.delivered != confirmed {
+    let resumed = &report.resumed_counts;
+    if counts.delivered != confirmed + resumed.delivered {
         violation(&format!("{confirmed} events were accepted"));
     }
     // Probes count, and health checks do not.
-    if !(requests..=requests + empty).contains(&counts.requests) {
+    if !(requests..=requests + empty).contains(&(counts.requests - resumed.requests)) {
         violation(&format!("{requests} requests were sent"));
     }
     if requests > bound {
@@ -154,7 +163,7 @@ fn check_object(shared: &Shared, object: usize, report: &ObjectReport, dead: &BT
         }
     } else if report.permanent && is_readable && found.replaced_ms.is_none() {
         violation("a readable object is given up");
-    } else if report.error.is_none() {
+    } else if report.error.is_none() && !report.is_continued() {
         violation("a failure without a reason");
     } else if ended.last && should_have_succeeded(shared, object, report) {
         violation("the object fails long after all faults have ended");
@@ -189,6 +198,36 @@ fn check_dead_letters(shared: &Shared, dead: &BTreeSet<Event>) {
 }
 
 impl Shared {
+    /// Returns whether an endpoint has accepted an event, and of the version that the report is about, if the event shows it.
+    fn has_accepted(&self, event: Event, report: &ObjectReport) -> bool {
+        let version = match report.etag.as_deref() {
+            Some("1") => Some(Version::First),
+            Some("2") => Some(Version::Second),
+            _ => None,
+        };
+        self.with(|state| {
+            let shown = state.shown.get(&event);
+            let is_other = shown.is_some_and(|shown| version.is_some_and(|version| !shown.contains(&version)));
+            state.accepted.contains(&event) && !is_other
+        })
+    }
+
+    /// Checks that everything before a checkpoint is delivered or dead-lettered.
+    pub(crate) fn check_checkpoint(&self, text: &[u8]) {
+        let checkpoint: Value = serde_json::from_slice(text).expect("a checkpoint is JSON");
+        let (key, offset) = (checkpoint["key"].as_str().expect("a key"), checkpoint["offset"].as_u64().expect("an offset"));
+        let found = self.schedule.objects.iter().position(|object| object.key == key).expect("a checkpoint of an object");
+        let dead = self.dead_events();
+        for (line, _) in self.schedule.objects[found].lines.iter().enumerate().filter(|(_, line)| line.offset < offset) {
+            let event = (found, line);
+            if !dead.contains(&event) && !self.with(|state| state.accepted.contains(&event)) {
+                self.violation(format!(
+                    "a checkpoint at {offset} is after {event:?}, which is neither delivered nor dead-lettered"
+                ));
+            }
+        }
+    }
+
     /// Returns the events in all dead letters.
     fn dead_events(&self) -> BTreeSet<Event> {
         self.with(|state| state.dead_letters.values().flatten().copied().collect())

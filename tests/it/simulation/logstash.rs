@@ -34,6 +34,8 @@ pub(crate) struct Content {
     pub(crate) events: Vec<Event>,
     /// The version that an event of each object was made from, if the events show it.
     versions: BTreeMap<usize, Version>,
+    /// The events that show from which version they were made.
+    shown: Vec<(Event, Version)>,
     /// The length without compression, in bytes.
     length: usize,
 }
@@ -144,7 +146,12 @@ impl<'a> InFlight<'a> {
         self.accepts = false;
         let (shared, now) = (&self.transport.shared, self.transport.shared.elapsed());
         shared.requests(self.transport.process, |requests| requests.accept(self.endpoint, &self.content.events, now));
-        shared.with(|state| state.accepted.extend(&self.content.events));
+        shared.with(|state| {
+            state.accepted.extend(&self.content.events);
+            for (event, version) in &self.content.shown {
+                state.shown.entry(*event).or_default().insert(*version);
+            }
+        });
     }
 
     fn end(&mut self, outcome: &Outcome) {
@@ -221,6 +228,7 @@ impl Shared {
             self.violation(format!("the event of line {line} of object {object} has another text: {original}"));
         } else if first != second {
             let version = if original == first { Version::First } else { Version::Second };
+            content.shown.push(((object, line), version));
             if *content.versions.entry(object).or_insert(version) != version {
                 self.violation(format!("object {object}: a body of two versions"));
             }

@@ -31,6 +31,8 @@ pub(crate) enum Version {
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) id: String,
+    /// The line's offset in the text.
+    pub(crate) offset: u64,
     /// The line as text, if it is UTF-8 and not longer than `MAX_LINE_BYTES`, in both versions.
     pub(crate) text: Option<(String, String)>,
     /// Whether no endpoint ever accepts its event.
@@ -43,6 +45,8 @@ pub(crate) struct Object {
     pub(crate) key: String,
     /// The bytes of the first and of the second version.
     pub(crate) bodies: [Vec<u8>; 2],
+    /// The length of the text.
+    pub(crate) text_bytes: usize,
     pub(crate) availability: Availability,
     /// The time, in milliseconds, at which the second version replaces the first.
     pub(crate) replaced_ms: Option<u64>,
@@ -89,10 +93,11 @@ impl Object {
         let encoding = Encoding::draw(rng, availability, &mut features);
         let is_readable = matches!(availability, Availability::Whole);
         let replaced_ms = (is_readable && rng.u8(..8) == 0).then(|| rng.u64(..settings.faults_end_ms.clamp(1, 600)));
-        let second = encoding.encode(second_version(&bytes));
+        let (text_bytes, second) = (bytes.len(), encoding.encode(second_version(&bytes)));
         Object {
             key,
             bodies: [encoding.encode(bytes), second],
+            text_bytes,
             availability,
             replaced_ms,
             has_etag: rng.u8(..12) > 0,
@@ -143,7 +148,8 @@ impl Text {
 
     fn add_line(&mut self, rng: &mut Rng, number: usize, settings: ObjectSettings) {
         let mut id = Buffer::default();
-        self.prefix.write(&mut id, self.bytes.len() as u64);
+        let offset = self.bytes.len() as u64;
+        self.prefix.write(&mut id, offset);
         let bytes = match rng.u8(..40) {
             0 if settings.overlong => {
                 self.features.push("overlong line");
@@ -162,7 +168,7 @@ impl Text {
             _ => None,
         };
         let is_bad = number % settings.bad_one_in == settings.bad_one_in / 2;
-        self.lines.push(Line { id: String::from_utf8(id.to_vec()).expect("hex digits"), text, is_bad });
+        self.lines.push(Line { id: String::from_utf8(id.to_vec()).expect("hex digits"), offset, text, is_bad });
         self.bytes.extend_from_slice(&bytes);
     }
 }

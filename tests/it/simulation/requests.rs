@@ -160,7 +160,8 @@ impl Requests {
             let history = self.events.entry(*event).or_default();
             let first_sent = history.first_sent.unwrap_or(now);
             history.budget_spent |= ending.is_busy && now >= first_sent + schedule.retry_budget;
-            history.due = (ending.is_busy && has_other).then_some(now);
+            // A request can wait for the secret first.
+            history.due = (ending.is_busy && has_other && schedule.rotation.is_none()).then_some(now);
             if schedule.endpoints.len() == 1 {
                 history.not_before = now + ending.retry_after;
             }

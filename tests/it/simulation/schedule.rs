@@ -91,6 +91,11 @@ pub(crate) const FAULTS: &[&str] = &[
     "dead letter store busy (503)",
     "dead letter stored, response lost",
     "dead letter store never responds",
+    "checkpoint written",
+    "checkpoint read",
+    "checkpoint of another message",
+    "object continued at a checkpoint",
+    "checkpoint cannot be deleted (503)",
     "message moved to the dead-letter queue",
     "queue busy (500)",
 ];

@@ -25,6 +25,9 @@ use crate::simulation::object::{Availability, Object, Version};
 use crate::simulation::schedule::BUCKET;
 use crate::simulation::world::Shared;
 
+/// The directory of the checkpoints.
+const CHECKPOINTS: &str = "/checkpoints/";
+
 /// The simulated services, as the HTTP client of the SDK of one process.
 #[derive(Clone, Debug)]
 pub(crate) struct SimulatedAws {
@@ -83,6 +86,7 @@ impl SimulatedAws {
             (_, Some("AmazonSQS.ChangeMessageVisibility")) => Ok(self.queue_fault().unwrap_or_else(|| json_response(&json!({})))),
             (_, Some(other)) => panic!("the simulation has no {other}"),
             ("PUT", _) => self.put(key, request).await,
+            ("DELETE", _) => Ok(self.delete(&key)),
             ("GET", _) => self.fail_at_times().await.map_or_else(|| Ok(self.get(&key, request)), Ok),
             (other, _) => panic!("the simulation has no {other}"),
         }
@@ -110,7 +114,7 @@ impl SimulatedAws {
     fn get(&self, key: &str, request: &HttpRequest) -> HttpResponse {
         let shared = &self.shared;
         let Some(object) = shared.schedule.objects.iter().find(|object| object.key == key) else {
-            return error(404, "NoSuchKey");
+            return self.get_checkpoint(key);
         };
         match object.availability {
             Availability::Missing => {
@@ -219,7 +223,51 @@ impl SimulatedAws {
         Pieces { pieces: body[..length].chunks(size).map(Bytes::copy_from_slice).collect(), end, wait, waiting: None }
     }
 
-    /// Stores a dead letter. With a fault it may be stored although the client learns nothing of it.
+    fn get_checkpoint(&self, key: &str) -> HttpResponse {
+        let shared = &self.shared;
+        match shared.with(|state| state.checkpoints.get(key).cloned()) {
+            Some(text) => {
+                shared.fault("checkpoint read");
+                let length = text.len().to_string();
+                let mut response = respond(200, SdkBody::from(text));
+                response.headers_mut().insert("content-length", length);
+                response
+            }
+            None if shared.with(|state| state.rng.bool()) => error(403, "AccessDenied"),
+            None => error(404, "NoSuchKey"),
+        }
+    }
+
+    /// Stores a checkpoint. At times another message for the same object, of which everything was delivered elsewhere, replaces
+    /// it: it says that nothing is left to do.
+    fn put_checkpoint(&self, key: String, text: &[u8]) {
+        let shared = &self.shared;
+        shared.fault("checkpoint written");
+        shared.check_checkpoint(text);
+        let mut text = text.to_vec();
+        if shared.has_faults() && shared.with(|state| state.rng.u8(..4)) == 0 {
+            shared.fault("checkpoint of another message");
+            let mut checkpoint: Value = serde_json::from_slice(&text).expect("a checkpoint is JSON");
+            let member = if shared.with(|state| state.rng.bool()) { "owner" } else { "settings" };
+            let object = shared.schedule.objects.iter().find(|object| checkpoint["key"] == object.key);
+            let end = object.map_or(0, |object| object.text_bytes);
+            (checkpoint[member], checkpoint["offset"]) = ("other".into(), end.into());
+            text = checkpoint.to_string().into_bytes();
+        }
+        shared.with(|state| state.checkpoints.insert(key, text));
+    }
+
+    fn delete(&self, key: &str) -> HttpResponse {
+        let shared = &self.shared;
+        if shared.has_faults() && shared.with(|state| state.rng.bool()) {
+            shared.fault("checkpoint cannot be deleted (503)");
+            return error(503, "SlowDown");
+        }
+        shared.with(|state| state.checkpoints.remove(key));
+        respond(204, SdkBody::empty())
+    }
+
+    /// Stores a dead letter or a checkpoint. With a fault it may be stored although the client learns nothing of it.
     async fn put(&self, key: String, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let shared = &self.shared;
         let fault = if shared.store_fails() { shared.with(|state| state.rng.u8(..3)) } else { u8::MAX };
@@ -227,8 +275,13 @@ impl SimulatedAws {
             shared.fault("dead letter store busy (503)");
             return Ok(error(503, "SlowDown"));
         }
-        let events = shared.dead_letter_events(self.process, request.body().bytes().expect("a body in memory"));
-        shared.with(|state| state.dead_letters.insert(key, events));
+        let body = request.body().bytes().expect("a body in memory");
+        if key.contains(CHECKPOINTS) {
+            self.put_checkpoint(key, body);
+        } else {
+            let events = shared.dead_letter_events(self.process, body);
+            shared.with(|state| state.dead_letters.insert(key, events));
+        }
         shared.step(self.process).await;
         match fault {
             1 => {

@@ -12,6 +12,7 @@ use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use bytes::Bytes;
 use elb_common::aws::AwsConfig;
+use elb_log_shipper::checkpoint::{CheckpointLocation, CheckpointStore};
 use elb_log_shipper::dead_letter::DeadLetterDestination;
 use elb_log_shipper::lambda::handler::{CompletedInvocation, HandlerError, handle, shutdown_before_deadline};
 use elb_log_shipper::lambda::sqs::SqsClient;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, sleep};
 use crate::simulation::SeedResult;
 use crate::simulation::check::{Ended, check};
 use crate::simulation::logstash::{Content, SimulatedTransport};
+use crate::simulation::object::Version;
 use crate::simulation::requests::{Event, Requests};
 use crate::simulation::schedule::{BUCKET, Behavior, DEAD_LETTERS, Schedule, Source};
 use crate::simulation::store::SimulatedAws;
@@ -57,6 +59,10 @@ pub(crate) struct WorldState {
     pub(crate) accepted: BTreeSet<Event>,
     /// The events in each dead-letter object, by its key.
     pub(crate) dead_letters: BTreeMap<String, Vec<Event>>,
+    /// The versions of accepted events, if the events show it.
+    pub(crate) shown: BTreeMap<Event, BTreeSet<Version>>,
+    /// The stored checkpoints, by their keys.
+    pub(crate) checkpoints: BTreeMap<String, Vec<u8>>,
     /// The messages in the dead-letter queue.
     pub(crate) moved: BTreeSet<usize>,
     /// The bodies that have been decoded.
@@ -109,6 +115,8 @@ impl World {
             rng,
             accepted: BTreeSet::new(),
             dead_letters: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            checkpoints: BTreeMap::new(),
             moved: BTreeSet::new(),
             contents: BTreeMap::new(),
             violations: Vec::new(),
@@ -162,7 +170,14 @@ impl World {
             bucket: BUCKET.to_owned(),
             prefix: DEAD_LETTERS.to_owned(),
         });
-        let shipper = Arc::new(Shipper::new(Store::S3(store), sink, dead_letter, schedule.ship.clone(), SummaryLog::Log));
+        let location =
+            CheckpointLocation::S3 { store: store.clone(), bucket: BUCKET.to_owned(), prefix: DEAD_LETTERS.to_owned() };
+        let checkpoints = schedule.dead_letter.then(|| CheckpointStore::new(location, "settings".to_owned()));
+        let shipper = Shipper::new(Store::S3(store), sink, dead_letter, schedule.ship.clone(), SummaryLog::Log);
+        let shipper = Arc::new(match checkpoints {
+            Some(checkpoints) => shipper.with_checkpoints(checkpoints),
+            None => shipper,
+        });
         Process { number, shipper, sqs: Arc::new(SqsClient::new(aws, Some("http://sqs/dead".to_owned()))) }
     }
 
@@ -352,7 +367,9 @@ impl Timing {
     fn draw(shared: &Shared, process: usize, delivery: u32) -> Self {
         let has_faults = shared.has_faults();
         shared.with(|state| {
-            let time = if delivery < UNHURRIED { state.rng.u64(500..60_000) } else { 900_000 };
+            // Short ones often end in the middle of an object.
+            let longest = if state.rng.bool() { 2_000 } else { 60_000 };
+            let time = if delivery < UNHURRIED { state.rng.u64(500..longest) } else { 900_000 };
             let (mut kill, mut kill_at) = (Duration::MAX, None);
             match state.rng.u8(..6) {
                 0 if has_faults => kill = Duration::from_millis(state.rng.u64(..time.min(2_000))),
