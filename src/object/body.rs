@@ -9,9 +9,10 @@ use tokio::io::AsyncReadExt as _;
 
 use super::error::ObjectError;
 use super::s3_body::S3Body;
+use super::stream::Chunks;
 
 /// Maximum number of bytes that one read of a file returns.
-const CHUNK_BYTES: usize = 128 * 1024;
+pub(super) const CHUNK_BYTES: usize = 128 * 1024;
 
 /// An object whose reading has begun.
 #[derive(Debug)]
@@ -31,8 +32,10 @@ pub(crate) struct OpenedObject {
 pub(super) enum Body {
     /// From S3.
     S3(Box<S3Body>),
-    /// From a file.
+    /// From a regular file.
     File(File),
+    /// From a FIFO or a device.
+    Stream(Chunks),
 }
 
 impl Body {
@@ -40,12 +43,14 @@ impl Body {
     pub(super) async fn next_chunk(&mut self, name: &ObjectName, at: u64) -> Result<Option<Bytes>, ObjectError> {
         match self {
             Body::S3(body) => body.next_chunk().await,
-            Body::File(file) => {
-                let chunk = next_file_chunk(file).await;
-                chunk.map_err(|error| ObjectError::Unreadable { name: name.clone(), at, detail: error.to_string() })
-            }
+            Body::File(file) => next_file_chunk(file).await.map_err(|error| unreadable(name, at, &error)),
+            Body::Stream(chunks) => chunks.recv().await.transpose().map_err(|error| unreadable(name, at, &error)),
         }
     }
+}
+
+fn unreadable(name: &ObjectName, at: u64, error: &io::Error) -> ObjectError {
+    ObjectError::Unreadable { name: name.clone(), at, detail: error.to_string() }
 }
 
 async fn next_file_chunk(file: &mut File) -> io::Result<Option<Bytes>> {

@@ -1,6 +1,6 @@
 //! Objects in directories: the store `dir:PATH`, and files named on the command line.
 
-use std::fs::FileType;
+use std::fs::{FileType, Metadata};
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -11,6 +11,7 @@ use walkdir::DirEntry;
 
 use super::body::{Body, OpenedObject};
 use super::error::ObjectError;
+use super::stream;
 
 /// A directory whose sub-directories are buckets, for trying things without S3.
 #[derive(Clone, Debug)]
@@ -49,25 +50,36 @@ impl DirStore {
 /// Begins to read a regular file. Opening a FIFO would block until another process writes to it, and opening a device can change
 /// its state, so the type is checked before.
 pub(super) async fn open_file(name: &ObjectName, path: &Path) -> Result<OpenedObject, ObjectError> {
-    let metadata = tokio::fs::metadata(path).await.map_err(|error| open_error(name, &error))?;
-    match special_type(metadata.file_type()) {
-        Some(found) => Err(ObjectError::NotAFile { name: name.clone(), found }),
-        None => open_stream(name, path).await,
+    if let Some(found) = special_type(metadata(name, path).await?.file_type()) {
+        return Err(ObjectError::NotAFile { name: name.clone(), found });
     }
+    let file = File::open(path).await.map_err(|error| open_error(name, &error))?;
+    // The path can name another file by now.
+    let metadata = file.metadata().await.map_err(|error| open_error(name, &error))?;
+    Ok(OpenedObject { body: Body::File(file), etag: None, length: Some(metadata.len()), modified: modified(&metadata) })
 }
 
-/// Begins to read a file of any type except a directory. Opening a FIFO blocks until another process writes to it, so this is
-/// only for a path that the user has named, for example `/dev/stdin`.
-pub(super) async fn open_stream(name: &ObjectName, path: &Path) -> Result<OpenedObject, ObjectError> {
-    let file = File::open(path).await.map_err(|error| open_error(name, &error))?;
-    let metadata = file.metadata().await.map_err(|error| open_error(name, &error))?;
+/// Begins to read a path that the user has named. It can also be a FIFO or a device, for example `/dev/stdin`.
+pub(super) async fn open_named(name: &ObjectName, path: &Path) -> Result<OpenedObject, ObjectError> {
+    let metadata = metadata(name, path).await?;
+    if special_type(metadata.file_type()).is_none() {
+        return open_file(name, path).await;
+    }
+    let chunks = stream::read_in_thread(path).map_err(|error| open_error(name, &error))?;
+    Ok(OpenedObject { body: Body::Stream(chunks), etag: None, length: None, modified: modified(&metadata) })
+}
+
+/// Returns the metadata of a file or a special file.
+async fn metadata(name: &ObjectName, path: &Path) -> Result<Metadata, ObjectError> {
+    let metadata = tokio::fs::metadata(path).await.map_err(|error| open_error(name, &error))?;
     if metadata.is_dir() {
         return Err(open_error(name, &io::ErrorKind::IsADirectory.into()));
     }
-    let modified = metadata.modified().ok().and_then(|time| jiff::Timestamp::try_from(time).ok()).unwrap_or_default();
-    // The length of a FIFO is unknown.
-    let length = metadata.is_file().then_some(metadata.len());
-    Ok(OpenedObject { body: Body::File(file), etag: None, length, modified })
+    Ok(metadata)
+}
+
+fn modified(metadata: &Metadata) -> jiff::Timestamp {
+    metadata.modified().ok().and_then(|time| jiff::Timestamp::try_from(time).ok()).unwrap_or_default()
 }
 
 fn open_error(name: &ObjectName, error: &io::Error) -> ObjectError {
@@ -77,9 +89,9 @@ fn open_error(name: &ObjectName, error: &io::Error) -> ObjectError {
     }
 }
 
-/// Returns what a file is, unless it is a regular file or a directory.
+/// Returns what a file is, unless it is a regular file.
 fn special_type(file_type: FileType) -> Option<&'static str> {
-    if file_type.is_file() || file_type.is_dir() {
+    if file_type.is_file() {
         None
     } else if file_type.is_fifo() {
         Some("a FIFO")
@@ -157,5 +169,30 @@ mod tests {
         assert_eq!((object.length, object.modified.to_string()), (Some(7), "2026-03-02T10:20:05Z".to_owned()));
         assert!(matches!(open("directory").await, Err(ObjectError::Unreadable { at: 0, .. })), "a directory was opened");
         assert!(matches!(open("missing").await, Err(ObjectError::NotFound { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_named_path_can_be_a_fifo_and_not_a_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let name = ObjectName { bucket: String::new(), key: "fifo".to_owned() };
+        let mut object = open_named(&name, &path).await.unwrap();
+        let body = vec![b'x'; 1_000_000];
+        let writer = std::thread::spawn({
+            let body = body.clone();
+            move || std::fs::write(path, body)
+        });
+        let mut read = Vec::new();
+        while let Some(chunk) = object.body.next_chunk(&name, 0).await.unwrap() {
+            read.extend(chunk);
+        }
+        writer.join().unwrap().unwrap();
+        assert_eq!((read == body, object.length), (true, None), "the stream has other bytes");
+        assert!(
+            matches!(open_named(&name, root.path()).await, Err(ObjectError::Unreadable { at: 0, .. })),
+            "a directory was opened"
+        );
+        assert!(matches!(open_named(&name, &root.path().join("missing")).await, Err(ObjectError::NotFound { .. })));
     }
 }

@@ -15,6 +15,7 @@ mod s3_body;
 #[cfg(test)]
 mod s3_tests;
 mod store;
+mod stream;
 mod task;
 #[cfg(test)]
 mod test_s3;

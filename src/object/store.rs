@@ -27,7 +27,7 @@ impl Store {
     /// Begins to read an object.
     pub(crate) async fn open(&self, object: &ObjectRef) -> Result<OpenedObject, ObjectError> {
         match (&object.location, self) {
-            (Location::File(path), _) if object.requested_by_name => dir::open_stream(object.name(), path).await,
+            (Location::File(path), _) if object.requested_by_name => dir::open_named(object.name(), path).await,
             (Location::File(path), _) => dir::open_file(object.name(), path).await,
             (Location::Store, Store::Dir(store)) => store.open(object.name()).await,
             (Location::Store, Store::S3(store)) => store.open(object.name()).await,

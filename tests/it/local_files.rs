@@ -6,8 +6,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::support::{
-    alb_key, as_text, assert_status, elbship, gzip, json_lines, lines, put, read_json, run, run_with_input, s3_event, stderr,
-    stdout,
+    alb_key, as_text, assert_status, closed_port, elbship, gzip, json_lines, lines, put, read_json, run, run_with_input,
+    s3_event, stderr, stdout,
 };
 
 /// Creates a FIFO.
@@ -45,6 +45,18 @@ async fn reads_standard_input_as_a_stream() {
         assert_status(&output, 0);
         assert_eq!(json_lines(&stdout(&output)).len(), 50, "{path}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fifo_without_a_writer_does_not_hold_the_program() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "logs", "x.log", lines(1).as_bytes()));
+    let fifo = as_text(&fifo(root.path().join("fifo")));
+    // The retry budget of the file's events ends the run while the FIFO is being opened.
+    let mut replay = elbship(&["replay", &file, &fifo, "--to", &closed_port()]);
+    let output = run(replay.env("RETRY_BUDGET", "1s")).await;
+    assert_status(&output, 1);
+    assert!(stderr(&output).contains("RETRY_BUDGET"), "the run did not end by its retry budget:\n{}", stderr(&output));
 }
 
 #[tokio::test(flavor = "multi_thread")]
