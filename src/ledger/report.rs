@@ -68,7 +68,7 @@ pub struct Totals {
 }
 
 /// How many objects of a run ended in which way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Number of objects.
     pub objects: u64,
@@ -76,6 +76,8 @@ pub struct Tally {
     pub skipped: u64,
     /// Number of objects of which something is missing at the receiver.
     pub failed: u64,
+    /// Name and error of the object that failed first. Later failures are often its consequence.
+    pub first_failure: Option<String>,
     /// The sums.
     pub totals: Totals,
 }
@@ -120,6 +122,11 @@ impl ObjectReport {
         }
     }
 
+    /// Returns the object's name.
+    fn name(&self) -> ObjectName {
+        ObjectName { bucket: self.bucket.clone(), key: self.key.clone() }
+    }
+
     /// Returns the level and message of the object's summary line. ERROR means that data is at risk.
     pub(crate) fn summary(&self) -> (Level, &'static str) {
         if self.is_continued() {
@@ -153,7 +160,10 @@ impl Tally {
     pub fn add(&mut self, object: &ObjectReport) {
         self.objects += 1;
         self.skipped += u64::from(object.skipped.is_some());
-        self.failed += u64::from(!object.is_success());
+        if !object.is_success() {
+            self.failed += 1;
+            self.first_failure.get_or_insert_with(|| format!("{}: {}", object.name(), object.failure()));
+        }
         self.totals.counts.add(&object.counts);
         self.totals.complete &= object.complete;
         self.totals.duration_ms += object.duration_ms;

@@ -236,3 +236,36 @@ async fn credentials_that_a_server_repeats_are_never_shown() {
         assert!(!everything.contains(secret), "{secret} is shown: {everything}");
     }
 }
+
+/// Replays ten lines with an attack, and returns the exit status and the last line on the screen.
+async fn last_line(url: &str, variables: &[(&str, &str)]) -> (i32, String) {
+    let (root, dead) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    put(root.path(), "logs", "1.log.gz", &gzip(lines_with_an_attack().as_bytes()));
+    let (exit, _, errors) = replay(root.path(), dead.path(), url, variables).await;
+    (exit, errors.lines().last().unwrap_or_default().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_line_of_a_replay_says_what_to_do() {
+    let (exit, last) = last_line(&crate::support::closed_port(), &[("RETRY_BUDGET", "200ms")]).await;
+    assert!(exit == 1 && last.contains("10 UNDELIVERED") && last.contains("no connection"), "{last}");
+
+    let not_found = Scripted::start(|_, _| status(404)).await;
+    let (exit, last) = last_line(&format!("{}wrong/path", not_found.url), &[]).await;
+    assert!(exit == 1 && last.contains("HTTP 404; check that LOGSTASH_URL is a Logstash http input"), "{last}");
+
+    let authority = crate::support::tls::Authority::new("trusted");
+    let (expired, _) = crate::support::tls::start(&authority.sign("localhost", true), None).await;
+    let (exit, last) = last_line(&expired, &[("LOGSTASH_CA", &authority.certificate.pem())]).await;
+    assert!(exit == 1 && last.contains("expired") && last.ends_with("renew the certificate"), "{last}");
+
+    let firewall = Scripted::start(|_, request| status(if is_attack(request) { 403 } else { 200 })).await;
+    let (exit, last) = last_line(&firewall.url, &TWO_BY_TWO).await;
+    assert!(exit == 0 && last.contains("9 of 10 lines delivered, 1 dead-lettered"), "{last}");
+    assert!(last.ends_with("the rejected events are in DEAD_LETTER_URL: repair the cause, then replay them"), "{last}");
+
+    let hour = || Response::builder().status(503).header("retry-after", "3600").body(Body::empty()).expect("a response");
+    let (resting, receiver) = (Scripted::start(move |_, _| hour()).await, Receiver::start().await);
+    let (exit, last) = last_line(&format!("{},{}", resting.url, receiver.url), &TWO_BY_TWO).await;
+    assert!(exit == 0 && last.ends_with("10 of 10 lines delivered"), "{last}");
+}

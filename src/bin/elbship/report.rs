@@ -176,7 +176,10 @@ fn directory_of(path: &Path) -> PathBuf {
     directory.unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Returns the result of a run in one sentence.
+/// What to do about events in the dead-letter destination.
+const AFTER_DEAD_LETTERS: &str = "; the rejected events are in DEAD_LETTER_URL: repair the cause, then replay them";
+
+/// Returns the result of a run in one sentence, which ends with what to do if anything failed.
 pub(crate) fn summary(tally: &Tally) -> String {
     let counts = &tally.totals.counts;
     let parts = [
@@ -189,7 +192,12 @@ pub(crate) fn summary(tally: &Tally) -> String {
     ];
     let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}"));
     let (objects, delivered, lines) = (tally.objects, counts.delivered, counts.lines);
-    format!("{objects} objects: {delivered} of {lines} lines delivered{}", parts.collect::<String>())
+    let advice = match &tally.first_failure {
+        Some(first) => format!("; the first: {first}"),
+        None if counts.dead_lettered > 0 => AFTER_DEAD_LETTERS.to_owned(),
+        None => String::new(),
+    };
+    format!("{objects} objects: {delivered} of {lines} lines delivered{}{advice}", parts.collect::<String>())
 }
 
 #[cfg(test)]
