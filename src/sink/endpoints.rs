@@ -218,7 +218,7 @@ impl<T: Transport> Endpoints<T> {
             tracing::error!(
                 registry = url,
                 entries,
-                "the registry lists servers outside REGISTRY_ALLOWED_CIDRS; no events are sent to them"
+                "the registry lists servers outside REGISTRY_ALLOWED_CIDRS, or with reserved addresses; no events are sent to them"
             );
         }
         lock(&self.pool).replace(list.endpoints);
