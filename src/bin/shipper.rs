@@ -1,6 +1,7 @@
 //! The Lambda function: an event comes in, the response or an error goes out.
 
 use std::env;
+use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -84,14 +85,25 @@ async fn invoke(
     sqs: Arc<SqsClient>,
     event: LambdaEvent<Value>,
     reserve: Duration,
-) -> Result<InvocationResponse, Diagnostic> {
+) -> Result<InvocationResponse, FailedInvocation> {
     let shutdown = shutdown_before_deadline(remaining(event.context.deadline), reserve);
     let completed = handle(&shipper, Some(&sqs), &event.context.request_id, &event.payload, &shutdown).await;
-    completed.map(|completed| completed.response).map_err(|error| diagnostic(&error))
+    completed.map(|completed| completed.response).map_err(FailedInvocation)
 }
 
-fn diagnostic(error: &HandlerError) -> Diagnostic {
-    Diagnostic { error_type: error.error_type().to_owned(), error_message: error.to_string() }
+/// Why an invocation fails. The Lambda runtime logs the debug form of it, which is therefore a sentence.
+struct FailedInvocation(HandlerError);
+
+impl fmt::Debug for FailedInvocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the invocation failed: {}", self.0)
+    }
+}
+
+impl From<FailedInvocation> for Diagnostic {
+    fn from(FailedInvocation(error): FailedInvocation) -> Self {
+        Diagnostic { error_type: error.error_type().to_owned(), error_message: error.to_string() }
+    }
 }
 
 /// Returns the time until a deadline in milliseconds since 1970; `None` if it has passed, which only happens with the local

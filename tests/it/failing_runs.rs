@@ -1,9 +1,13 @@
 //! What a failing run shows: neither secrets nor texts in Rust's debug form.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::Response;
+use serde_json::json;
 
-use crate::support::{Scripted, alb_line, as_text, closed_port, elbship, put, run, stderr, stdout};
+use crate::support::runtime::{Outcome, RuntimeApi, milliseconds_from_now};
+use crate::support::{Scripted, alb_line, as_text, closed_port, elbship, put, run, s3_event, stderr, stdout};
 
 /// Texts that are planted as secrets, and the form in which basic authentication sends one.
 const SECRETS: [&str; 6] =
@@ -171,4 +175,28 @@ async fn a_secret_that_cannot_be_read_is_explained_in_words() {
     let (to, secrets_manager) = (closed_port(), closed_port());
     FailingRun::new(&["replay", &path, "--to", &to], "no response: ").with_secret(&secrets_manager).check().await;
     FailingRun::new(&["check", "--to", &to], "no response: ").with_secret(&secrets_manager).check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_function_logs_sentences() {
+    let root = tempfile::tempdir().expect("a directory");
+    let store = format!("dir:{}", root.path().display());
+    let log = root.path().join("log");
+    let file = std::fs::File::create(&log).expect("a file");
+    let mut api = RuntimeApi::start().await;
+    let mut function = api.function(&[("LOGSTASH_URL", &closed_port()), ("OBJECT_STORE", &store)]);
+    function.stdout(file.try_clone().expect("a file")).stderr(file);
+    let mut child = function.spawn().expect("the function");
+    for event in [json!({"hello": "world"}), s3_event("logs", "missing")] {
+        let outcome = api.invoke(event, milliseconds_from_now(Duration::from_mins(1))).await;
+        assert!(matches!(outcome, Outcome::Error(_)), "{outcome:?}");
+    }
+    child.kill().await.expect("stopping the function");
+    let shown = std::fs::read_to_string(&log).expect("a log");
+    assert!(
+        shown.contains("\"the invocation failed: cannot read the event: not a notification of an S3 object"),
+        "the reason is not logged:\n{shown}"
+    );
+    let line = shown.lines().find(|line| DEBUG_FORMS.iter().any(|form| line.contains(form)));
+    assert_eq!(line, None, "the log has a text in debug form; describe the error in words");
 }
