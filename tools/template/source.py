@@ -68,7 +68,7 @@ def alert_members():
 
 def store_schemes():
     """The URL schemes of REGISTRY_STORE for a store on another machine."""
-    allowed = definition(REGISTRY, r'name: "REGISTRY_STORE",\s*default: "memory",\s*allowed: "([^"]+)"')[1]
+    allowed = definition(REGISTRY, r'name: "REGISTRY_STORE",\s*default: "memory",\s*shown: [\w:]+,\s*allowed: "([^"]+)"')[1]
     return set(re.findall(r"([a-z+]+)://", allowed)) - {"redis+unix"}
 
 
