@@ -13,6 +13,7 @@ use elb_log::dead_letter::{DeadLetterLine, Rejection};
 use elb_log::origin::ObjectName;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 use crate::atomic_file::write_atomically;
@@ -187,12 +188,24 @@ fn id_prefix<'a>(line: &'a DeadLetterLine<'_>) -> &'a str {
     line.id().rsplit_once('-').map_or("", |(prefix, _)| prefix)
 }
 
-/// The object's name contains the first and last ID and the number of lines. So a retry replaces its own objects and no others.
+/// The object's name contains the first and last ID, the number of lines, and a digest of the IDs in between, if there are any. So a
+/// retry replaces its own objects and no others.
 fn dead_letter_object(lines: &[DeadLetterLine<'_>]) -> io::Result<DeadLetterObject> {
-    let ids = || lines.iter().map(DeadLetterLine::id);
-    let last_offset = ids().max().and_then(|id| id.rsplit('-').next()).unwrap_or_default();
-    let name = format!("{}-{last_offset}-{}.ndjson.gz", ids().min().unwrap_or_default(), lines.len());
+    let mut ids: Vec<&str> = lines.iter().map(DeadLetterLine::id).collect();
+    ids.sort_unstable();
+    let first = ids.first().copied().unwrap_or_default();
+    let last_offset = ids.last().and_then(|id| id.rsplit('-').next()).unwrap_or_default();
+    let name = format!("{first}-{last_offset}-{}{}.ndjson.gz", lines.len(), digest_between(&ids));
     Ok(DeadLetterObject { name, body: gzip(lines)?, events: lines.len() })
+}
+
+/// Returns a digest of the IDs between the first and the last one, with a hyphen before it, or nothing if there are none.
+fn digest_between(ids: &[&str]) -> String {
+    let Some(between) = ids.get(1..ids.len().saturating_sub(1)).filter(|between| !between.is_empty()) else {
+        return String::new();
+    };
+    let digest = Sha256::digest(between.join(" "));
+    format!("-{:08x}", u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]))
 }
 
 fn gzip(lines: &[DeadLetterLine<'_>]) -> io::Result<Vec<u8>> {
@@ -249,6 +262,16 @@ mod tests {
         assert_eq!((of("bucket"), of("key"), of("endpoint")), ("logs".into(), "a\"b.log".into(), "http://127.0.0.1:1/".into()));
         assert!(line["status"] == 413 && of("answer").starts_with("HTTP 413, \"no "), "{line}");
         assert_eq!(event_of(lines[1].as_bytes()).unwrap().get().as_bytes(), rejected[1].event, "the event has changed");
+    }
+
+    #[test]
+    fn dead_letters_of_other_events_have_other_names() {
+        let name = |offsets: [u32; 3]| {
+            let rejected = offsets.map(|offset| rejected(&format!("aa-{offset:012}"), 400));
+            prepare(&rejected).objects[0].name.clone()
+        };
+        assert_eq!(name([1, 3, 9]), name([9, 3, 1]), "a retry replaces its own dead letter");
+        assert_ne!(name([1, 3, 9]), name([1, 5, 9]), "a duplicate with other rejected events replaces the dead letter");
     }
 
     #[test]
