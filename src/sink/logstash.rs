@@ -313,7 +313,7 @@ impl<T: Transport> BatchDelivery<'_, T> {
     }
 
     fn attempt_without_endpoint(&self, reason: String, authorization: Authorization) -> Attempt {
-        let outcome = Outcome::NoResponse(Fault::Connect(reason));
+        let outcome = Outcome::NoResponse(Fault::NoEndpoint(reason));
         Attempt { chosen: None, outcome, authorization, ended: lock(&self.logstash.acceptances).now() }
     }
 

@@ -53,6 +53,8 @@ pub enum ResponseCheck {
 /// Why a request got no valid response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
+    /// There is no endpoint to send the request to, such as without a list of the registry.
+    NoEndpoint(String),
     /// The connection failed: refused, unknown host, a broken TLS handshake.
     Connect(String),
     /// The client and the server cannot agree on TLS, or one does not accept the other's certificate.
@@ -102,7 +104,7 @@ impl Outcome {
     /// Returns what the outcome means.
     pub(crate) fn verdict(&self) -> Verdict {
         match self {
-            Outcome::NoResponse(Fault::Connect(_) | Fault::NotHttp(_)) => Verdict::Down,
+            Outcome::NoResponse(Fault::NoEndpoint(_) | Fault::Connect(_) | Fault::NotHttp(_)) => Verdict::Down,
             Outcome::NoResponse(Fault::Broken(_) | Fault::Timeout) => Verdict::Busy,
             Outcome::NoResponse(Fault::Tls(_)) => Verdict::Misconfigured,
             Outcome::Response(response) => response.verdict(),
@@ -183,7 +185,10 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Outcome::Response(response) => response.fmt(f),
-            Outcome::NoResponse(Fault::Connect(detail)) => write!(f, "no connection ({detail})"),
+            Outcome::NoResponse(Fault::NoEndpoint(reason)) => f.write_str(reason),
+            Outcome::NoResponse(Fault::Connect(detail)) => {
+                write!(f, "no connection ({detail}); check host and port, and whether Logstash is running")
+            }
             Outcome::NoResponse(Fault::Tls(fault)) => fault.fmt(f),
             Outcome::NoResponse(Fault::Broken(detail)) => write!(f, "the connection was lost ({detail})"),
             Outcome::NoResponse(Fault::NotHttp(detail)) => {

@@ -134,7 +134,7 @@ impl HttpTransport {
         let retry_after = header(RETRY_AFTER).and_then(|text| parse_retry_after(&text, (self.settings.now)()));
         let content_type = header(CONTENT_TYPE).map(|text| secrets.remove(text.split(';').next().unwrap_or_default().trim()));
         let body = if needs_body { read_start(response).await? } else { read_start_quickly(response).await };
-        let text = secrets.remove(String::from_utf8_lossy(&body).trim()).chars().take(SHOWN_CHARS).collect();
+        let text = shown_text(&secrets.remove(&String::from_utf8_lossy(&body)));
         let is_foreign = check.is_foreign(status, &body);
         Ok(Response { status, is_foreign, content_type, location, retry_after: retry_after.unwrap_or_default(), text })
     }
@@ -230,6 +230,12 @@ async fn read_start_quickly(mut response: reqwest::Response) -> Vec<u8> {
     body
 }
 
+/// Returns the start of a body in one line. Web pages have many spaces and line feeds.
+fn shown_text(body: &str) -> String {
+    let words: Vec<&str> = body.split_whitespace().collect();
+    words.join(" ").chars().take(SHOWN_CHARS).collect()
+}
+
 /// Returns a redirect's destination without secrets: it often repeats the query of the request.
 fn redact_location(location: &str) -> String {
     match Url::parse(location) {
@@ -252,9 +258,11 @@ fn fault(error: &reqwest::Error) -> Fault {
     }
 }
 
-/// Returns the causes of an error. The error itself is left out, because its message contains the URL with its query.
+/// Returns the causes of an error. The error itself is left out, because its message contains the URL with its query, and so is the
+/// HTTP client's name of the step that failed.
 fn causes(error: &reqwest::Error) -> String {
-    let texts: Vec<String> = sources(error).map(ToString::to_string).collect();
+    let texts = sources(error).map(ToString::to_string);
+    let texts: Vec<String> = texts.filter(|text| !text.starts_with("client error (")).collect();
     if texts.is_empty() { "the request could not be sent".to_owned() } else { texts.join(": ") }
 }
 
@@ -273,6 +281,12 @@ mod tests {
         assert_eq!(redact_location("/in?token=secret"), "/in");
         assert_eq!(redact_location("//user:secret@h/in"), "…@h/in");
         assert_eq!(redact_location("user:secret@h/in"), "…@h/in");
+    }
+
+    #[test]
+    fn a_page_is_shown_in_one_line() {
+        assert_eq!(shown_text("\n<html>\n    <body>No</body>\r\n</html>\n"), "<html> <body>No</body> </html>");
+        assert_eq!(shown_text(&"é".repeat(1_000)).chars().count(), SHOWN_CHARS);
     }
 
     #[test]

@@ -107,8 +107,10 @@ fn advice(outcome: &Outcome) -> Option<String> {
         Outcome::Response(Response { status: 400 | 415 | 422, .. }) => {
             "the body was not accepted: leave additional_codecs of the input at its default, or set COMPRESSION=none if a proxy does not forward gzip"
         }
+        Outcome::Response(Response { status: 501 | 505, .. }) => "this is not a Logstash http input: check host, port and path",
         Outcome::Response(Response { status: 500.., .. }) => "Logstash, or a proxy in front of it, fails: look at its log",
         Outcome::Response(_) => "this is not a Logstash http input: check host, port and path",
+        Outcome::NoResponse(Fault::NoEndpoint(_)) => "check REGISTRY_URL, and whether the registry knows servers of this group",
         Outcome::NoResponse(Fault::Connect(detail)) => return Some(advice_for_connection(detail)),
         Outcome::NoResponse(Fault::Tls(_)) => "a replay fails at once with the same message, because no retry helps",
         Outcome::NoResponse(Fault::NotHttp(_)) => {
