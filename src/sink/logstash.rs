@@ -23,6 +23,9 @@ use crate::shutdown::Shutdown;
 /// Stands for the endpoint if none could be chosen.
 const NO_ENDPOINT: EndpointId = EndpointId::new(0);
 
+/// Maximum number of empty batches that are sent to find out why a first https connection was lost.
+const MAX_EXPLANATIONS: u64 = 4;
+
 /// The settings of a [`Logstash`].
 #[derive(Debug)]
 pub struct LogstashSettings {
@@ -145,8 +148,37 @@ impl<T: Transport> Logstash<T> {
     /// # Errors
     /// There are no credentials.
     pub async fn try_once(&self, endpoint: &Endpoint, body: &Body) -> Result<Outcome, String> {
-        let authorization = self.credentials.authorization().await?;
-        Ok(self.transport.post(endpoint, body, authorization.header.as_ref(), self.request_timeout).await)
+        let (authorization, shutdown) = (self.credentials.authorization().await?, Shutdown::at(None));
+        let outcome = self.post(endpoint, body, &authorization, &shutdown).await;
+        Ok(self.explain_lost_connection(endpoint, outcome, &authorization, &shutdown).await.0)
+    }
+
+    async fn post(&self, endpoint: &Endpoint, body: &Body, authorization: &Authorization, shutdown: &Shutdown) -> Outcome {
+        let timeout = shutdown.cap(self.request_timeout);
+        self.transport.post(endpoint, body, authorization.header.as_ref(), timeout).await
+    }
+
+    /// Finds out whether an https connection was lost because the server refuses the client's certificate. With TLS 1.3, its alert
+    /// arrives after the handshake, and is lost if the connection ends while the request is being written. Some empty batches show
+    /// it. Returns the outcome and the number of these batches.
+    async fn explain_lost_connection(
+        &self,
+        endpoint: &Endpoint,
+        outcome: Outcome,
+        authorization: &Authorization,
+        shutdown: &Shutdown,
+    ) -> (Outcome, u64) {
+        if endpoint.url().scheme() != "https" || !matches!(outcome, Outcome::NoResponse(Fault::Broken(_))) {
+            return (outcome, 0);
+        }
+        for probes in 1..=MAX_EXPLANATIONS {
+            match self.post(endpoint, &empty_batch(), authorization, shutdown).await {
+                refused @ Outcome::NoResponse(Fault::Tls(_)) => return (refused, probes),
+                Outcome::NoResponse(Fault::Broken(_)) if !shutdown.is_stopped() => {}
+                _ => return (outcome, probes),
+            }
+        }
+        (outcome, MAX_EXPLANATIONS)
     }
 }
 
@@ -279,7 +311,11 @@ impl<T: Transport> BatchDelivery<'_, T> {
         let sent = lock(&self.logstash.acceptances).now();
         let mut outcome = self.post(request.endpoint(), body, &authorization).await;
         if !lock(&self.logstash.acceptances).any(request.id()) {
-            outcome = self.explain_lost_connection(request.endpoint(), outcome, &authorization).await;
+            let (logstash, shutdown) = (self.logstash, self.shutdown);
+            let (explained, probes) =
+                logstash.explain_lost_connection(request.endpoint(), outcome, &authorization, shutdown).await;
+            outcome = explained;
+            self.requests += probes;
         }
         let chosen = request.finish(&outcome);
         let mut acceptances = lock(&self.logstash.acceptances);
@@ -289,22 +325,9 @@ impl<T: Transport> BatchDelivery<'_, T> {
         Attempt { chosen: Some(chosen), outcome, authorization, ended: acceptances.now() }
     }
 
-    /// Finds out whether an https connection was lost because the server refuses the client's certificate: its TLS alert arrives
-    /// after the handshake, and can be lost while a large body is being written. An empty batch shows it.
-    async fn explain_lost_connection(&mut self, endpoint: &Endpoint, outcome: Outcome, authorization: &Authorization) -> Outcome {
-        if endpoint.url().scheme() != "https" || !matches!(outcome, Outcome::NoResponse(Fault::Broken(_))) {
-            return outcome;
-        }
-        match self.post(endpoint, &empty_batch(), authorization).await {
-            refused @ Outcome::NoResponse(Fault::Tls(_)) => refused,
-            _ => outcome,
-        }
-    }
-
     async fn post(&mut self, endpoint: &Endpoint, body: &Body, authorization: &Authorization) -> Outcome {
         self.requests += 1;
-        let timeout = self.shutdown.cap(self.logstash.request_timeout);
-        self.logstash.transport.post(endpoint, body, authorization.header.as_ref(), timeout).await
+        self.logstash.post(endpoint, body, authorization, self.shutdown).await
     }
 
     async fn authorization(&mut self) -> Result<Authorization, SendError> {
