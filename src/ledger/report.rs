@@ -175,3 +175,22 @@ impl Default for Totals {
         Totals { counts: Counts::default(), complete: true, duration_ms: 0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_a_success_only_without_any_failure() {
+        let success = ObjectReport { complete: true, ..ObjectReport::default() };
+        assert!(success.is_success());
+        let undelivered = Counts { undelivered: 1, ..Counts::default() };
+        for failure in [
+            ObjectReport { complete: false, ..success.clone() },
+            ObjectReport { counts: undelivered, ..success.clone() },
+            ObjectReport { error: Some("cannot read it".to_owned()), ..success.clone() },
+        ] {
+            assert!(!failure.is_success(), "{failure:?} counts as a success");
+        }
+    }
+}
