@@ -92,7 +92,7 @@ impl CheckpointStore {
         CheckpointStore { location, settings }
     }
 
-    /// Returns the checkpoint of an object that `owner` has left; none if there is no such checkpoint, or if it cannot be read within
+    /// Returns the checkpoint of an object that `owner` has left; none if it does not exist, or if it cannot be read within
     /// `limit`. The caller compares the object's version.
     pub(crate) async fn find(&self, object: &ObjectName, owner: &str, limit: Duration) -> Option<Checkpoint> {
         let read = timeout(limit.min(CALL_TIMEOUT), self.read(object)).await;

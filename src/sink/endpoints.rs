@@ -67,7 +67,7 @@ pub(super) enum Selection<'a> {
     Endpoint(OutstandingRequest<'a>),
     /// Every endpoint asked for a pause. The first of these pauses ends at this time.
     AllPaused(Instant),
-    /// There is no endpoint.
+    /// No endpoint is available.
     NoEndpoint,
 }
 

@@ -168,7 +168,8 @@ impl<T: Transport> Logstash<T> {
         authorization: &Authorization,
         shutdown: &Shutdown,
     ) -> (Outcome, u64) {
-        if endpoint.url().scheme() != "https" || !matches!(outcome, Outcome::NoResponse(Fault::Broken(_))) {
+        let is_lost = matches!(outcome, Outcome::NoResponse(Fault::Broken(_)));
+        if endpoint.url().scheme() != "https" || !is_lost || shutdown.is_stopped() {
             return (outcome, 0);
         }
         for probes in 1..=MAX_EXPLANATIONS {
@@ -303,7 +304,9 @@ impl<T: Transport> BatchDelivery<'_, T> {
         match logstash.endpoints.choose(self.preferred, self.avoided) {
             Selection::Endpoint(request) => Ok(Some(self.send(request, body, authorization).await)),
             Selection::AllPaused(until) => self.wait_for_pause(until).await.map(|()| None),
-            Selection::NoEndpoint => Ok(Some(self.attempt_without_endpoint("there is no endpoint".to_owned(), authorization))),
+            Selection::NoEndpoint => {
+                Ok(Some(self.attempt_without_endpoint("no endpoint is available".to_owned(), authorization)))
+            }
         }
     }
 

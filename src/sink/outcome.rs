@@ -53,7 +53,7 @@ pub enum ResponseCheck {
 /// Why a request got no valid response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// There is no endpoint to send the request to, such as without a list of the registry.
+    /// No endpoint is available, such as without a list of the registry.
     NoEndpoint(String),
     /// The connection failed: refused, unknown host, a broken TLS handshake.
     Connect(String),

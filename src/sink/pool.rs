@@ -254,7 +254,7 @@ pub(super) enum Removal {
     Removed,
     /// The endpoint got no more requests before.
     WasRemoved,
-    /// Nothing: there is no other endpoint.
+    /// Nothing: it is the only endpoint.
     IsOnly,
 }
 

@@ -111,7 +111,7 @@ pub(super) struct RetryContext<'a> {
     pub acceptances: &'a Acceptances,
     /// Whether another endpoint is up.
     pub alternative: bool,
-    /// Whether there is no other endpoint.
+    /// Whether this is the only endpoint.
     pub only_endpoint: bool,
     /// The rest of `RETRY_BUDGET`.
     pub budget_left: Duration,
@@ -303,7 +303,7 @@ impl RetryPlan {
                 self.advance(context, evidence)
             }
             Verdict::Busy | Verdict::Failing | Verdict::Down => {
-                let refused = self.suspect.take().or_else(|| self.unconfirmed.pop());
+                let refused = self.suspect.take().or_else(|| (!self.unconfirmed.is_empty()).then(|| self.unconfirmed.remove(0)));
                 let Some(RefusedPart { part, .. }) = refused else { return Ok(Step::Continue) };
                 self.retry_busy(part, outcome, context)
             }
@@ -521,7 +521,7 @@ impl RefusedPart {
 }
 
 /// Returns the wait before a busy endpoint gets the part again: the back-off, but not less than `Retry-After`. Only the endpoint
-/// that asked for it is left alone so long, so there is no wait if another endpoint can take the part.
+/// that asked for it is left alone so long, so a part that another endpoint can take does not wait.
 fn busy_wait(part: &Part, outcome: &Outcome, context: &RetryContext<'_>) -> Duration {
     if context.alternative {
         return Duration::ZERO;

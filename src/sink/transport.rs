@@ -123,9 +123,9 @@ impl HttpTransport {
         Ok(response)
     }
 
-    /// Reads what decides about a response, and what is shown of it. Without an [`Outcome`], the body of a success broke, and it is
-    /// unknown whether the receiver sent it.
-    async fn read_response(&self, response: reqwest::Response, secrets: &Secrets) -> Result<Response, Fault> {
+    /// Reads what decides about a response, and what is shown of it. Fails if the body of a success breaks, because then it is
+    /// unknown whether the receiver sent the response.
+    async fn read_response(&self, mut response: reqwest::Response, secrets: &Secrets) -> Result<Response, Fault> {
         let check = self.settings.response_check;
         let status = response.status().as_u16();
         let needs_body = check == ResponseCheck::Logstash && response.status().is_success();
@@ -133,7 +133,14 @@ impl HttpTransport {
         let location = header(LOCATION).map(|location| secrets.remove(&redact_location(&location)));
         let retry_after = header(RETRY_AFTER).and_then(|text| parse_retry_after(&text, (self.settings.now)()));
         let content_type = header(CONTENT_TYPE).map(|text| secrets.remove(text.split(';').next().unwrap_or_default().trim()));
-        let body = if needs_body { read_start(response).await? } else { read_start_quickly(response).await };
+        let mut body = Vec::new();
+        let read = read_start(&mut response, &mut body);
+        if needs_body {
+            read.await?;
+        } else {
+            // The status alone decides, so a body that breaks or never ends is not an error.
+            let _ = timeout(RESPONSE_TIMEOUT, read).await;
+        }
         let text = shown_text(&secrets.remove(&String::from_utf8_lossy(&body)));
         let is_foreign = check.is_foreign(status, &body);
         Ok(Response { status, is_foreign, content_type, location, retry_after: retry_after.unwrap_or_default(), text })
@@ -203,31 +210,14 @@ fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
 }
 
 /// Reads the start of a response's body.
-async fn read_start(mut response: reqwest::Response) -> Result<Vec<u8>, Fault> {
-    let mut body = Vec::new();
+async fn read_start(response: &mut reqwest::Response, body: &mut Vec<u8>) -> Result<(), Fault> {
     while let Some(chunk) = response.chunk().await.map_err(|error| fault(&error))? {
         body.extend_from_slice(&chunk);
         if body.len() > RESPONSE_BYTES {
             break;
         }
     }
-    Ok(body)
-}
-
-/// Reads the start of a body for messages. A body that breaks or never ends is not an error, because the status alone decides.
-async fn read_start_quickly(mut response: reqwest::Response) -> Vec<u8> {
-    let mut body = Vec::new();
-    let read = async {
-        while let Ok(Some(chunk)) = response.chunk().await {
-            body.extend_from_slice(&chunk);
-            if body.len() > RESPONSE_BYTES {
-                break;
-            }
-        }
-    };
-    // After a timeout, the bytes read so far are used.
-    let _ = timeout(RESPONSE_TIMEOUT, read).await;
-    body
+    Ok(())
 }
 
 /// Returns the start of a body in one line. Web pages have many spaces and line feeds.

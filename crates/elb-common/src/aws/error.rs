@@ -12,8 +12,8 @@ const REQUEST_ID_HEADERS: [&str; 2] = ["x-amzn-requestid", "x-amz-request-id"];
 /// Maximum length of a service's message, in characters.
 const MAX_MESSAGE_CHARS: usize = 1_000;
 
-/// Describes why a call of AWS failed: code and message of the service with HTTP status and request ID, or why there is no valid
-/// response.
+/// Describes why a call of AWS failed: code and message of the service with HTTP status and request ID, or why no valid
+/// response arrived.
 ///
 /// The SDK's own `DisplayErrorContext` adds Rust's debug form of all structures, and with it the whole response, which may contain
 /// a secret.
