@@ -81,6 +81,10 @@ impl<T: Transport> Shipper<T> {
         let mut share = pending.take(batch.event_count() as u64);
         result.settled.push((share.take(delivery.delivered as u64), Disposition::Delivered));
         result.settled.push((share.take(delivery.filtered as u64), Disposition::Filtered));
+        // Writing dead letters takes time, in which the other tasks would still send.
+        if let Some(error) = &delivery.error {
+            object.stop_after(error);
+        }
         let (written, unwritten) = self.write_dead_letters(&delivery.rejected, object).await;
         result.settled.push((share.take(written as u64), Disposition::DeadLettered));
         match delivery.error.or(unwritten) {
@@ -127,9 +131,8 @@ impl BlockResult {
 
     /// Records an error, and stops what it stops. Returns whether the block's next batch should be sent.
     fn record_error(&mut self, error: SendError, object: &ObjectContext) -> bool {
-        let stops = error.stops_object();
+        let stops = object.stop_after(&error);
         if stops {
-            object.stop(&error);
             self.error = Some(error);
         } else {
             self.error.get_or_insert(error);
@@ -139,12 +142,15 @@ impl BlockResult {
 }
 
 impl ObjectContext {
-    /// Stops the object, and the run if every other object would fail in the same way. This happens before the failed task
-    /// releases its permit, because otherwise the next task would still send.
-    fn stop(&self, error: &SendError) {
+    /// Stops the object if its other batches would fail too, and the run if every other object would. This happens before the
+    /// failed task releases its permit, because otherwise the next task would still send. Returns whether the object stops.
+    fn stop_after(&self, error: &SendError) -> bool {
         if error.ends_run() {
             self.run_shutdown.stop(&error.to_string());
         }
-        self.object_shutdown.stop(&error.to_string());
+        if error.stops_object() {
+            self.object_shutdown.stop(&error.to_string());
+        }
+        error.stops_object()
     }
 }

@@ -233,6 +233,8 @@ impl<T: Transport> BatchDelivery<'_, T> {
     ) -> Result<Step, Failure> {
         let endpoints = &self.logstash.endpoints;
         let endpoint = attempt.endpoint_id();
+        // Another batch may have found out that an endpoint is misconfigured, and the registry may have dropped it.
+        let gone: Vec<_> = self.plan.awaited_endpoints().filter(|id| endpoints.endpoint(*id).is_none()).collect();
         let acceptances = lock(&self.logstash.acceptances);
         let context = RetryContext {
             endpoint,
@@ -242,6 +244,7 @@ impl<T: Transport> BatchDelivery<'_, T> {
             only_endpoint: endpoints.is_only(endpoint),
             budget_left: self.budget_left(),
             jitter: lock(&self.logstash.random).f64(),
+            gone: &gone,
         };
         decision(&mut self.plan, &attempt.outcome, &context, &mut lock(self.evidence))
     }

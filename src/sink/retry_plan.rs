@@ -117,6 +117,8 @@ pub(super) struct RetryContext<'a> {
     pub budget_left: Duration,
     /// A random number, drawn evenly from 0 to 1.
     pub jitter: f64,
+    /// The endpoints of [`RetryPlan::awaited_endpoints`] that get no more requests.
+    pub gone: &'a [EndpointId],
 }
 
 /// The next request of a batch.
@@ -326,6 +328,11 @@ impl RetryPlan {
         }
     }
 
+    /// Returns the endpoints that have refused a part for which there is no witness yet.
+    pub(super) fn awaited_endpoints(&self) -> impl Iterator<Item = EndpointId> {
+        self.deferred.iter().chain(&self.unconfirmed).map(|refused| refused.endpoint)
+    }
+
     /// Gives the parts that an endpoint refused to the other endpoints, because this one gets no more requests.
     pub(super) fn leave_endpoint(&mut self, endpoint: EndpointId) {
         let is_left = |refused: &mut RefusedPart| refused.endpoint == endpoint;
@@ -406,6 +413,7 @@ impl RetryPlan {
 impl RetryPlan {
     /// Finds the next part to send, first among the parts to send, then among the deferred ones.
     fn advance(&mut self, context: &RetryContext<'_>, evidence: &mut Evidence) -> Result<Step, Failure> {
+        context.gone.iter().for_each(|endpoint| self.leave_endpoint(*endpoint));
         self.resolve_deferred(context, evidence)?;
         if !self.to_send.is_empty() || self.deferred.is_empty() {
             return Ok(Step::Continue);
@@ -553,6 +561,7 @@ mod tests {
             only_endpoint: true,
             budget_left: Duration::from_mins(2),
             jitter: 1.0,
+            gone: &[],
         }
     }
 
@@ -874,6 +883,21 @@ mod tests {
             assert_eq!(step, Ok(Step::Continue));
         }
         assert_eq!((plan.next_action(), plan.delivered()), (Action::Done, 4));
+    }
+
+    #[test]
+    fn another_endpoint_gets_what_one_refused_that_another_batch_found_misconfigured() {
+        let (mut plan, mut acceptances) = (RetryPlan::new(2, false, 0), Acceptances::default());
+        let mut evidence = Evidence::new(100);
+        for _ in 0..2 {
+            plan.after_part(&status(400), &context(A, &mut acceptances), &mut evidence).expect("half of the batch is left");
+        }
+        assert_eq!(plan.awaited_endpoints().collect::<Vec<_>>(), [A]);
+        let context = RetryContext { gone: &[A], ..context(B, &mut acceptances) };
+        for _ in 0..2 {
+            assert_eq!(plan.after_part(&status(200), &context, &mut evidence), Ok(Step::Continue));
+        }
+        assert_eq!((plan.next_action(), plan.delivered()), (Action::Done, 2));
     }
 
     proptest! {
