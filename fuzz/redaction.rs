@@ -33,7 +33,7 @@ pub(crate) fn redaction(input: &[u8]) {
     let url = format!("{before}{password}{after}");
     for (shown, what) in [(redact_value(&url), "a value"), (redact_other_value(&url), "the value of another variable")] {
         let scheme = shown.strip_suffix(HIDDEN);
-        let is_hidden = scheme.is_some_and(|scheme| ["", "https://", "http://", "s3://"].contains(&scheme));
+        let is_hidden = scheme.is_some_and(|scheme| ["", "https://", "http://", "s3://", "ftp://"].contains(&scheme));
         assert!(is_hidden, "{what}: {url:?} is shown as {shown:?}");
     }
     let arguments = [url.clone(), format!("--to={url}")];

@@ -32,8 +32,17 @@ fn create_directory(directory: &Path) -> io::Result<()> {
     missing.iter().filter_map(|created| created.parent()).try_for_each(sync_directory)
 }
 
+/// Syncs a directory, so that a power failure does not lose the names in it. Some file systems (FUSE, CIFS, 9P) have no such call,
+/// and a directory that this user cannot read is not opened. There the names are as safe as the file system makes them.
 fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(or_current(directory))?.sync_all()
+    match File::open(or_current(directory)).and_then(|directory| directory.sync_all()) {
+        Err(error) if is_no_such_call(error.kind()) => Ok(()),
+        synced => synced,
+    }
+}
+
+fn is_no_such_call(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied)
 }
 
 /// Returns a path that can be opened: the directory of a bare file name is the current one.
@@ -105,6 +114,25 @@ mod tests {
         let written = fs::read(&path).unwrap();
         assert_eq!(written, content(written[0]), "the file contains the content of several writers");
         assert_eq!(names(root.path()), ["one"], "a temporary file remains");
+    }
+
+    #[test]
+    fn writes_into_a_directory_that_cannot_be_read() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("write-only");
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o300)).unwrap();
+        write_atomically(&directory.join("x"), b"new").unwrap();
+        assert_eq!(fs::read(directory.join("x")).unwrap(), b"new");
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+
+    #[test]
+    fn a_file_system_without_the_call_is_no_error() {
+        for errno in [22, 95] {
+            assert!(is_no_such_call(io::Error::from_raw_os_error(errno).kind()), "error {errno} fails every write");
+        }
+        assert!(!is_no_such_call(io::Error::from_raw_os_error(5).kind()), "an input/output error is no success");
     }
 
     #[test]

@@ -76,11 +76,15 @@ fn checkpoint_location(dead_letter: &DeadLetterDestination) -> CheckpointLocatio
 fn settings_digest(config: &Config) -> String {
     let destination = match &config.target {
         Target::Output => json!(null),
-        Target::Http(target) => match &target.endpoints {
-            // Without queries, which can contain secrets. In any order, because every endpoint may get every event.
-            EndpointSource::Fixed(endpoints) => json!(endpoints.iter().map(ToString::to_string).collect::<BTreeSet<_>>()),
-            EndpointSource::Registry(discovery) => json!([discovery.url.as_str(), format!("{:?}", discovery.template)]),
-        },
+        Target::Http(target) => {
+            let endpoints = match &target.endpoints {
+                // Without queries, which can contain secrets. In any order, because every endpoint may get every event.
+                EndpointSource::Fixed(endpoints) => json!(endpoints.iter().map(ToString::to_string).collect::<BTreeSet<_>>()),
+                EndpointSource::Registry(discovery) => json!([discovery.url.as_str(), format!("{:?}", discovery.template)]),
+            };
+            // What counted as delivered with one check may not have been with the other.
+            json!([endpoints, format!("{:?}", target.response_check)])
+        }
     };
     let EventSettings { schema, include_original, labels, resend } = &config.ship.events;
     let events = json!([format!("{schema:?}"), include_original, labels, resend, config.ship.max_line_bytes]);

@@ -44,6 +44,9 @@ impl ContentRange {
         {
             return Err(format!("the store says that the object has {total} bytes, and said before that it has {length}"));
         }
+        if total.is_some_and(|total| last.checked_add(1) != Some(total)) {
+            return Err(format!("the store sent only the bytes {first}-{last}, and not the rest of the object"));
+        }
         let announced = content_length.map(u64::try_from);
         if announced.is_some_and(|announced| announced.ok().and_then(|bytes| bytes.checked_sub(1)) != Some(last - first)) {
             return Err(format!("the store sent the bytes {first}-{last} with another Content-Length"));

@@ -57,6 +57,17 @@ struct CachedSecret {
     error: Option<String>,
 }
 
+/// The result of reading the credentials again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// There are other credentials.
+    Changed,
+    /// There are no other credentials.
+    Unchanged,
+    /// They were read recently, and may be read again after this time.
+    TooEarly(Duration),
+}
+
 /// The format in which AWS's own tools store a user and a password.
 #[derive(Deserialize)]
 struct UserAndPassword {
@@ -87,10 +98,10 @@ impl Credentials {
         }
     }
 
-    /// Reads the secret again after `used` was refused. Returns whether the credentials have changed.
-    pub(super) async fn renew(&self, used: &Authorization) -> bool {
+    /// Reads the secret again after `used` was refused.
+    pub(super) async fn renew(&self, used: &Authorization) -> Renewal {
         match self {
-            Credentials::None | Credentials::Basic(_) => false,
+            Credentials::None | Credentials::Basic(_) => Renewal::Unchanged,
             Credentials::Secret(secret) => secret.renew(used).await,
         }
     }
@@ -103,7 +114,7 @@ impl Secret {
             return Ok(current.clone());
         }
         if let Some(error) = &cache.error
-            && !cache.may_renew()
+            && !cache.time_to_renewal().is_zero()
         {
             return Err(error.clone());
         }
@@ -121,25 +132,26 @@ impl Secret {
         }
     }
 
-    async fn renew(&self, used: &Authorization) -> bool {
+    async fn renew(&self, used: &Authorization) -> Renewal {
         let mut cache = self.cache.lock().await;
-        let Some(current) = cache.current.clone() else { return false };
+        let Some(current) = cache.current.clone() else { return Renewal::Unchanged };
         if current.generation != used.generation {
-            return true;
+            return Renewal::Changed;
         }
-        if !cache.may_renew() {
-            return false;
+        let wait = cache.time_to_renewal();
+        if !wait.is_zero() {
+            return Renewal::TooEarly(wait);
         }
         cache.renewed = Some(Instant::now());
         match self.read().await {
             Ok(header) if Some(&header) != current.header.as_ref() => {
                 cache.current = Some(Authorization { header: Some(header), generation: current.generation + 1 });
-                true
+                Renewal::Changed
             }
-            Ok(_) => false,
+            Ok(_) => Renewal::Unchanged,
             Err(error) => {
                 tracing::warn!(error, "Logstash refused the credentials, and the secret could not be read again");
-                false
+                Renewal::Unchanged
             }
         }
     }
@@ -166,8 +178,9 @@ impl Secret {
 }
 
 impl CachedSecret {
-    fn may_renew(&self) -> bool {
-        self.renewed.is_none_or(|renewed| renewed.elapsed() >= RENEWAL_INTERVAL)
+    /// Returns the time until the secret may be read again.
+    fn time_to_renewal(&self) -> Duration {
+        self.renewed.map_or(Duration::ZERO, |renewed| RENEWAL_INTERVAL.saturating_sub(renewed.elapsed()))
     }
 }
 

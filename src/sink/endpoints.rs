@@ -20,7 +20,7 @@ use crate::shutdown::Shutdown;
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The same while an endpoint is out of service, because it may have left the list.
-const REFRESH_INTERVAL_WHEN_DOWN: Duration = Duration::from_secs(5);
+pub(super) const REFRESH_INTERVAL_WHEN_DOWN: Duration = Duration::from_secs(5);
 
 /// Where endpoints come from.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ struct Registry {
 pub(super) enum Selection<'a> {
     /// The endpoint to use.
     Endpoint(OutstandingRequest<'a>),
-    /// Every endpoint asked for a pause. The first of these pauses ends at this time.
+    /// Every endpoint that could be selected asked for a pause. The first of these pauses ends at this time.
     AllPaused(Instant),
     /// No endpoint is available.
     NoEndpoint,
@@ -125,7 +125,18 @@ impl<T: Transport> Endpoints<T> {
 
     /// Selects the endpoint for a request, see [`Pool::choose`].
     pub(super) fn choose(&self, preferred: Option<EndpointId>, avoided: Option<EndpointId>) -> Selection<'_> {
-        match lock(&self.pool).choose(preferred, avoided, Instant::now()) {
+        let choice = lock(&self.pool).choose(preferred, avoided, Instant::now());
+        self.selection(choice)
+    }
+
+    /// Selects this endpoint for a request, see [`Pool::choose_only`].
+    pub(super) fn choose_only(&self, id: EndpointId) -> Selection<'_> {
+        let choice = lock(&self.pool).choose_only(id, Instant::now());
+        self.selection(choice)
+    }
+
+    fn selection(&self, choice: Choice) -> Selection<'_> {
+        match choice {
             Choice::Chosen(chosen) => {
                 let max_pause = self.timeouts.pause;
                 Selection::Endpoint(OutstandingRequest { pool: &self.pool, max_pause, chosen, observation: None })

@@ -10,9 +10,9 @@ use elb_log::batch::{Batch, Body, Compression, Unpacked};
 use tokio::time::Instant;
 
 use super::acceptances::{Acceptances, Moment};
-use super::credentials::{Authorization, Credentials};
+use super::credentials::{Authorization, Credentials, Renewal};
 use super::endpoint::Endpoint;
-use super::endpoints::{EndpointSource, Endpoints, OutstandingRequest, Selection, Timeouts};
+use super::endpoints::{EndpointSource, Endpoints, OutstandingRequest, REFRESH_INTERVAL_WHEN_DOWN, Selection, Timeouts};
 use super::outcome::{Fault, Outcome, Verdict};
 use super::pool::{ChosenEndpoint, EndpointId};
 use super::retry_plan::{Action, Evidence, Failure, Form, Part, RetryContext, RetryPlan, Step};
@@ -213,15 +213,22 @@ impl<T: Transport> BatchDelivery<'_, T> {
 
     /// Sends an empty batch to an endpoint that blocked a part, and does what the plan decides then.
     async fn probe(&mut self, id: EndpointId) -> Result<(), SendError> {
-        let Some(endpoint) = self.logstash.endpoints.endpoint(id) else {
-            self.plan.leave_endpoint(id);
-            return Ok(());
-        };
         let authorization = self.authorization().await?;
-        let outcome = self.post(&endpoint, &empty_batch(), &authorization).await;
+        let endpoints = &self.logstash.endpoints;
+        let request = match endpoints.choose_only(id) {
+            Selection::Endpoint(request) => request,
+            Selection::AllPaused(until) if !endpoints.has_other_in_service(id) => return self.wait_for_pause(until).await,
+            Selection::AllPaused(_) | Selection::NoEndpoint => {
+                self.plan.leave_endpoint(id);
+                return Ok(());
+            }
+        };
+        let outcome = self.post(request.endpoint(), &empty_batch(), &authorization).await;
+        let chosen = Some(request.finish(&outcome));
         let ended = lock(&self.logstash.acceptances).now();
-        let attempt = Attempt { chosen: Some(ChosenEndpoint { id, endpoint }), outcome, authorization, ended };
+        let attempt = Attempt { chosen, outcome, authorization, ended };
         let step = self.decide(&attempt, RetryPlan::after_probe);
+        self.record(&attempt);
         self.carry_out(step, attempt).await
     }
 
@@ -256,10 +263,9 @@ impl<T: Transport> BatchDelivery<'_, T> {
                 self.wait(wait, &attempt).await;
                 Ok(())
             }
-            Ok(Step::RenewCredentials) => {
-                let credentials = &self.logstash.credentials;
-                let changed = self.until_shutdown(credentials.renew(&attempt.authorization)).await?;
-                self.plan.after_renewal(changed);
+            Ok(Step::RenewCredentials { patient }) => {
+                let renewal = self.renew_credentials(&attempt.authorization, patient).await?;
+                self.plan.after_renewal(renewal);
                 Ok(())
             }
             Err(Failure::Misconfigured(outcome)) if self.logstash.endpoints.remove(attempt.endpoint_id(), &outcome) => {
@@ -341,25 +347,42 @@ impl<T: Transport> BatchDelivery<'_, T> {
         authorization.map_err(SendError::Credentials)
     }
 
+    /// Reads the credentials again. If they were read recently and `patient`, waits first, unless `RETRY_BUDGET` ends before.
+    async fn renew_credentials(&self, used: &Authorization, patient: bool) -> Result<Renewal, SendError> {
+        let credentials = &self.logstash.credentials;
+        match self.until_shutdown(credentials.renew(used)).await? {
+            Renewal::TooEarly(wait) if patient && wait < self.budget_left() => {
+                self.sleep(wait).await;
+                match self.until_shutdown(credentials.renew(used)).await? {
+                    Renewal::Changed => Ok(Renewal::Changed),
+                    Renewal::Unchanged | Renewal::TooEarly(_) => Ok(Renewal::Unchanged),
+                }
+            }
+            Renewal::TooEarly(_) if patient => Ok(Renewal::Unchanged),
+            renewal => Ok(renewal),
+        }
+    }
+
     fn attempt_without_endpoint(&self, reason: String, authorization: Authorization) -> Attempt {
         let outcome = Outcome::NoResponse(Fault::NoEndpoint(reason));
         Attempt { chosen: None, outcome, authorization, ended: lock(&self.logstash.acceptances).now() }
     }
 
-    /// Waits for the end of the first pause, if `RETRY_BUDGET` allows it.
+    /// Waits for the end of the first pause, if `RETRY_BUDGET` allows it. Returns earlier if the pause is long, because the registry
+    /// may list other servers meanwhile.
     async fn wait_for_pause(&mut self, until: Instant) -> Result<(), SendError> {
         let wait = until.saturating_duration_since(Instant::now());
         if wait >= self.budget_left() {
             let (budget, last) = (self.logstash.retry_budget, self.last.as_ref().map(ToString::to_string));
             return Err(SendError::AllPaused { wait_s: wait.as_secs(), budget_s: budget.as_secs(), last });
         }
-        self.sleep(wait).await;
+        self.sleep(wait.min(REFRESH_INTERVAL_WHEN_DOWN)).await;
         Ok(())
     }
 
     /// Waits for what a request needs first, but not beyond the end of the run: a secret or a list may take longer than the run
     /// has time.
-    async fn until_shutdown<F: Future>(&mut self, needed: F) -> Result<F::Output, SendError> {
+    async fn until_shutdown<F: Future>(&self, needed: F) -> Result<F::Output, SendError> {
         tokio::select! {
             biased;
             found = needed => Ok(found),
@@ -409,8 +432,8 @@ impl<T: Transport> BatchDelivery<'_, T> {
         }
     }
 
-    fn stopped(&mut self) -> SendError {
-        SendError::Stopped { why: self.shutdown.description(), last: self.last.take().map(|last| last.to_string()) }
+    fn stopped(&self) -> SendError {
+        SendError::Stopped { why: self.shutdown.description(), last: self.last.as_ref().map(ToString::to_string) }
     }
 
     fn rejected_events(&mut self) -> Vec<RejectedEvent> {

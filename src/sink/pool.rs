@@ -142,6 +142,18 @@ impl Pool {
         paused.min().map_or(Choice::NoEndpoint, Choice::AllPaused)
     }
 
+    /// Selects this endpoint for a request, unless it is paused or removed.
+    pub(super) fn choose_only(&mut self, id: EndpointId, now: Instant) -> Choice {
+        match self.member(id).filter(|member| !member.is_removed()) {
+            Some(Member { paused_until: Some(until), .. }) if *until > now => Choice::AllPaused(*until),
+            Some(member) => {
+                member.outstanding += 1;
+                Choice::Chosen(member.chosen.clone())
+            }
+            None => Choice::NoEndpoint,
+        }
+    }
+
     /// Returns every endpoint.
     pub(super) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.members.iter().map(|member| Arc::clone(&member.chosen.endpoint)).collect()

@@ -11,8 +11,9 @@
 //!
 //! A blocked batch (403, an HTML page) may be blocked because of an event in it, of the credentials, or of the sender. So the
 //! endpoint gets a **probe** first, an empty batch, and is misconfigured if it blocks that, too. Then the batch is halved as above,
-//! but with a **fresh witness**: the endpoint accepted events that were sent after it blocked the batch. And before events are
-//! rejected, the endpoint accepts something once more, because it may have begun to block everything meanwhile.
+//! but with a **fresh witness**: the endpoint accepted events that were sent after it blocked the batch. Before a single event is
+//! rejected, the endpoint accepts something else and then blocks the event again, and then accepts something else once more. So
+//! neither a password that was rotated meanwhile nor an endpoint that blocks now and then makes an event rejected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use elb_common::backoff::Backoff;
 
 use super::acceptances::{Acceptances, Moment};
+use super::credentials::Renewal;
 use super::outcome::{Fault, Outcome, Verdict};
 use super::pool::EndpointId;
 
@@ -55,7 +57,8 @@ pub(super) struct RetryPlan {
     deferred_before: usize,
     /// A blocked part that waits for the probe of its endpoint.
     suspect: Option<RefusedPart>,
-    /// Blocked single events that have a witness. They are rejected once their endpoint has accepted something else.
+    /// Blocked single events that have a witness. They wait until their endpoint has accepted something else. Then they are sent
+    /// once more, and rejected if that was done before.
     unconfirmed: Vec<RefusedPart>,
     /// When each endpoint first blocked the batch or a part of it.
     first_blocked: BTreeMap<EndpointId, Moment>,
@@ -64,6 +67,8 @@ pub(super) struct RetryPlan {
     delivered: usize,
     rejections: Vec<Rejection>,
     credentials_renewed: bool,
+    /// Whether the credentials were read so recently that they could not be read again when they were first in doubt.
+    renewal_postponed: bool,
 }
 
 /// Events of a batch that are sent as one body.
@@ -76,6 +81,8 @@ pub(super) struct Part {
     retries: u32,
     failures: BTreeMap<EndpointId, u32>,
     resets: BTreeMap<EndpointId, Resets>,
+    /// The endpoints that blocked the part, and accepted something else since.
+    blocked_by: BTreeSet<EndpointId>,
 }
 
 /// How the body of a part is made.
@@ -139,8 +146,11 @@ pub(super) enum Step {
     Continue,
     /// Wait.
     Wait(Duration),
-    /// Read the credentials again, and tell the plan whether they have changed.
-    RenewCredentials,
+    /// Read the credentials again, and tell the plan the result.
+    RenewCredentials {
+        /// Whether to wait until they may be read again, if they were read recently.
+        patient: bool,
+    },
 }
 
 /// Why a batch is given up.
@@ -218,6 +228,7 @@ impl RetryPlan {
             delivered: 0,
             rejections: Vec::new(),
             credentials_renewed: false,
+            renewal_postponed: false,
         }
     }
 
@@ -300,7 +311,18 @@ impl RetryPlan {
                 self.probed.insert(context.endpoint);
                 match self.suspect.take() {
                     Some(suspect) => self.deferred.push(suspect),
-                    None => self.reject_unconfirmed(|refused| refused.endpoint == context.endpoint, evidence)?,
+                    None => self.settle_unconfirmed(|refused| refused.endpoint == context.endpoint, evidence)?,
+                }
+                self.advance(context, evidence)
+            }
+            // The endpoint refuses an empty batch for what it is. That proves nothing, so only other events can be a witness.
+            Verdict::Refused | Verdict::TooLarge => {
+                self.probed.insert(context.endpoint);
+                let unconfirmed = self.unconfirmed.first().map(|refused| refused.outcome.clone());
+                match (self.suspect.take(), unconfirmed) {
+                    (Some(suspect), _) => self.deferred.push(suspect),
+                    (None, Some(refusal)) => return Err(Failure::NoFreshWitness(refusal)),
+                    (None, None) => {}
                 }
                 self.advance(context, evidence)
             }
@@ -309,8 +331,10 @@ impl RetryPlan {
                 let Some(RefusedPart { part, .. }) = refused else { return Ok(Step::Continue) };
                 self.retry_busy(part, outcome, context)
             }
-            _ if self.renews_credentials(outcome) => Ok(Step::RenewCredentials),
-            _ => {
+            Verdict::Blocked | Verdict::Misconfigured if self.renews_credentials_at_last(outcome) => {
+                Ok(Step::RenewCredentials { patient: true })
+            }
+            Verdict::Blocked | Verdict::Misconfigured => {
                 let first = self.suspect.take().map(|suspect| {
                     self.to_send.push(suspect.part);
                     suspect.outcome
@@ -320,10 +344,12 @@ impl RetryPlan {
         }
     }
 
-    /// Records whether the credentials have changed after [`Step::RenewCredentials`]. With other credentials, the blocked part is
-    /// sent again.
-    pub(super) fn after_renewal(&mut self, changed: bool) {
-        if changed && let Some(suspect) = self.suspect.take() {
+    /// Records the result of [`Step::RenewCredentials`]. With other credentials, the blocked part is sent again.
+    pub(super) fn after_renewal(&mut self, renewal: Renewal) {
+        self.renewal_postponed = matches!(renewal, Renewal::TooEarly(_));
+        if renewal == Renewal::Changed
+            && let Some(suspect) = self.suspect.take()
+        {
             self.to_send.push(suspect.part);
         }
     }
@@ -338,7 +364,7 @@ impl RetryPlan {
         let is_left = |refused: &mut RefusedPart| refused.endpoint == endpoint;
         let left = self.deferred.extract_if(.., is_left).chain(self.unconfirmed.extract_if(.., is_left));
         let left = left.chain(self.suspect.take_if(is_left));
-        self.to_send.extend(left.map(|refused| refused.part));
+        self.to_send.extend(left.map(|refused| refused.part.renewed()));
         self.deferred_before = self.deferred_before.min(self.deferred.len());
     }
 
@@ -393,7 +419,7 @@ impl RetryPlan {
         let blocked = RefusedPart::new(part, Refusal::Blocked { at: context.now }, outcome, context);
         if self.renews_credentials(outcome) {
             self.suspect = Some(blocked);
-            return Ok(Step::RenewCredentials);
+            return Ok(Step::RenewCredentials { patient: false });
         }
         if self.probed.contains(&context.endpoint) {
             self.deferred.push(blocked);
@@ -406,6 +432,12 @@ impl RetryPlan {
     /// Returns whether the credentials have to be read again after this outcome, which happens once for a batch.
     fn renews_credentials(&mut self, outcome: &Outcome) -> bool {
         outcome.doubts_credentials() && !std::mem::replace(&mut self.credentials_renewed, true)
+    }
+
+    /// Returns whether the credentials have to be read again after this outcome of a probe. If it was too early before, this is
+    /// the time, because otherwise the endpoint counts as misconfigured.
+    fn renews_credentials_at_last(&mut self, outcome: &Outcome) -> bool {
+        self.renews_credentials(outcome) || (outcome.doubts_credentials() && std::mem::take(&mut self.renewal_postponed))
     }
 }
 
@@ -448,7 +480,7 @@ impl RetryPlan {
                 Refusal::Blocked { .. } => self.unconfirmed.push(refused),
             }
         }
-        self.reject_unconfirmed(|refused| refused.is_confirmed(context.acceptances), evidence)
+        self.settle_unconfirmed(|refused| refused.is_confirmed(context.acceptances), evidence)
     }
 
     fn has_witness(&self, refused: &RefusedPart, context: &RetryContext<'_>, evidence: &Evidence) -> bool {
@@ -462,14 +494,21 @@ impl RetryPlan {
         }
     }
 
-    /// Rejects the blocked events for which `is_confirmed`.
-    fn reject_unconfirmed(
+    /// Rejects the blocked events for which `is_confirmed`, or sends them once more to see whether they are still blocked.
+    fn settle_unconfirmed(
         &mut self,
         is_confirmed: impl Fn(&RefusedPart) -> bool,
         evidence: &mut Evidence,
     ) -> Result<(), Failure> {
         let confirmed: Vec<RefusedPart> = self.unconfirmed.extract_if(.., |refused| is_confirmed(refused)).collect();
-        confirmed.iter().try_for_each(|refused| self.reject(refused, evidence))
+        for refused in confirmed {
+            if refused.part.blocked_by.contains(&refused.endpoint) {
+                self.reject(&refused, evidence)?;
+            } else {
+                self.to_send.push(refused.part.blocked_once_by(refused.endpoint));
+            }
+        }
+        Ok(())
     }
 
     /// Counts the only event of a part as rejected.
@@ -493,7 +532,18 @@ impl RetryPlan {
 
 impl Part {
     fn new(events: Range<usize>, form: Form) -> Self {
-        Part { events, form, retries: 0, failures: BTreeMap::new(), resets: BTreeMap::new() }
+        Part { events, form, retries: 0, failures: BTreeMap::new(), resets: BTreeMap::new(), blocked_by: BTreeSet::new() }
+    }
+
+    /// Returns the part as if it had not been sent yet.
+    fn renewed(self) -> Self {
+        Part { blocked_by: self.blocked_by, ..Part::new(self.events, self.form) }
+    }
+
+    /// Returns the part for the request that shows whether `endpoint` still blocks it.
+    fn blocked_once_by(mut self, endpoint: EndpointId) -> Self {
+        self.blocked_by.insert(endpoint);
+        self.renewed()
     }
 
     fn is_single(&self) -> bool {
@@ -579,13 +629,15 @@ mod tests {
     struct OneEndpoint<F> {
         respond: F,
         acceptances: Acceptances,
-        /// Whether reading the secret again gives other credentials.
-        renewal: bool,
+        /// What reading the secret again gives.
+        renewal: Renewal,
+        /// Whether the endpoint accepts another batch after each request.
+        others_are_accepted: bool,
     }
 
     impl<F: FnMut(Option<&Part>) -> Outcome> OneEndpoint<F> {
         fn new(respond: F) -> Self {
-            OneEndpoint { respond, acceptances: Acceptances::default(), renewal: false }
+            OneEndpoint { respond, acceptances: Acceptances::default(), renewal: Renewal::Unchanged, others_are_accepted: false }
         }
 
         fn send(&mut self, events: usize, evidence: &mut Evidence) -> End {
@@ -616,8 +668,12 @@ mod tests {
                 } else {
                     plan.after_probe(&outcome, &context, evidence)
                 };
+                if self.others_are_accepted {
+                    let sent = self.acceptances.now();
+                    self.acceptances.record(A, sent);
+                }
                 match step {
-                    Ok(Step::RenewCredentials) => plan.after_renewal(self.renewal),
+                    Ok(Step::RenewCredentials { .. }) => plan.after_renewal(self.renewal),
                     Ok(Step::Continue | Step::Wait(_)) => {}
                     Err(failure) => break Err(failure),
                 }
@@ -793,7 +849,7 @@ mod tests {
         assert_eq!((end.last, end.requests.len(), end.probes), (Err(Failure::Misconfigured(status(401))), 1, 1));
         let mut renewed = false;
         let mut endpoint = OneEndpoint::new(|_| status(if std::mem::replace(&mut renewed, true) { 200 } else { 401 }));
-        endpoint.renewal = true;
+        endpoint.renewal = Renewal::Changed;
         let end = endpoint.send(9, &mut witnessed());
         assert_eq!((end.delivered, end.probes, end.last), (9, 0, Ok(())));
     }
@@ -867,6 +923,66 @@ mod tests {
         };
         let end = OneEndpoint::new(respond).send(2, &mut Evidence::new(100));
         assert_eq!((end.delivered, end.rejected, end.last), (1, vec![0], Ok(())));
+    }
+
+    #[test]
+    fn another_endpoint_gets_a_blocked_part_if_the_probe_finds_its_endpoint_busy() {
+        let (mut plan, mut acceptances) = (RetryPlan::new(1, true, 0), Acceptances::default());
+        let mut evidence = Evidence::new(100);
+        let both = RetryContext { alternative: true, only_endpoint: false, ..context(A, &mut acceptances) };
+        assert_eq!(plan.after_part(&status(403), &both, &mut evidence), Ok(Step::RenewCredentials { patient: false }));
+        plan.after_renewal(Renewal::Unchanged);
+        assert_eq!(plan.next_action(), Action::Probe(A));
+        assert_eq!(plan.after_probe(&status(503), &both, &mut evidence), Ok(Step::Wait(Duration::ZERO)));
+        assert!(matches!(plan.next_action(), Action::Send(_)), "the part does not wait for the busy endpoint");
+    }
+
+    #[test]
+    fn an_event_that_is_blocked_once_and_accepted_later_is_delivered() {
+        let mut blocks = 2;
+        let respond = |part: Option<&Part>| {
+            let blocked = blocks > 0 && part.is_some_and(|part| part.events.contains(&0));
+            blocks -= u8::from(blocked);
+            status(if blocked { 403 } else { 200 })
+        };
+        let end = OneEndpoint::new(respond).send(2, &mut Evidence::new(100));
+        assert_eq!((end.delivered, end.rejected, end.last), (2, vec![], Ok(())));
+    }
+
+    #[test]
+    fn an_innocent_event_is_not_rejected_for_three_lost_connections() {
+        let mut losses = 3;
+        let respond = |part: Option<&Part>| {
+            let lost = losses > 0 && part.is_some_and(|part| part.events == (0..1));
+            losses -= u8::from(lost);
+            if lost { Outcome::NoResponse(Fault::Broken("reset".to_owned())) } else { status(200) }
+        };
+        // Each loss is followed by another batch's acceptance.
+        let mut endpoint = OneEndpoint::new(respond);
+        endpoint.others_are_accepted = true;
+        let end = endpoint.send(1, &mut Evidence::new(100));
+        assert_eq!((end.delivered, end.rejected, end.last), (1, vec![], Ok(())));
+    }
+
+    #[test]
+    fn credentials_that_were_read_just_now_are_read_again_before_the_endpoint_counts_as_misconfigured() {
+        let (mut plan, mut acceptances) = (RetryPlan::new(1, true, 0), Acceptances::default());
+        let (context, mut evidence) = (context(A, &mut acceptances), Evidence::new(100));
+        assert_eq!(plan.after_part(&status(401), &context, &mut evidence), Ok(Step::RenewCredentials { patient: false }));
+        plan.after_renewal(Renewal::TooEarly(Duration::from_secs(50)));
+        assert_eq!(plan.after_probe(&status(401), &context, &mut evidence), Ok(Step::RenewCredentials { patient: true }));
+        plan.after_renewal(Renewal::Changed);
+        assert!(matches!(plan.next_action(), Action::Send(_)), "the part is sent with the other credentials");
+        plan.after_part(&status(401), &context, &mut evidence).expect("a probe comes first");
+        let end = plan.after_probe(&status(401), &context, &mut evidence);
+        assert_eq!(end, Err(Failure::Misconfigured(status(401))));
+    }
+
+    #[test]
+    fn an_endpoint_that_refuses_an_empty_batch_is_not_misconfigured() {
+        let respond = |part: Option<&Part>| status(part.map_or(400, |part| if part.events.contains(&3) { 403 } else { 200 }));
+        let end = OneEndpoint::new(respond).send(4, &mut Evidence::new(100));
+        assert_eq!((end.delivered, end.rejected, end.last), (3, vec![], Err(Failure::NoFreshWitness(status(403)))));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 
@@ -20,8 +20,12 @@ const ESCAPED: [AsciiSet; 3] =
 /// The characters that RFC 3986 escapes.
 const URL: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
+/// Minimum length of the start of a secret that is removed from the end of a text. Shorter ones are the end of a word.
+const SECRET_START_BYTES: usize = 4;
+
 /// The secrets of a request, in each form in which a server may repeat them.
 pub(super) struct Secrets {
+    secrets: Vec<String>,
     /// The longest first, so that a part of a secret never remains.
     forms: Vec<String>,
 }
@@ -36,13 +40,56 @@ impl Secrets {
         let mut forms: Vec<String> = secrets.iter().flat_map(|secret| forms_of(secret)).filter(|form| !form.is_empty()).collect();
         forms.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         forms.dedup();
-        Secrets { forms }
+        secrets.retain(|secret| !secret.is_empty());
+        Secrets { secrets, forms }
     }
 
-    /// Returns the text without the secrets.
+    /// Returns the text without the secrets. Of a text that contains one in an unusual encoding, nothing is shown.
     pub(super) fn remove(&self, text: &str) -> String {
-        self.forms.iter().fold(text.to_owned(), |text, form| if text.contains(form) { text.replace(form, HIDDEN) } else { text })
+        let remove = |text: String, form: &String| if text.contains(form) { text.replace(form, HIDDEN) } else { text };
+        let shown = self.forms.iter().fold(text.to_owned(), remove);
+        if self.is_encoded_in(&shown) { HIDDEN.to_owned() } else { shown }
     }
+
+    /// Returns the start of a text without the secrets. The text may have been cut inside of a secret.
+    pub(super) fn remove_from_cut(&self, text: &str) -> String {
+        let shown = self.remove(text);
+        let cut = self.forms.iter().filter_map(|form| start_at_end(form, &shown)).max();
+        cut.map_or_else(|| shown.clone(), |length| shown[..shown.len() - length].to_owned() + HIDDEN)
+    }
+
+    /// Returns whether a text contains a secret that is encoded in another way than in [`forms_of`].
+    fn is_encoded_in(&self, text: &str) -> bool {
+        let decoded = decode(text);
+        decoded != text && self.secrets.iter().any(|secret| decoded.contains(secret))
+    }
+}
+
+/// Returns how many bytes at the end of a text are the start of a secret.
+fn start_at_end(secret: &str, text: &str) -> Option<usize> {
+    let is_start = |&length: &usize| secret.get(..length).is_some_and(|start| text.ends_with(start));
+    (SECRET_START_BYTES..secret.len()).rev().find(is_start)
+}
+
+/// Decodes what HTML, JSON and URLs escape, whatever a text is.
+fn decode(text: &str) -> String {
+    let text = html_escape::decode_html_entities(text);
+    let text = percent_decode_str(&text).decode_utf8_lossy();
+    decode_json_escapes(&text)
+}
+
+/// Decodes `\uXXXX`, and a backslash before any other character.
+fn decode_json_escapes(text: &str) -> String {
+    let mut pieces = text.split('\\');
+    let first = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(first, |text, piece| {
+        let code = piece.strip_prefix('u').and_then(|rest| rest.split_at_checked(4));
+        let letter = code.and_then(|(digits, _)| char::from_u32(u32::from_str_radix(digits, 16).ok()?));
+        match (letter, code) {
+            (Some(letter), Some((_, rest))) => text + letter.encode_utf8(&mut [0; 4]) + rest,
+            _ => text + piece,
+        }
+    })
 }
 
 /// Returns the parts of a header `Authorization` that nobody may see.
@@ -112,6 +159,34 @@ mod tests {
         }
         assert_eq!(secrets.remove("Cannot POST /in?token=of-the-url&v=1"), "Cannot POST /in?…");
         assert_eq!(secrets.remove("of-the-url; v=1"), "…; v=1");
+    }
+
+    #[test]
+    fn shows_nothing_of_a_text_with_credentials_in_another_encoding() {
+        let (token, secrets) = secrets("shipper", "a+\"b<\u{e9}=/");
+        for echo in [
+            "a&#43;&#34;b&lt;&eacute;=/",
+            "a&#x2B;&#x22;b&#x3c;&#233;&#x3D;&#x2F;",
+            r#"a+\"b\u003c\u00e9=/"#,
+            r"a\u002B\u0022b\u003C\u00E9\u003d\u002f",
+        ] {
+            assert_eq!(secrets.remove(&format!("wrong: {echo}")), HIDDEN, "{echo}");
+        }
+        let token = token.replace('=', "&#x3D;").replace('+', "&#43;").replace('/', "&#x2F;");
+        assert!(!secrets.remove(&token).contains(&token[..8]), "{token} is shown");
+        assert_eq!(
+            secrets.remove("caf&eacute; \\u00e9 %20 \\"),
+            "caf&eacute; \\u00e9 %20 \\",
+            "a text without a secret is shown"
+        );
+    }
+
+    #[test]
+    fn shows_no_start_of_a_secret_at_the_end_of_a_text_that_was_cut() {
+        let (token, secrets) = secrets("shipper", "correct-horse");
+        assert_eq!(secrets.remove_from_cut(&format!("Authorization: {}", &token[..9])), "Authorization: …");
+        assert_eq!(secrets.remove_from_cut("the password correct-ho"), "the password …");
+        assert_eq!(secrets.remove_from_cut("the password cor"), "the password cor");
     }
 
     #[test]

@@ -71,6 +71,17 @@ fn advice(reason: &CertificateError) -> &'static str {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "use one of the certificate's names in LOGSTASH_URL"
         }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "check the clocks of both machines, and the date from which the certificate is valid"
+        }
+        CertificateError::Revoked => "renew the certificate, because its authority has revoked it",
+        CertificateError::BadEncoding
+        | CertificateError::BadSignature
+        | CertificateError::UnhandledCriticalExtension
+        | CertificateError::InvalidPurpose
+        | CertificateError::InvalidPurposeContext { .. } => {
+            "create a new server certificate, because this one is damaged or unsuitable"
+        }
         _ => "set LOGSTASH_CA to the certificate of its authority",
     }
 }
@@ -132,6 +143,16 @@ mod tests {
         assert!(text.contains("Expired") && text.ends_with("; renew the certificate"), "{text}");
         let text = found(Error::InvalidCertificate(CertificateError::UnknownIssuer)).unwrap_or_default();
         assert!(text.ends_with("; set LOGSTASH_CA to the certificate of its authority"), "{text}");
+    }
+
+    #[test]
+    fn no_authority_is_asked_for_if_the_certificate_itself_is_wrong() {
+        let advice = |error| found(Error::InvalidCertificate(error)).unwrap_or_default();
+        assert!(advice(CertificateError::NotValidYet).contains("check the clocks"), "{}", advice(CertificateError::NotValidYet));
+        for error in [CertificateError::BadEncoding, CertificateError::UnhandledCriticalExtension, CertificateError::Revoked] {
+            let text = advice(error);
+            assert!(!text.contains("LOGSTASH_CA"), "{text}");
+        }
     }
 
     #[test]

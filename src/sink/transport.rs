@@ -130,9 +130,10 @@ impl HttpTransport {
         let status = response.status().as_u16();
         let needs_body = check == ResponseCheck::Logstash && response.status().is_success();
         let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned);
-        let location = header(LOCATION).map(|location| secrets.remove(&redact_location(&location)));
+        let location = header(LOCATION).map(|location| shown_text(&secrets.remove(&redact_location(&location))));
         let retry_after = header(RETRY_AFTER).and_then(|text| parse_retry_after(&text, (self.settings.now)()));
-        let content_type = header(CONTENT_TYPE).map(|text| secrets.remove(text.split(';').next().unwrap_or_default().trim()));
+        let content_type =
+            header(CONTENT_TYPE).map(|text| shown_text(&secrets.remove(text.split(';').next().unwrap_or_default())));
         let mut body = Vec::new();
         let read = read_start(&mut response, &mut body);
         if needs_body {
@@ -141,7 +142,7 @@ impl HttpTransport {
             // The status alone decides, so a body that breaks or never ends is not an error.
             let _ = timeout(RESPONSE_TIMEOUT, read).await;
         }
-        let text = shown_text(&secrets.remove(&String::from_utf8_lossy(&body)));
+        let text = shown_text(&secrets.remove_from_cut(&String::from_utf8_lossy(&body)));
         let is_foreign = check.is_foreign(status, &body);
         Ok(Response { status, is_foreign, content_type, location, retry_after: retry_after.unwrap_or_default(), text })
     }

@@ -105,6 +105,28 @@ async fn a_firewall_that_blocks_one_line_with_a_page_and_200_costs_one_event() {
     check_firewall(|| page(200, "text/html", "<html>Request blocked</html>"), 200).await;
 }
 
+/// The firewall of one endpoint blocks a line, and the Logstash behind it is busy. The other endpoint takes everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_firewall_blocks_goes_to_another_endpoint_if_logstash_behind_it_is_busy() {
+    for blocked in [403, 406] {
+        let firewall = Scripted::start(move |_, request| match request.events() {
+            _ if is_attack(request) => status(blocked),
+            events if events.is_empty() => status(503),
+            _ => status(200),
+        })
+        .await;
+        let receiver = Receiver::start().await;
+        let (root, dead) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        put(root.path(), "logs", "1.log.gz", &gzip(lines_with_an_attack().as_bytes()));
+        let urls = format!("{},{}", firewall.url, receiver.url);
+        let (exit, report, errors) = replay(root.path(), dead.path(), &urls, &TWO_BY_TWO).await;
+        assert_eq!((exit, dead_letters(dead.path()).len()), (0, 0), "{errors}");
+        assert_eq!(report["totals"]["delivered"], 10, "{report}");
+        let requests = firewall.seen().len();
+        assert!(requests <= 10, "the busy endpoint got {requests} requests");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn statuses_of_refused_content_cost_one_event() {
     check_firewall(|| status(406), 406).await;

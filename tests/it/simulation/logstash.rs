@@ -76,6 +76,7 @@ struct InFlight<'a> {
     transport: &'a SimulatedTransport,
     endpoint: usize,
     content: &'a Content,
+    sent: Duration,
     /// Whether the endpoint will accept the body.
     accepts: bool,
     ended: bool,
@@ -119,12 +120,13 @@ impl SimulatedTransport {
     /// Responds to an empty batch.
     async fn check_health(&self, endpoint: usize, authorization: Option<&HeaderValue>, limit: Duration) -> Outcome {
         let shared = &self.shared;
-        shared.requests(self.process, |requests| requests.empty += 1);
+        shared.requests(self.process, |requests| requests.begin_empty(&shared.schedule, endpoint, shared.elapsed()));
         let latency = Duration::from_millis(shared.with(|state| state.rng.u64(..60)));
         let (behavior, empty) = (shared.behavior(endpoint), Body { bytes: Bytes::new(), compression: Compression::None });
         let Reaction { outcome, hangs, .. } =
             shared.react(behavior, &empty, &Content::default(), authorization, latency >= limit);
         sleep(if hangs { limit } else { latency.min(limit) }).await;
+        shared.requests(self.process, |requests| requests.end_empty(&shared.schedule, endpoint, &outcome, shared.elapsed()));
         shared.trace(|| format!("endpoint {} {behavior:?}: health check: {outcome}", endpoint + 1));
         outcome
     }
@@ -139,13 +141,13 @@ impl<'a> InFlight<'a> {
                 requests.see_version(object, version);
             }
         });
-        InFlight { transport, endpoint, content, accepts: false, ended: false }
+        InFlight { transport, endpoint, content, sent: now, accepts: false, ended: false }
     }
 
     fn accept(&mut self) {
         self.accepts = false;
-        let (shared, now) = (&self.transport.shared, self.transport.shared.elapsed());
-        shared.requests(self.transport.process, |requests| requests.accept(self.endpoint, &self.content.events, now));
+        let shared = &self.transport.shared;
+        shared.requests(self.transport.process, |requests| requests.accept(self.endpoint, &self.content.events, self.sent));
         shared.with(|state| {
             state.accepted.extend(&self.content.events);
             for (event, version) in &self.content.shown {
@@ -245,7 +247,8 @@ impl Shared {
         cut_off: bool,
     ) -> Reaction {
         let refusal = self
-            .refuses_everything(behavior, body)
+            .blocks_content(content)
+            .or_else(|| self.refuses_everything(behavior, body))
             .or_else(|| self.refuses_password(authorization))
             .or_else(|| self.refuses_content(content));
         if let Some((fault, outcome)) = refusal {
@@ -317,6 +320,15 @@ impl Shared {
         if content.length > self.schedule.largest_body {
             return Some(("body too large (413)", responds(413, "")));
         }
+        self.bad_event_in(content).filter(|_| !self.schedule.bad_events.are_blocked())
+    }
+
+    /// Returns the outcome of a firewall in front of an endpoint. It does not depend on the endpoint.
+    fn blocks_content(&self, content: &Content) -> Option<(&'static str, Outcome)> {
+        self.bad_event_in(content).filter(|_| self.schedule.bad_events.are_blocked())
+    }
+
+    fn bad_event_in(&self, content: &Content) -> Option<(&'static str, Outcome)> {
         let is_bad = |&(object, line): &Event| self.schedule.objects[object].lines[line].is_bad;
         content.events.iter().any(is_bad).then(|| match self.schedule.bad_events {
             BadEvents::Respond(status) => (bad_event(status), responds(status, "no")),

@@ -11,6 +11,9 @@ use crate::simulation::schedule::Schedule;
 /// Maximum time between a response and the next request that follows at once.
 const AT_ONCE: Duration = Duration::from_millis(5);
 
+/// The statuses of a response that may have another reason than the event.
+const BLOCKED: [u16; 6] = [200, 401, 403, 406, 410, 451];
+
 /// An event: the index of its object, and of its line in the object.
 pub(crate) type Event = (usize, usize);
 
@@ -55,8 +58,8 @@ struct EventHistory {
 struct ObjectHistory {
     requests: u64,
     not_accepted: u64,
-    /// When each endpoint last accepted a body.
-    accepted_by: BTreeMap<usize, Duration>,
+    /// The endpoints that accepted a body.
+    accepted_by: BTreeSet<usize>,
     versions: BTreeSet<Version>,
 }
 
@@ -65,8 +68,10 @@ struct ObjectHistory {
 struct EndpointHistory {
     /// Whether a request was not accepted in the whole process, so that the shipper may know that the endpoint is not in service.
     failed: bool,
-    /// When it last accepted a body.
+    /// When the last accepted body was sent.
     accepted: Option<Duration>,
+    /// When it last failed to take an empty batch.
+    empty_failed: Option<Duration>,
     /// The end of the time for which the endpoint asked with `Retry-After`.
     paused_until: Duration,
     /// Whether it is misconfigured.
@@ -92,6 +97,9 @@ impl Requests {
             self.objects.entry(object).or_default().requests += 1;
         }
         self.check_endpoint(schedule, endpoint, now);
+        let has_other = self.has_healthy_other(schedule, endpoint);
+        let failed = self.endpoints.get(&endpoint).and_then(|history| history.empty_failed);
+        let just_failed = has_other && failed.is_some_and(|failed| now <= failed + AT_ONCE);
         for event in events {
             let history = self.events.entry(*event).or_default();
             history.first_sent.get_or_insert(now);
@@ -101,6 +109,8 @@ impl Requests {
                 "the only endpoint asked to wait"
             } else if history.due.take().is_some_and(|due| now > due + AT_ONCE) {
                 "another endpoint could have had it long before"
+            } else if just_failed && history.first_blocked.contains_key(&endpoint) {
+                "the endpoint blocked it, and just now took no empty batch"
             } else {
                 continue;
             };
@@ -127,8 +137,25 @@ impl Requests {
         (0..schedule.endpoints.len()).any(|other| other != endpoint && !failed(other))
     }
 
+    /// Records that an empty batch is sent.
+    pub(crate) fn begin_empty(&mut self, schedule: &Schedule, endpoint: usize, now: Duration) {
+        self.empty += 1;
+        self.check_endpoint(schedule, endpoint, now);
+    }
+
+    /// Records how an empty batch ended.
+    pub(crate) fn end_empty(&mut self, schedule: &Schedule, endpoint: usize, outcome: &Outcome, now: Duration) {
+        let ending = Ending::of(outcome);
+        let history = self.endpoints.entry(endpoint).or_default();
+        history.failed |= !outcome.is_accepted();
+        history.paused_until = history.paused_until.max(now + ending.retry_after.min(schedule.retry_budget));
+        if ending.is_busy {
+            history.empty_failed = Some(now);
+        }
+    }
+
     /// Records that an endpoint has accepted a body, whether the shipper learns of it or not.
-    pub(crate) fn accept(&mut self, endpoint: usize, events: &[Event], now: Duration) {
+    pub(crate) fn accept(&mut self, endpoint: usize, events: &[Event], sent: Duration) {
         for event in events {
             let history = self.events.entry(*event).or_default();
             history.accepted += 1;
@@ -137,9 +164,10 @@ impl Requests {
             }
         }
         for object in objects(events) {
-            self.objects.entry(object).or_default().accepted_by.insert(endpoint, now);
+            self.objects.entry(object).or_default().accepted_by.insert(endpoint);
         }
-        self.endpoints.entry(endpoint).or_default().accepted = Some(now);
+        let accepted = &mut self.endpoints.entry(endpoint).or_default().accepted;
+        *accepted = Some(sent).max(*accepted);
     }
 
     /// Records how a request ended.
@@ -195,24 +223,21 @@ impl Requests {
         }
     }
 
-    /// Checks that an event may be rejected: the endpoint refused it alone, and accepted another body of the object. After a
-    /// response that may have another reason than the event, it accepted another body since.
+    /// Checks that an event may be rejected: the endpoint refused it alone, and accepted another body of the object. If a response
+    /// may have another reason than the event, there are two of them, and the endpoint accepted another body since the first.
     pub(crate) fn check_rejection(&mut self, event: Event, endpoint: usize, status: u16) {
         let Some(history) = self.events.get(&event) else {
             self.violations.push(format!("{event:?} is rejected and was never sent"));
             return;
         };
-        let refusals = history.refused_alone.get(&(endpoint, status)).copied().unwrap_or_default();
-        let expected = match status {
-            0 => 3,
-            500 => 2,
-            _ => 1,
-        };
+        let is_of_body = matches!(status, 400 | 413 | 415 | 422 | 500);
+        let refusals = if is_of_body { history.refused_alone(endpoint, status) } else { history.blocked_alone(endpoint) };
+        let expected = if is_of_body && status != 500 { 1 } else { 2 };
         if refusals < expected {
             self.violations.push(format!("{event:?} is rejected after {refusals} responses {status} of endpoint {endpoint}"));
         }
-        let has_witness = if matches!(status, 400 | 413 | 415 | 422 | 500) {
-            self.objects.get(&event.0).is_some_and(|object| object.accepted_by.contains_key(&endpoint))
+        let has_witness = if is_of_body {
+            self.objects.get(&event.0).is_some_and(|object| object.accepted_by.contains(&endpoint))
         } else {
             let accepted = self.endpoints.get(&endpoint).and_then(|history| history.accepted);
             history.first_blocked.get(&endpoint).is_some_and(|blocked| accepted.is_some_and(|accepted| accepted >= *blocked))
@@ -240,6 +265,18 @@ impl Requests {
 
     pub(crate) fn take_violations(&mut self) -> Vec<String> {
         std::mem::take(&mut self.violations)
+    }
+}
+
+impl EventHistory {
+    /// Returns how often an endpoint refused the event alone with a status.
+    fn refused_alone(&self, endpoint: usize, status: u16) -> u32 {
+        self.refused_alone.get(&(endpoint, status)).copied().unwrap_or_default()
+    }
+
+    /// Returns how often an endpoint blocked the event alone. Three lost connections count once.
+    fn blocked_alone(&self, endpoint: usize) -> u32 {
+        BLOCKED.iter().map(|&status| self.refused_alone(endpoint, status)).sum::<u32>() + self.refused_alone(endpoint, 0) / 3
     }
 }
 
@@ -274,7 +311,7 @@ impl Ending {
         Ending {
             status,
             is_busy: matches!(status, None | Some(408 | 429 | 502..=504)),
-            is_blocked: matches!(status, Some(0 | 200 | 401 | 403 | 406 | 410 | 451)),
+            is_blocked: status.is_some_and(|status| status == 0 || BLOCKED.contains(&status)),
             is_misconfigured: matches!(status, Some(302 | 404)),
             retry_after,
         }

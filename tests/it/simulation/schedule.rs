@@ -167,6 +167,13 @@ pub(crate) enum BadEvents {
     Reset,
 }
 
+impl BadEvents {
+    /// Returns whether a firewall in front of the endpoints refuses bad events.
+    pub(crate) fn are_blocked(self) -> bool {
+        matches!(self, BadEvents::Respond(403 | 406) | BadEvents::RespondWithAPage | BadEvents::Reset)
+    }
+}
+
 /// The reactions to draw from.
 const BAD_EVENTS: [BadEvents; 8] = [
     BadEvents::Respond(422),

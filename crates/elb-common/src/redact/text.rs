@@ -3,8 +3,8 @@
 /// Stands for a text that is not shown.
 pub const HIDDEN: &str = "…";
 
-/// Schemes that [`redact_value`] shows in front of what it hides. Any other text before `://` may be a part of a password.
-const KNOWN_SCHEMES: [&str; 3] = ["https://", "http://", "s3://"];
+/// Schemes that [`redact_value`] shows. Any other text before `://` may be a part of a password.
+const KNOWN_SCHEMES: [&str; 4] = ["https://", "http://", "s3://", "ftp://"];
 
 /// Returns the value of a variable or a flag that should be a URL, or several separated by commas, without its secrets.
 ///
@@ -21,7 +21,7 @@ pub fn redact_value(text: &str) -> String {
 /// Returns whether a text has the form `scheme://host:port/path`, without user information, query and fragment. Host and port may
 /// be placeholders such as `{ip}`.
 fn is_plain_url(text: &str) -> bool {
-    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let Some(rest) = KNOWN_SCHEMES.into_iter().find_map(|scheme| text.strip_prefix(scheme)) else { return false };
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port),
@@ -33,8 +33,9 @@ fn is_plain_url(text: &str) -> bool {
         Some(address) => is_made_of(address, ":."),
         None => !host.is_empty() && is_made_of(host, "-._{}"),
     };
-    let is_port = port == "{port}" || port.bytes().all(|byte| byte.is_ascii_digit());
-    is_made_of(scheme, "+-.") && is_host && is_port && is_made_of(path, "-._~/{}%+=")
+    // A longer number may be a password.
+    let is_port = port == "{port}" || port.is_empty() || port.parse::<u16>().is_ok();
+    is_host && is_port && is_made_of(path, "-._~/{}%+=")
 }
 
 /// Returns a value that should be neither a URL nor a key, such as a path. It is redacted by [`redact_value`] if it looks like one.
@@ -118,6 +119,8 @@ mod tests {
             ("hun://ter2@h", "…"),
             ("https://admin:hunter2", "https://…"),
             ("https://admin:1234:99", "https://…"),
+            ("https://admin:1234567890/h", "https://…"),
+            ("hunter2://h", "…"),
             ("https://admin:hunter2@h/", "https://…"),
             ("https://admin:1234,hunter2@h/", "https://…"),
             ("https://admin:1234/hunter2@h/", "https://…"),
