@@ -71,6 +71,8 @@ pub struct State {
     dead_lettered: [bool; BATCHES],
     checkpoint: Option<Checkpoint>,
     acknowledged: bool,
+    /// Whether a delivery that resumed at a checkpoint has acknowledged the message.
+    acknowledged_after_resume: bool,
 }
 
 /// A stored checkpoint: the batches before `next` need not be sent again.
@@ -88,9 +90,19 @@ enum Delivery {
     Running(Run),
     /// Everything is sent or given up, and the checkpoint with this position is being written.
     WritingCheckpoint(usize),
-    /// The response to SQS: whether the message is done.
-    Responding(bool),
+    /// Every line is settled, and the checkpoint at which the delivery has resumed is being deleted.
+    DeletingCheckpoint,
+    Responding(Reply),
     Ended,
+}
+
+/// The response to SQS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Reply {
+    /// The message is done. Whether its delivery has resumed at a checkpoint.
+    Done { has_resumed: bool },
+    /// The message has to come back.
+    Failed,
 }
 
 /// A delivery that ships the object.
@@ -164,6 +176,8 @@ pub enum Action {
     Finish(usize),
     /// The checkpoint is written.
     WriteCheckpoint(usize, Write),
+    /// The checkpoint is deleted.
+    DeleteCheckpoint(usize, Write),
     /// SQS gets the response.
     Acknowledge(usize),
     /// The process of a delivery ends.
@@ -187,6 +201,7 @@ impl Model for Protocol {
             dead_lettered: [false; BATCHES],
             checkpoint,
             acknowledged: false,
+            acknowledged_after_resume: false,
         };
         states.map(state).collect()
     }
@@ -201,6 +216,9 @@ impl Model for Protocol {
                 Delivery::Running(run) => self.run_actions(number, state, run, actions),
                 Delivery::WritingCheckpoint(_) => {
                     actions.extend(WRITES.map(|write| Action::WriteCheckpoint(number, write)));
+                }
+                Delivery::DeletingCheckpoint => {
+                    actions.extend(WRITES.map(|write| Action::DeleteCheckpoint(number, write)));
                 }
                 Delivery::Responding(_) => actions.push(Action::Acknowledge(number)),
             }
@@ -223,8 +241,12 @@ impl Model for Protocol {
             Action::Deadline(number) => state.run(number).stop = Some(Stop::Deadline),
             Action::Finish(number) => state.deliveries[number] = self.finish(state.run(number)),
             Action::WriteCheckpoint(number, write) => self.write_checkpoint(&mut state, number, write),
+            Action::DeleteCheckpoint(number, write) => state.delete_checkpoint(number, write),
             Action::Acknowledge(number) => {
-                state.acknowledged |= state.deliveries[number] == Delivery::Responding(true);
+                if let Delivery::Responding(Reply::Done { has_resumed }) = state.deliveries[number] {
+                    state.acknowledged = true;
+                    state.acknowledged_after_resume |= has_resumed;
+                }
                 state.deliveries[number] = Delivery::Ended;
             }
             Action::Crash(number) => state.deliveries[number] = Delivery::Ended,
@@ -244,7 +266,7 @@ impl Model for Protocol {
             // Every step progresses, so a run ends where no step is possible.
             Property::eventually("every run ends", |_, state: &State| state.is_over()),
             Property::sometimes("a resumed delivery acknowledges the message", |_, state: &State| {
-                state.acknowledged && state.checkpoint.is_some_and(|checkpoint| checkpoint.own)
+                state.acknowledged_after_resume
             }),
             Property::sometimes("a message with a dead letter is acknowledged", |_, state: &State| {
                 state.acknowledged && state.dead_lettered.contains(&true)
@@ -336,7 +358,10 @@ impl Protocol {
         };
         let is_read = !run.batches.contains(&Batch::Unread);
         if run.batches.iter().all(counts) || (is_read && self.has(Bug::AcknowledgedWhenRead)) {
-            return Delivery::Responding(true);
+            return match run.resumed_at {
+                0 => Delivery::Responding(Reply::Done { has_resumed: false }),
+                _ => Delivery::DeletingCheckpoint,
+            };
         }
         let settled = if self.has(Bug::CheckpointOverGap) {
             run.batches.iter().rposition(counts).map_or(0, |last| last + 1)
@@ -345,7 +370,7 @@ impl Protocol {
         };
         match run.stop {
             Some(Stop::Deadline) if settled > run.resumed_at => Delivery::WritingCheckpoint(settled),
-            _ => Delivery::Responding(false),
+            _ => Delivery::Responding(Reply::Failed),
         }
     }
 
@@ -354,7 +379,9 @@ impl Protocol {
         if write != Write::Failed {
             state.checkpoint = Some(Checkpoint { own: true, next });
         }
-        state.deliveries[number] = Delivery::Responding(self.has(Bug::AcknowledgedAfterCheckpoint));
+        let is_done = self.has(Bug::AcknowledgedAfterCheckpoint);
+        let reply = if is_done { Reply::Done { has_resumed: false } } else { Reply::Failed };
+        state.deliveries[number] = Delivery::Responding(reply);
     }
 }
 
@@ -380,6 +407,14 @@ impl State {
         }
     }
 
+    /// Deletes the checkpoint of the object, which another delivery may have written or may be using. A failure is ignored.
+    fn delete_checkpoint(&mut self, number: usize, write: Write) {
+        if write != Write::Failed {
+            self.checkpoint = None;
+        }
+        self.deliveries[number] = Delivery::Responding(Reply::Done { has_resumed: true });
+    }
+
     /// Returns a number that every step makes larger.
     fn progress(&self) -> usize {
         self.deliveries.iter().map(Delivery::progress).sum()
@@ -393,7 +428,7 @@ impl Delivery {
             Delivery::Running(run) => {
                 1 + usize::from(run.stop.is_some()) + run.batches.iter().map(Batch::progress).sum::<usize>()
             }
-            Delivery::WritingCheckpoint(_) => 100,
+            Delivery::WritingCheckpoint(_) | Delivery::DeletingCheckpoint => 100,
             Delivery::Responding(_) => 101,
             Delivery::Ended => 102,
         }
