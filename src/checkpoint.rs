@@ -27,8 +27,8 @@ const VERSION: &str = "checkpoint/1";
 pub(crate) const CHECKPOINT_START: &[u8] = br#"{"elbship":"checkpoint/1","#;
 
 /// Maximum length of a checkpoint in bytes. Keys are at most 1,024 bytes long, and each of them is at most six times as long in
-/// JSON.
-const MAX_BYTES: usize = 64 * 1024;
+/// JSON. A registry lists at most 1,000 endpoints.
+const MAX_BYTES: usize = 512 * 1024;
 
 /// Timeout for reading, writing or deleting a checkpoint, including retries.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
@@ -68,9 +68,18 @@ pub(crate) struct Checkpoint {
     owner: String,
     /// A digest of the settings, see [`CheckpointStore::new`].
     settings: String,
+    #[serde(flatten)]
+    pub(crate) progress: Progress,
+}
+
+/// How far an object was delivered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Progress {
     /// What was delivered.
     #[serde(flatten)]
     pub(crate) settled: SettledPart,
+    /// The URLs of the endpoints that have accepted events of the object, without secrets. They are witnesses for the rest of it.
+    pub(crate) accepted_by: Vec<String>,
 }
 
 /// The version of an object. A directory has no ETags.
@@ -118,7 +127,7 @@ impl CheckpointStore {
         object: &ObjectName,
         version: VersionTag,
         owner: &str,
-        settled: SettledPart,
+        progress: Progress,
         limit: Duration,
     ) -> Result<(), String> {
         let checkpoint = Checkpoint {
@@ -128,7 +137,7 @@ impl CheckpointStore {
             version,
             owner: owner.to_owned(),
             settings: self.settings.clone(),
-            settled,
+            progress,
         };
         let written = match serde_json::to_vec(&checkpoint) {
             Ok(text) => timeout(limit.min(CALL_TIMEOUT), self.put(object, text)).await,
@@ -226,7 +235,9 @@ fn explain_change<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E>
 
 impl Checkpoint {
     fn parse(text: &[u8]) -> Option<Self> {
-        serde_json::from_slice(text).ok().filter(|found: &Self| found.elbship == VERSION && found.settled.is_consistent())
+        serde_json::from_slice(text)
+            .ok()
+            .filter(|found: &Self| found.elbship == VERSION && found.progress.settled.is_consistent())
     }
 
     fn is_of(&self, object: &ObjectName, owner: &str, settings: &str) -> bool {
