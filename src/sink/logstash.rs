@@ -261,23 +261,28 @@ impl<T: Transport> BatchDelivery<'_, T> {
     }
 
     async fn carry_out(&mut self, step: Result<Step, Failure>, attempt: Attempt) -> Result<(), SendError> {
-        match step {
-            Ok(Step::Continue) => Ok(()),
+        let failure = match step {
+            Ok(Step::Continue) => return Ok(()),
             Ok(Step::Wait(wait)) => {
                 self.wait(wait, &attempt).await;
-                Ok(())
+                return Ok(());
             }
             Ok(Step::RenewCredentials { patient }) => {
                 let renewal = self.renew_credentials(&attempt.authorization, patient).await?;
-                self.plan.after_renewal(renewal);
-                Ok(())
+                match self.plan.after_renewal(renewal, patient, &attempt.outcome) {
+                    Ok(()) => return Ok(()),
+                    Err(failure) => failure,
+                }
             }
-            Err(Failure::Misconfigured(outcome)) if self.logstash.endpoints.remove(attempt.endpoint_id(), &outcome) => {
-                self.plan.leave_endpoint(attempt.endpoint_id());
-                Ok(())
-            }
-            Err(failure) => Err(self.error(failure, attempt.chosen.as_ref())),
+            Err(failure) => failure,
+        };
+        if let Failure::Misconfigured(outcome) = &failure
+            && self.logstash.endpoints.remove(attempt.endpoint_id(), outcome)
+        {
+            self.plan.leave_endpoint(attempt.endpoint_id());
+            return Ok(());
         }
+        Err(self.error(failure, attempt.chosen.as_ref()))
     }
 
     fn finish(mut self, result: Result<(), SendError>) -> Delivery {
@@ -357,12 +362,8 @@ impl<T: Transport> BatchDelivery<'_, T> {
         match self.until_shutdown(credentials.renew(used)).await? {
             Renewal::TooEarly(wait) if patient && wait < self.budget_left() => {
                 self.sleep(wait).await;
-                match self.until_shutdown(credentials.renew(used)).await? {
-                    Renewal::Changed => Ok(Renewal::Changed),
-                    Renewal::Unchanged | Renewal::TooEarly(_) => Ok(Renewal::Unchanged),
-                }
+                self.until_shutdown(credentials.renew(used)).await
             }
-            Renewal::TooEarly(_) if patient => Ok(Renewal::Unchanged),
             renewal => Ok(renewal),
         }
     }

@@ -360,24 +360,32 @@ impl RetryPlan {
             Verdict::Blocked | Verdict::Misconfigured if self.renews_credentials_at_last(outcome) => {
                 Ok(Step::RenewCredentials { patient: true })
             }
-            Verdict::Blocked | Verdict::Misconfigured => {
-                let first = self.suspect.take().map(|suspect| {
-                    self.to_send.push(suspect.part);
-                    suspect.outcome
-                });
-                Err(Failure::Misconfigured(first.unwrap_or_else(|| outcome.clone())))
-            }
+            Verdict::Blocked | Verdict::Misconfigured => Err(self.blocks_everything(outcome)),
         }
     }
 
-    /// Records the result of [`Step::RenewCredentials`]. With other credentials, the blocked part is sent again.
-    pub(super) fn after_renewal(&mut self, renewal: Renewal) {
-        self.renewal_postponed = matches!(renewal, Renewal::TooEarly(_));
-        if renewal == Renewal::Changed
-            && let Some(suspect) = self.suspect.take()
-        {
-            self.to_send.push(suspect.part);
+    /// Continues after [`Step::RenewCredentials`], which followed this outcome. With other credentials, the blocked part is sent
+    /// again.
+    ///
+    /// # Errors
+    /// The credentials are the same, and the endpoint blocks an empty batch, too.
+    pub(super) fn after_renewal(&mut self, renewal: Renewal, patient: bool, outcome: &Outcome) -> Result<(), Failure> {
+        match renewal {
+            Renewal::Changed => self.to_send.extend(self.suspect.take().map(|suspect| suspect.part)),
+            Renewal::Unchanged | Renewal::TooEarly(_) if patient => return Err(self.blocks_everything(outcome)),
+            Renewal::Unchanged => {}
+            Renewal::TooEarly(_) => self.renewal_postponed = true,
         }
+        Ok(())
+    }
+
+    /// Gives up an endpoint that responded to an empty batch with this outcome. The error shows its response to the events.
+    fn blocks_everything(&mut self, outcome: &Outcome) -> Failure {
+        let first = self.suspect.take().map(|suspect| {
+            self.to_send.push(suspect.part);
+            suspect.outcome
+        });
+        Failure::Misconfigured(first.unwrap_or_else(|| outcome.clone()))
     }
 
     /// Returns the endpoints that have refused a part for which there is no witness yet.
@@ -699,7 +707,11 @@ mod tests {
                     self.acceptances.record(A, sent);
                 }
                 match step {
-                    Ok(Step::RenewCredentials { .. }) => plan.after_renewal(self.renewal),
+                    Ok(Step::RenewCredentials { patient }) => {
+                        if let Err(failure) = plan.after_renewal(self.renewal, patient, &outcome) {
+                            break Err(failure);
+                        }
+                    }
                     Ok(Step::Continue | Step::Wait(_)) => {}
                     Err(failure) => break Err(failure),
                 }
@@ -957,7 +969,7 @@ mod tests {
         let mut evidence = Evidence::new(100);
         let both = RetryContext { alternative: true, only_endpoint: false, ..context(A, &mut acceptances) };
         assert_eq!(plan.after_part(&status(403), &both, &mut evidence), Ok(Step::RenewCredentials { patient: false }));
-        plan.after_renewal(Renewal::Unchanged);
+        assert_eq!(plan.after_renewal(Renewal::Unchanged, false, &status(403)), Ok(()));
         assert_eq!(plan.next_action(), Action::Probe(A));
         assert_eq!(plan.after_probe(&status(503), &both, &mut evidence), Ok(Step::Wait(Duration::ZERO)));
         assert!(matches!(plan.next_action(), Action::Send(_)), "the part does not wait for the busy endpoint");
@@ -995,13 +1007,24 @@ mod tests {
         let (mut plan, mut acceptances) = (RetryPlan::new(1, true, 0), Acceptances::default());
         let (context, mut evidence) = (context(A, &mut acceptances), Evidence::new(100));
         assert_eq!(plan.after_part(&status(401), &context, &mut evidence), Ok(Step::RenewCredentials { patient: false }));
-        plan.after_renewal(Renewal::TooEarly(Duration::from_secs(50)));
+        let too_early = Renewal::TooEarly(Duration::from_secs(50));
+        assert_eq!(plan.after_renewal(too_early, false, &status(401)), Ok(()));
         assert_eq!(plan.after_probe(&status(401), &context, &mut evidence), Ok(Step::RenewCredentials { patient: true }));
-        plan.after_renewal(Renewal::Changed);
+        assert_eq!(plan.after_renewal(Renewal::Changed, true, &status(401)), Ok(()));
         assert!(matches!(plan.next_action(), Action::Send(_)), "the part is sent with the other credentials");
         plan.after_part(&status(401), &context, &mut evidence).expect("a probe comes first");
         let end = plan.after_probe(&status(401), &context, &mut evidence);
         assert_eq!(end, Err(Failure::Misconfigured(status(401))));
+    }
+
+    #[test]
+    fn credentials_that_stay_the_same_after_a_refused_probe_need_no_other_probe() {
+        let (mut plan, mut acceptances) = (RetryPlan::new(1, true, 0), Acceptances::default());
+        let (context, mut evidence) = (context(A, &mut acceptances), Evidence::new(100));
+        plan.after_part(&status(406), &context, &mut evidence).expect("a probe comes next");
+        assert_eq!(plan.after_probe(&status(401), &context, &mut evidence), Ok(Step::RenewCredentials { patient: true }));
+        let end = plan.after_renewal(Renewal::Unchanged, true, &status(401));
+        assert_eq!(end, Err(Failure::Misconfigured(status(406))));
     }
 
     #[test]
