@@ -194,6 +194,31 @@ async fn lists_only_the_selected_days_and_their_neighbours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn lists_only_the_selected_days_in_hive_style_directories() {
+    let key = |service: &str, day: &str, end: &str| {
+        format!(
+            "AWSLogs/aws-account-id=123456789012/aws-service={service}/aws-region=eu-west-1/{day}/\
+             123456789012_elasticloadbalancing_eu-west-1_app.web.50dc6c495c0c9188_{end}_203.0.113.7_x.log.gz"
+        )
+    };
+    let wanted = key("elasticloadbalancing", "year=2026/month=03/day=02", "20260302T1200Z");
+    let s3 = Keys::serve(&[
+        wanted.clone(),
+        key("elasticloadbalancing", "year=2025/month=03/day=02", "20250302T1200Z"),
+        key("elasticloadbalancing", "year=2026/month=03/day=03", "20260303T1200Z"),
+        key("elasticloadbalancing", "year=2026/month=03/day=04", "20260304T1200Z"),
+        key("elasticloadbalancing", "year=2026/month=04/day=02", "20260402T1200Z"),
+        key("vpcflowlogs", "year=2026/month=03/day=02", "20260302T1200Z"),
+    ])
+    .await;
+    assert_eq!(replayed(&s3, "s3://logs/").await, [wanted]);
+    let listed = s3.listed();
+    for other in ["year=2025/", "month=04/", "day=04/", "vpcflowlogs"] {
+        assert!(!listed.iter().any(|prefix| prefix.contains(other)), "{other} is listed: {listed:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn plans_a_backfill_over_pages_of_keys() {
     let keys: Vec<String> = (0..10_000).map(|number| alb_key(&format!("{number:05}"))).collect();
     let s3 = Keys::serve(&keys).await;

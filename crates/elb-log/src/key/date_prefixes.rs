@@ -5,7 +5,8 @@ use jiff::ToSpan as _;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::{AWS_LOGS, KeyFacts, SERVICE, from_aws_logs, is_account, is_region};
+use super::KeyFacts;
+use super::layout::{Account, Layout, Service};
 
 /// A time range of log objects, compared with the end time in their keys; `--since` and `--until`. The default range holds every
 /// object.
@@ -37,23 +38,30 @@ impl TimeRange {
 
     /// Compares a directory, which must be empty or end in `/`, with the range.
     ///
-    /// AWS writes the logs of a day to `AWSLogs/[organisation/]account/elasticloadbalancing/region/yyyy/mm/dd/`. The interval of an
+    /// AWS writes the logs of a day to a directory of this day, in one of several layouts, with or without the names of Hive's
+    /// partitions (`year=2026/month=03/day=02/`). The interval of an
     /// object may end at midnight or later, so the range is extended by one day on both sides. A directory that does not have this
     /// form is [`DirectoryMatch::Inside`], so that no object is missed.
     pub fn match_directory(&self, directory: &str) -> DirectoryMatch {
         if *self == TimeRange::default() {
             return DirectoryMatch::Inside;
         }
-        let Some(below) = from_aws_logs(directory) else { return DirectoryMatch::Partial };
-        let mut parts = below[AWS_LOGS.len()..].split_terminator('/').peekable();
-        parts.next_if(|part| part.starts_with("o-"));
-        match (parts.next(), parts.next(), parts.next()) {
-            (None, ..) => DirectoryMatch::Partial,
-            (Some(account), ..) if !is_account(account) => DirectoryMatch::Inside,
-            (_, None, _) | (_, Some(SERVICE), None) => DirectoryMatch::Partial,
-            (_, Some(SERVICE), Some(region)) if is_region(region) => self.match_dates(parts),
-            (_, Some(SERVICE), _) => DirectoryMatch::Inside,
-            (_, Some(_), _) => DirectoryMatch::Outside,
+        match Layout::of(directory) {
+            Layout::AboveAccount => DirectoryMatch::Partial,
+            Layout::Unknown => DirectoryMatch::Inside,
+            Layout::Account(found) => self.match_account(&found),
+        }
+    }
+
+    /// Compares the directories below the account.
+    fn match_account(&self, found: &Account<'_>) -> DirectoryMatch {
+        match (found.service, found.region) {
+            (None, _) => DirectoryMatch::Partial,
+            (Some(Service::Other(_)), _) => DirectoryMatch::Outside,
+            (Some(Service::Unknown), _) => DirectoryMatch::Inside,
+            (Some(Service::LoadBalancing), Some(_)) => self.match_dates(found.dates.iter().copied()),
+            (Some(Service::LoadBalancing), None) if found.has_region_level => DirectoryMatch::Inside,
+            (Some(Service::LoadBalancing), None) => DirectoryMatch::Partial,
         }
     }
 
@@ -136,7 +144,7 @@ mod tests {
 
     #[test]
     fn matches_directories_above_the_dates_partially() {
-        for directory in ["", "team/", "AWSLogs/", "AWSLogs/o-a1b2/", "p/AWSLogs/123456789012/", REGION] {
+        for directory in ["", "team/", "AWSLogs/", "AWSLogs/o-a1b2/", "AWSLogs/team/", "p/AWSLogs/123456789012/", REGION] {
             check(day(), directory, DirectoryMatch::Partial);
         }
         check(day(), "AWSLogs/123456789012/elasticloadbalancing/", DirectoryMatch::Partial);
@@ -160,6 +168,27 @@ mod tests {
         ] {
             check(day(), &format!("{REGION}{directory}"), expected);
         }
+    }
+
+    #[test]
+    fn matches_hive_style_dates() {
+        let region = "AWSLogs/aws-account-id=123456789012/aws-service=elasticloadbalancing/aws-region=eu-west-1/";
+        for (directory, expected) in [
+            ("", DirectoryMatch::Partial),
+            ("year=2025/", DirectoryMatch::Outside),
+            ("year=2026/", DirectoryMatch::Partial),
+            ("year=2026/month=02/", DirectoryMatch::Outside),
+            ("year=2026/month=03/", DirectoryMatch::Partial),
+            ("year=2026/month=03/day=02/", DirectoryMatch::Inside),
+            ("year=2026/month=03/day=02/hour=10/", DirectoryMatch::Inside),
+            ("year=2026/month=03/day=04/", DirectoryMatch::Outside),
+            ("year=2026/month=03/day=04/hour=10/", DirectoryMatch::Outside),
+            ("year=later/", DirectoryMatch::Inside),
+        ] {
+            check(day(), &format!("{region}{directory}"), expected);
+        }
+        check(day(), "AWSLogs/aws-account-id=123456789012/aws-service=vpcflowlogs/", DirectoryMatch::Outside);
+        check(day(), "AWSLogs/aws-account-id=123456789012/", DirectoryMatch::Partial);
     }
 
     #[test]
@@ -196,7 +225,8 @@ mod tests {
         for directory in ["26/", "2026/13/", "2026/3/", "2026/02/30/", "by-hand/", "2020x/"] {
             check(day(), &format!("{REGION}{directory}"), DirectoryMatch::Inside);
         }
-        check(day(), "AWSLogs/renamed/", DirectoryMatch::Inside);
+        check(day(), "AWSLogs/renamed/again/", DirectoryMatch::Inside);
+        check(day(), "AWSLogs/123456789012/2026/", DirectoryMatch::Inside);
         check(day(), "AWSLogs/123456789012/elasticloadbalancing/2020/01/01/", DirectoryMatch::Inside);
         check(day(), &format!("{REGION}2026/03/02/deeper/"), DirectoryMatch::Inside);
         check(day(), &format!("{REGION}2026/03/05/deeper/"), DirectoryMatch::Outside);
@@ -206,6 +236,7 @@ mod tests {
     fn excludes_logs_of_other_services() {
         check(day(), "AWSLogs/123456789012/CloudTrail/", DirectoryMatch::Outside);
         check(day(), "AWSLogs/123456789012/CloudTrail/eu-west-1/2026/03/02/", DirectoryMatch::Outside);
+        check(day(), "AWSLogs/team/123456789012/CloudTrail/", DirectoryMatch::Outside);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //!            123456789012_elasticloadbalancing_eu-west-1_app.web.1_20260302T1020Z_203.0.113.7_x.log.gz";
 //! let facts = KeyFacts::from_key(key);
 //! assert_eq!(facts.region.as_deref(), Some("eu-west-1"));
+//! assert_eq!(facts.load_balancer.as_deref(), Some("app/web/1"));
 //! assert_eq!(facts.end_time.as_deref(), Some("2026-03-02T10:20:00Z"));
 //!
 //! let since = Some("2026-03-02T10:00:00Z".parse()?);
@@ -17,16 +18,15 @@
 //! ```
 
 mod date_prefixes;
+mod layout;
 
 use std::net::IpAddr;
 
 pub use self::date_prefixes::{DirectoryMatch, TimeRange};
+use self::layout::{Layout, SERVICE, Service};
 
 /// The directory to which AWS services deliver logs.
 const AWS_LOGS: &str = "AWSLogs/";
-
-/// The directory of load balancer logs.
-const SERVICE: &str = "elasticloadbalancing";
 
 /// Names of the objects that AWS writes to test its permissions when logging is enabled.
 const TEST_OBJECTS: [&str; 3] = ["ELBAccessLogTestFile", "ELBConnectionLogTestFile", "ELBHealthCheckLogTestFile"];
@@ -38,6 +38,8 @@ pub struct KeyFacts {
     pub account: Option<String>,
     /// The load balancer's region.
     pub region: Option<String>,
+    /// The load balancer's ID, such as `app/web/50dc6c495c0c9188`, or its name if it is a Classic Load Balancer.
+    pub load_balancer: Option<String>,
     /// The IP address of the load balancer node that wrote the object. Keys of Network Load Balancers do not have it.
     pub node_ip: Option<IpAddr>,
     /// The end of the time interval that the object covers, in RFC 3339 format.
@@ -61,11 +63,15 @@ pub enum NotALogObject {
 impl KeyFacts {
     /// Reads a key, or the path of a downloaded file that kept its directories or its name.
     pub fn from_key(key: &str) -> KeyFacts {
-        let directories = Directories::of(key);
+        let (account, region) = match Layout::of(key) {
+            Layout::Account(found) => (Some(found.account).filter(|_| found.service.is_some()), found.region),
+            Layout::AboveAccount | Layout::Unknown => (None, None),
+        };
         let file = FileName::of(key);
         KeyFacts {
-            account: directories.as_ref().map(|found| found.account).or(file.account).map(str::to_owned),
-            region: directories.and_then(|found| found.region).or(file.region).map(str::to_owned),
+            account: account.or(file.account).map(str::to_owned),
+            region: region.or(file.region).map(str::to_owned),
+            load_balancer: file.load_balancer,
             node_ip: file.node_ip,
             end_time: file.end_time,
         }
@@ -81,9 +87,12 @@ pub fn skip_reason(key: &str) -> Option<NotALogObject> {
     if TEST_OBJECTS.contains(&name) {
         return Some(NotALogObject::TestObject);
     }
-    match Directories::of(key)?.service {
-        SERVICE => None,
-        other => Some(NotALogObject::OtherService(other.to_owned())),
+    match Layout::of(key) {
+        Layout::Account(found) => match found.service? {
+            Service::Other(name) => Some(NotALogObject::OtherService(name.to_owned())),
+            Service::LoadBalancing | Service::Unknown => None,
+        },
+        Layout::AboveAccount | Layout::Unknown => None,
     }
 }
 
@@ -93,30 +102,12 @@ pub fn from_aws_logs(path: &str) -> Option<&str> {
     Some(&path[at..])
 }
 
-/// The directories of a key.
-struct Directories<'a> {
-    account: &'a str,
-    service: &'a str,
-    region: Option<&'a str>,
-}
-
-impl<'a> Directories<'a> {
-    fn of(key: &'a str) -> Option<Self> {
-        let mut parts = from_aws_logs(key)?.strip_prefix(AWS_LOGS)?.split('/').peekable();
-        parts.next_if(|part| part.starts_with("o-"));
-        let account = parts.next().filter(|part| is_account(part))?;
-        let service = parts.next()?;
-        // The last part is the file name, so the service must be followed by another part.
-        parts.peek()?;
-        Some(Directories { account, service, region: parts.next().filter(|part| is_region(part)) })
-    }
-}
-
 /// The parts of a file name.
 #[derive(Default)]
 struct FileName<'a> {
     account: Option<&'a str>,
     region: Option<&'a str>,
+    load_balancer: Option<String>,
     node_ip: Option<IpAddr>,
     end_time: Option<String>,
 }
@@ -136,6 +127,7 @@ impl<'a> FileName<'a> {
         FileName {
             account,
             region,
+            load_balancer: end.and_then(|end| load_balancer(parts.get(service + 2..end)?)),
             node_ip: end.and_then(|end| parts.get(end + 1)).and_then(|part| node_ip(part)),
             end_time: end.and_then(|end| end_time(parts[end])),
         }
@@ -146,8 +138,17 @@ fn is_account(part: &str) -> bool {
     part.len() == 12 && part.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// Returns whether a text has the form of a region, such as `eu-west-1` and `us-gov-east-1`.
 fn is_region(part: &str) -> bool {
-    part.contains('-') && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    let Some((area, number)) = part.rsplit_once('-') else { return false };
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && area.contains('-') && area.split('-').all(is_word)
+}
+
+/// Returns the ID of a load balancer from its part of a file name, in which AWS replaces each slash by a dot.
+fn load_balancer(parts: &[&str]) -> Option<String> {
+    Some(parts.join("_").replace('.', "/")).filter(|id| !id.is_empty())
 }
 
 /// Converts `20140215T2340Z` to `2014-02-15T23:40:00Z`.
@@ -186,7 +187,7 @@ mod tests {
     /// Compares the facts as `account region node end`, with `-` for a missing part.
     #[track_caller]
     fn check(key: &str, expected: &str) {
-        let KeyFacts { account, region, node_ip, end_time } = KeyFacts::from_key(key);
+        let KeyFacts { account, region, node_ip, end_time, .. } = KeyFacts::from_key(key);
         let shown = [account, region, node_ip.map(|ip| ip.to_string()), end_time].map(|fact| fact.unwrap_or("-".to_owned()));
         assert_eq!(shown.join(" "), expected, "facts of {key}");
     }
@@ -228,6 +229,61 @@ mod tests {
             "AWSLogs/123456789012/elasticloadbalancing/eu-west-1/2026/03/02/123456789012_elasticloadbalancing_eu-west-1_net.edge.0123456789abcdef_20260302T1020Z_1a2b3c4d.log.gz",
             "123456789012 eu-west-1 - 2026-03-02T10:20:00Z",
         );
+    }
+
+    #[test]
+    fn reads_the_load_balancer() {
+        let id = |key: &str| KeyFacts::from_key(key).load_balancer;
+        assert_eq!(id(ALB).as_deref(), Some("app/web/50dc6c495c0c9188"));
+        assert_eq!(
+            id(&format!("AWSLogs/conn_log_{}", ALB.rsplit('/').next().unwrap())).as_deref(),
+            Some("app/web/50dc6c495c0c9188")
+        );
+        assert_eq!(id(&ALB.replace("app.web.50dc6c495c0c9188", "my-classic")).as_deref(), Some("my-classic"));
+        assert_eq!(id("123456789012_elasticloadbalancing_eu-west-1_20260302T1020Z_x.log"), None);
+        assert_eq!(id("123456789012_elasticloadbalancing_20260302T1020Z_x.log"), None);
+        assert_eq!(id("renamed.log"), None);
+    }
+
+    #[test]
+    fn reads_a_region_only_in_its_form() {
+        for region in ["eu-west-1", "us-gov-east-1", "us-isob-east-1", "eusc-de-east-1", "ap-southeast-10"] {
+            assert!(is_region(region), "{region}");
+        }
+        for other in ["", "-", "1", "eu-1", "network-firewall", "2026-03-02", "eu-west-", "EU-WEST-1", "-west-1"] {
+            assert!(!is_region(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn skips_other_services_in_every_layout() {
+        let skipped = |key: &str| skip_reason(key).map(|skip| skip.to_string()).unwrap_or_default();
+        for layout in [
+            "AWSLogs/123456789012/NAME/eu-west-1/2026/03/02/x.log.gz",
+            "AWSLogs/o-a1b2/123456789012/NAME/eu-west-1/2026/03/02/x.log.gz",
+            "AWSLogs/aws-account-id=123456789012/aws-service=NAME/aws-region=eu-west-1/year=2026/month=03/day=02/x.log.gz",
+            "AWSLogs/team/123456789012/NAME/eu-west-1/2026/03/02/x.log.gz",
+            "AWSLogs/AWSLogs/123456789012/NAME/eu-west-1/2026/03/02/x.log.gz",
+        ] {
+            for name in ["vpcflowlogs", "CloudTrail", "CloudTrail-Digest", "Config", "WAFLogs", "network-firewall"] {
+                assert_eq!(skipped(&layout.replace("NAME", name)), format!("logs of another service: {name}"), "{layout}");
+            }
+            assert_eq!(skipped(&layout.replace("NAME", SERVICE)), "", "{layout}");
+        }
+    }
+
+    #[test]
+    fn reads_unknown_layouts() {
+        for key in [
+            "AWSLogs/team/x.log",
+            "AWSLogs/team/2026/03/02/x.log",
+            "AWSLogs/123456789012/2026/03/02/x.log",
+            "AWSLogs/123456789012/eu-west-1/x.log",
+            "AWSLogs/a/b/123456789012/vpcflowlogs/x.log",
+            "logs/123456789012/vpcflowlogs/x.log",
+        ] {
+            assert_eq!(skip_reason(key), None, "{key}");
+        }
     }
 
     #[test]
