@@ -3,14 +3,13 @@
 //! A checkpoint is one small JSON object below `DEAD_LETTER_URL`, named after the log object. A checkpoint that is missing, damaged,
 //! or of another attempt is ignored: then the whole object is sent again, with the same event IDs.
 
-use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
-use elb_common::aws::{explain_causes, explain_error};
+use elb_common::aws::explain_causes;
 use elb_log::event::IdPrefix;
 use elb_log::origin::ObjectName;
 use serde::{Deserialize, Serialize};
@@ -18,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::atomic_file::write_atomically;
 use crate::ledger::SettledPart;
-use crate::object::{OpenedObject, S3Store};
+use crate::object::{OpenedObject, S3Call, S3Store, describe_s3_error};
 
 /// The version of the format, which is the value of the first member.
 const VERSION: &str = "checkpoint/1";
@@ -169,7 +168,7 @@ impl CheckpointStore {
                 let found = match request.send().await {
                     Ok(found) => found,
                     Err(error) if matches!(status(&error), Some(403 | 404)) => return Ok(None),
-                    Err(error) => return Err(explain_error(&error)),
+                    Err(error) => return Err(describe_s3_error(S3Call::Get, &error)),
                 };
                 let length = found.content_length().and_then(|length| usize::try_from(length).ok());
                 if length.is_none_or(|length| length > MAX_BYTES) {
@@ -192,7 +191,7 @@ impl CheckpointStore {
                 let request = store.client().await.put_object().bucket(bucket).key(key_of(prefix, object));
                 let request = request.content_type("application/json").body(ByteStream::from(text));
                 let written = request.send().await.map(drop);
-                written.map_err(|error| explain_change(&error, "s3:PutObject"))
+                written.map_err(|error| describe_s3_error(S3Call::Put, &error))
             }
             CheckpointLocation::Dir(directory) => {
                 let path = directory.join(name_of(object));
@@ -207,7 +206,7 @@ impl CheckpointStore {
             CheckpointLocation::S3 { store, bucket, prefix } => {
                 let request = store.client().await.delete_object().bucket(bucket).key(key_of(prefix, object));
                 let deleted = request.send().await.map(drop);
-                deleted.map_err(|error| explain_change(&error, "s3:DeleteObject"))
+                deleted.map_err(|error| describe_s3_error(S3Call::Delete, &error))
             }
             CheckpointLocation::Dir(directory) => match tokio::fs::remove_file(directory.join(name_of(object))).await {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
@@ -222,14 +221,6 @@ impl CheckpointStore {
             CheckpointLocation::S3 { bucket, prefix, .. } => format!("s3://{bucket}/{}", key_of(prefix, object)),
             CheckpointLocation::Dir(directory) => directory.join(name_of(object)).display().to_string(),
         }
-    }
-}
-
-/// Describes why a checkpoint could not be written or deleted, which needs `permission`.
-fn explain_change<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E>, permission: &str) -> String {
-    match error.code() {
-        Some("AccessDenied") => format!("{}; allow {permission} on it", explain_error(error)),
-        _ => explain_error(error),
     }
 }
 
@@ -261,27 +252,4 @@ fn key_of(prefix: &str, object: &ObjectName) -> String {
 
 fn status<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Option<u16> {
     error.raw_response().map(|response| response.status().as_u16())
-}
-
-#[cfg(test)]
-mod tests {
-    use aws_sdk_s3::error::ErrorMetadata;
-    use aws_sdk_s3::operation::put_object::PutObjectError;
-    use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-    use aws_smithy_types::body::SdkBody;
-
-    use super::*;
-
-    fn refused(status: u16, code: &str) -> SdkError<PutObjectError> {
-        let metadata = ErrorMetadata::builder().code(code).message("not today").build();
-        let response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from("<Error>the whole response</Error>"));
-        SdkError::service_error(PutObjectError::generic(metadata), response)
-    }
-
-    #[test]
-    fn a_checkpoint_that_cannot_be_written_is_explained_in_words() {
-        let denied = explain_change(&refused(403, "AccessDenied"), "s3:PutObject");
-        assert_eq!(denied, "AccessDenied: not today (HTTP 403); allow s3:PutObject on it");
-        assert_eq!(explain_change(&refused(503, "SlowDown"), "s3:PutObject"), "SlowDown: not today (HTTP 503)");
-    }
 }

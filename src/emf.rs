@@ -7,9 +7,11 @@
 
 use elb_log::key::KeyFacts;
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::ledger::{Counts, ObjectReport, for_each_counter};
+use crate::summary_log::ObjectFacts;
 
 /// The namespace of all metrics.
 const NAMESPACE: &str = "ElbLogShipper";
@@ -30,6 +32,9 @@ macro_rules! define_metrics {
             ("DeliveryDelay", "Milliseconds"),
         ];
 
+        /// The counters of a report, as members of the line.
+        const COUNTERS: &[&str] = &[$(stringify!($counter),)*];
+
         fn counter_values(counts: &Counts) -> Map<String, Value> {
             let mut values = Map::new();
             $($(values.insert($metric.to_owned(), json!(counts.$counter));)?)*
@@ -39,30 +44,60 @@ macro_rules! define_metrics {
 }
 for_each_counter!(define_metrics);
 
+/// The log line of one object. Its members are written in this order: what people read and queries group by comes first, and what
+/// only CloudWatch reads comes last.
+#[derive(Debug, Serialize)]
+pub(crate) struct Line<'a> {
+    level: &'static str,
+    message: &'static str,
+    #[serde(flatten)]
+    facts: ObjectFacts<'a>,
+    timestamp: String,
+    /// The other members of the report.
+    #[serde(flatten)]
+    report: Map<String, Value>,
+    #[serde(rename = "FunctionName")]
+    function: &'a str,
+    /// The values of the metrics.
+    #[serde(flatten)]
+    values: Map<String, Value>,
+    #[serde(rename = "_aws")]
+    metadata: Value,
+}
+
 /// Returns the log line of one object with its metrics. The members of the report are about the whole object. The metrics are about
 /// this run alone, so that their sums over several runs of the object are right. `notified_at` is the time of the object's notification.
-pub(crate) fn line(report: &ObjectReport, function: &str, notified_at: Option<Timestamp>, now: Timestamp) -> Value {
-    let mut line = Map::new();
+pub(crate) fn line<'a>(report: &'a ObjectReport, function: &'a str, notified_at: Option<Timestamp>, now: Timestamp) -> Line<'a> {
     let (level, message) = report.summary();
-    line.insert("timestamp".to_owned(), json!(now.to_string()));
-    line.insert("level".to_owned(), json!(level.as_str()));
-    line.insert("message".to_owned(), json!(message));
-    if let Ok(Value::Object(members)) = serde_json::to_value(report) {
-        line.extend(members.into_iter().filter(|(_, value)| !value.is_null()));
-    }
     let values = metric_values(report, notified_at, now);
     let present = METRICS.iter().filter(|(name, _)| values.contains_key(*name));
     let metrics: Vec<Value> = present.map(|(name, unit)| json!({"Name": name, "Unit": unit})).collect();
-    line.insert(
-        "_aws".to_owned(),
-        json!({
-            "Timestamp": now.as_millisecond(),
-            "CloudWatchMetrics": [{"Namespace": NAMESPACE, "Dimensions": [[DIMENSION]], "Metrics": metrics}],
-        }),
-    );
-    line.insert(DIMENSION.to_owned(), json!(function));
-    line.extend(values);
-    Value::Object(line)
+    let metadata = json!({
+        "Timestamp": now.as_millisecond(),
+        "CloudWatchMetrics": [{"Namespace": NAMESPACE, "Dimensions": [[DIMENSION]], "Metrics": metrics}],
+    });
+    Line {
+        level: level.as_str(),
+        message,
+        facts: ObjectFacts::of(report),
+        timestamp: now.to_string(),
+        report: other_members(report),
+        function,
+        values,
+        metadata,
+    }
+}
+
+/// Returns the members of the report that are not at the start of the line. Members without a value are left out, and so are the
+/// counters if nothing was read.
+fn other_members(report: &ObjectReport) -> Map<String, Value> {
+    let Ok(Value::Object(mut members)) = serde_json::to_value(report) else { return Map::new() };
+    let is_read = report.counts != Counts::default();
+    members.retain(|name, value| {
+        let is_first = name == "key" || name == "reason";
+        !is_first && !value.is_null() && (is_read || !COUNTERS.contains(&name.as_str()))
+    });
+    members
 }
 
 fn metric_values(report: &ObjectReport, notified_at: Option<Timestamp>, now: Timestamp) -> Map<String, Value> {
@@ -96,6 +131,12 @@ fn delay_ms(since: Timestamp, now: Timestamp) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reason::Reason;
+
+    /// Returns the line as CloudWatch reads it.
+    fn line(report: &ObjectReport, function: &str, notified_at: Option<Timestamp>, now: Timestamp) -> Value {
+        serde_json::to_value(super::line(report, function, notified_at, now)).expect("JSON")
+    }
 
     fn time(text: &str) -> Timestamp {
         text.parse().expect("a time")
@@ -142,6 +183,38 @@ mod tests {
         let own = ["LinesRead", "EventsDelivered", "EventsUndelivered", "SendAttempts"].map(|name| line[name].as_u64());
         assert_eq!(own, [Some(8), Some(6), Some(2), Some(2)], "the metrics are about this run");
         assert_eq!((&line["resumed_at"], &line["continued_at"]), (&json!(400), &json!(900)));
+    }
+
+    #[test]
+    fn a_line_begins_with_what_queries_group_by_and_ends_with_what_cloudwatch_reads() {
+        let mut failed = report(Counts { lines: 2, undelivered: 2, ..Counts::default() });
+        (failed.bucket, failed.reason, failed.error) = ("logs".to_owned(), Some(Reason::Unreachable), Some("no".to_owned()));
+        let line = serde_json::to_string(&super::line(&failed, "shipper", None, time("2026-03-02T10:20:07Z"))).expect("JSON");
+        let start = format!(
+            r#"{{"level":"ERROR","message":"object failed","reason":"unreachable","load_balancer":"app/web/50dc6c495c0c9188","account":"123456789012","region":"eu-west-1","key":"{}","timestamp":"2026-03-02T10:20:07Z","#,
+            failed.key
+        );
+        assert!(line.starts_with(&start), "{line}");
+        let last = line.rsplit_once(r#","_aws":{"#).expect("the metadata").1;
+        assert!(last.ends_with(r#""Timestamp":1772446807000}}"#), "_aws is not the last member: {line}");
+    }
+
+    #[test]
+    fn counters_are_left_out_if_nothing_was_read() {
+        let mut unread = ObjectReport { key: "gone.log".to_owned(), ..ObjectReport::default() };
+        (unread.reason, unread.error) = (Some(Reason::NotFound), Some("no such object".to_owned()));
+        let line = line(&unread, "shipper", None, time("2026-03-02T10:20:07Z"));
+        for counter in COUNTERS {
+            assert_eq!(line.get(*counter), None, "{counter} in {line}");
+        }
+        for metric in line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().expect("metrics") {
+            let name = metric["Name"].as_str().expect("a name");
+            assert!(line[name].is_u64(), "{name} is published and has no number in {line}");
+        }
+        assert_eq!(line["LinesRead"], 0);
+        for absent in ["load_balancer", "account", "region", "etag", "kind", "skipped"] {
+            assert_eq!(line.get(absent), None, "{absent} in {line}");
+        }
     }
 
     #[test]

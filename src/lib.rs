@@ -15,6 +15,7 @@
 //!
 //! The modules that serve them:
 //!
+//! * [`reason`]: why an object is not shipped, as one word of a closed list.
 //! * [`shutdown`]: ends a run at its deadline, or after an error that every object would share.
 //! * [`summary_log`] and [`emf`]: the log line of each object, and the CloudWatch metrics in it.
 //! * [`config`]: environment variables as typed settings.
@@ -43,6 +44,7 @@ pub mod emf;
 pub mod lambda;
 pub mod ledger;
 pub mod object;
+pub mod reason;
 pub mod receive;
 pub mod ship;
 pub mod shutdown;

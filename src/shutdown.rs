@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::reason::Reason;
+
 /// The signal that ends a run, or one object of it, with its deadline and its reason. Clones share the signal.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
@@ -13,9 +15,16 @@ pub struct Shutdown {
     /// The deadline for reporting to other services how the run ended.
     report_until: Option<Instant>,
     token: CancellationToken,
-    reason: Arc<OnceLock<String>>,
-    /// The run's reason, if this is the signal of one object.
-    parent_reason: Arc<OnceLock<String>>,
+    cause: Arc<OnceLock<Cause>>,
+    /// The run's cause, if this is the signal of one object.
+    parent_cause: Arc<OnceLock<Cause>>,
+}
+
+/// The error that began a shutdown.
+#[derive(Debug)]
+struct Cause {
+    reason: Reason,
+    error: String,
 }
 
 impl Shutdown {
@@ -25,8 +34,8 @@ impl Shutdown {
             deadline,
             report_until: None,
             token: CancellationToken::new(),
-            reason: Arc::default(),
-            parent_reason: Arc::default(),
+            cause: Arc::default(),
+            parent_cause: Arc::default(),
         }
     }
 
@@ -37,26 +46,30 @@ impl Shutdown {
 
     /// Returns a signal that begins together with this one, or earlier.
     pub(crate) fn child(&self) -> Self {
-        let (token, parent_reason) = (self.token.child_token(), Arc::clone(&self.reason));
-        Shutdown { deadline: self.deadline, report_until: self.report_until, token, reason: Arc::default(), parent_reason }
+        let (token, parent_cause) = (self.token.child_token(), Arc::clone(&self.cause));
+        Shutdown { deadline: self.deadline, report_until: self.report_until, token, cause: Arc::default(), parent_cause }
     }
 
-    /// Begins the shutdown. Only the first reason is kept, because later ones are its consequences.
-    pub(crate) fn stop(&self, reason: &str) {
-        let _ = self.reason.set(reason.to_owned());
+    /// Begins the shutdown. Only the first error is kept, because later ones are its consequences.
+    pub(crate) fn stop(&self, reason: Reason, error: &str) {
+        let _ = self.cause.set(Cause { reason, error: error.to_owned() });
         self.token.cancel();
     }
 
-    /// Returns the error that began the shutdown; none before, and none after the deadline alone.
-    pub fn reason(&self) -> Option<&str> {
-        self.reason.get().or_else(|| self.parent_reason.get()).map(String::as_str)
+    /// Returns the reason of the error that began the shutdown; none before, and none after the deadline alone.
+    pub fn reason(&self) -> Option<Reason> {
+        self.cause().map(|cause| cause.reason)
+    }
+
+    fn cause(&self) -> Option<&Cause> {
+        self.cause.get().or_else(|| self.parent_cause.get())
     }
 
     /// Describes why the run ended, as part of an error message.
     pub(crate) fn description(&self) -> String {
-        self.reason().map_or_else(
+        self.cause().map_or_else(
             || "the run has no time left (DEADLINE_RESERVE)".to_owned(),
-            |reason| format!("the run ended early: {reason}"),
+            |cause| format!("the run ended early: {}", cause.error),
         )
     }
 

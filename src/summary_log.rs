@@ -2,11 +2,14 @@
 
 use std::io::{self, Write as _};
 
+use elb_log::key::KeyFacts;
 use jiff::Timestamp;
+use serde::Serialize;
 use tracing::Level;
 
 use crate::emf;
 use crate::ledger::{ObjectReport, for_each_counter};
+use crate::reason::Reason;
 
 /// Where the summary line of each object goes.
 #[derive(Clone, Debug)]
@@ -29,6 +32,7 @@ impl SummaryLog {
             SummaryLog::Log => log_object(report),
             SummaryLog::Metrics { function, now } => {
                 let line = emf::line(report, function, notified_at, now());
+                let Ok(line) = serde_json::to_string(&line) else { return };
                 // If standard output is closed, the error cannot be reported anywhere.
                 let _ = writeln!(io::stdout().lock(), "{line}");
             }
@@ -36,11 +40,37 @@ impl SummaryLog {
     }
 }
 
+/// What comes first in the line of an object, so that people find it and queries can group by it.
+#[derive(Debug, Serialize)]
+pub(crate) struct ObjectFacts<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<Reason>,
+    /// The load balancer's ID, from the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) load_balancer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) account: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) region: Option<String>,
+    pub(crate) key: &'a str,
+}
+
+impl<'a> ObjectFacts<'a> {
+    pub(crate) fn of(report: &'a ObjectReport) -> Self {
+        let KeyFacts { load_balancer, account, region, .. } = KeyFacts::from_key(&report.key);
+        ObjectFacts { reason: report.reason, load_balancer, account, region, key: &report.key }
+    }
+}
+
 macro_rules! log_fields {
-    ([$level:ident, $report:ident, $message:ident] $($(#[$doc:meta])* $counter:ident $(=> $metric:tt)?;)*) => {
+    ([$level:ident, $report:ident, $facts:ident, $message:ident] $($(#[$doc:meta])* $counter:ident $(=> $metric:tt)?;)*) => {
         tracing::$level!(
+            reason = $facts.reason.map(Reason::name),
+            load_balancer = $facts.load_balancer,
+            account = $facts.account,
+            region = $facts.region,
+            key = $facts.key,
             bucket = $report.bucket,
-            key = $report.key,
             etag = $report.etag,
             kind = $report.kind,
             $($counter = $report.counts.$counter,)*
@@ -57,8 +87,9 @@ macro_rules! log_fields {
 }
 
 fn log_object(report: &ObjectReport) {
+    let facts = ObjectFacts::of(report);
     match report.summary() {
-        (Level::ERROR, message) => for_each_counter!(log_fields, error, report, message),
-        (_, message) => for_each_counter!(log_fields, info, report, message),
+        (Level::ERROR, message) => for_each_counter!(log_fields, error, report, facts, message),
+        (_, message) => for_each_counter!(log_fields, info, report, facts, message),
     }
 }

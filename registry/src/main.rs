@@ -1,7 +1,6 @@
 //! The registry's binary: a Lambda function if Lambda starts it, else a server or a command-line client.
 
 use std::env;
-use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -181,24 +180,15 @@ async fn run_function(function: Function<AwsFleet>) -> Result<(), String> {
     let function = Arc::new(function);
     let handler = |LambdaEvent { payload, context }: LambdaEvent<Value>| {
         let function = Arc::clone(&function);
-        async move { function.invoke(payload, context).await.map_err(|error| FailedInvocation(error.to_string())) }
+        async move { function.invoke(payload, context).await.map_err(|error| failed_invocation(error.to_string())) }
     };
     lambda_runtime::run(service_fn(handler)).await.map_err(|error| error.to_string())
 }
 
-/// Why an invocation fails. The Lambda runtime logs the debug form of it, which is therefore a sentence.
-struct FailedInvocation(String);
-
-impl fmt::Debug for FailedInvocation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the invocation failed: {}", self.0)
-    }
-}
-
-impl From<FailedInvocation> for Diagnostic {
-    fn from(FailedInvocation(error): FailedInvocation) -> Self {
-        Diagnostic { error_type: "RegistryError".to_owned(), error_message: error }
-    }
+/// Logs why an invocation fails, and returns what Lambda shows.
+fn failed_invocation(error: String) -> Diagnostic {
+    tracing::error!(error, "invocation failed");
+    Diagnostic { error_type: "RegistryError".to_owned(), error_message: error }
 }
 
 async fn run_client(command: Command) -> Result<(), ClientError> {

@@ -1,7 +1,6 @@
 //! The Lambda function: an event comes in, the response or an error goes out.
 
 use std::env;
-use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,6 +14,7 @@ use elb_log_shipper::config::{Config, Program};
 use elb_log_shipper::lambda::handler::{HandlerError, handle, shutdown_before_deadline};
 use elb_log_shipper::lambda::response::InvocationResponse;
 use elb_log_shipper::lambda::sqs::SqsClient;
+use elb_log_shipper::reason::Reason;
 use elb_log_shipper::ship::Shipper;
 use elb_log_shipper::summary_log::SummaryLog;
 use elb_log_shipper::wiring::{Platform, build_shipper};
@@ -85,25 +85,16 @@ async fn invoke(
     sqs: Arc<SqsClient>,
     event: LambdaEvent<Value>,
     reserve: Duration,
-) -> Result<InvocationResponse, FailedInvocation> {
+) -> Result<InvocationResponse, Diagnostic> {
     let shutdown = shutdown_before_deadline(remaining(event.context.deadline), reserve);
     let completed = handle(&shipper, Some(&sqs), &event.context.request_id, &event.payload, &shutdown).await;
-    completed.map(|completed| completed.response).map_err(FailedInvocation)
-}
-
-/// Why an invocation fails. The Lambda runtime logs the debug form of it, which is therefore a sentence.
-struct FailedInvocation(HandlerError);
-
-impl fmt::Debug for FailedInvocation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the invocation failed: {}", self.0)
-    }
-}
-
-impl From<FailedInvocation> for Diagnostic {
-    fn from(FailedInvocation(error): FailedInvocation) -> Self {
+    completed.map(|completed| completed.response).map_err(|error| {
+        // Failed objects and messages have a line of their own.
+        if let HandlerError::Notification(error) = &error {
+            tracing::error!(reason = Reason::UnknownEvent.name(), %error, "invocation failed");
+        }
         Diagnostic { error_type: error.error_type().to_owned(), error_message: error.to_string() }
-    }
+    })
 }
 
 /// Returns the time until a deadline in milliseconds since 1970; `None` if it has passed, which only happens with the local

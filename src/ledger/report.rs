@@ -6,6 +6,7 @@ use tracing::Level;
 
 use super::Counts;
 use crate::object::SkipReason;
+use crate::reason::Reason;
 
 /// What a run did. It grows with the number of objects, so it is for runs of few; see [`Tally`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -42,6 +43,8 @@ pub struct ObjectReport {
     pub continued_at: Option<u64>,
     /// Time for the object, in milliseconds.
     pub duration_ms: u64,
+    /// The class of the error, or why the object is continued: equal for equal causes.
+    pub reason: Option<Reason>,
     /// Why the object failed.
     pub error: Option<String>,
     /// Whether another attempt cannot succeed: the object does not exist, cannot be read, or is corrupt.
@@ -94,8 +97,8 @@ impl ObjectReport {
     }
 
     /// Returns the entry of an object that failed before it was read.
-    pub fn failed(name: &ObjectName, error: String) -> Self {
-        ObjectReport { error: Some(error), ..ObjectReport::unread(name) }
+    pub fn failed(name: &ObjectName, reason: Reason, error: String) -> Self {
+        ObjectReport { reason: Some(reason), error: Some(error), ..ObjectReport::unread(name) }
     }
 
     /// Returns whether nothing of the object is missing at the receiver.

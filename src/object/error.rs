@@ -3,6 +3,8 @@
 use elb_log::inflate::InflateError;
 use elb_log::origin::ObjectName;
 
+use crate::reason::Reason;
+
 /// Why an object cannot be read to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ObjectError {
@@ -12,12 +14,20 @@ pub(crate) enum ObjectError {
         /// The object's name.
         name: ObjectName,
     },
-    /// Reading the object is not allowed.
-    #[error("cannot read {name}: {detail}; allow s3:GetObject on it")]
-    Denied {
+    /// The bucket does not exist.
+    #[error("cannot read {name}: no such bucket")]
+    NoBucket {
         /// The object's name.
         name: ObjectName,
-        /// The error of the store.
+    },
+    /// S3 refuses to send the object.
+    #[error("cannot read {name}: {detail}")]
+    Refused {
+        /// The object's name.
+        name: ObjectName,
+        /// Why.
+        refusal: Refusal,
+        /// The error of S3, and what to do.
         detail: String,
     },
     /// The object is in an archive.
@@ -102,12 +112,47 @@ pub(crate) enum ObjectError {
     },
 }
 
+/// Why S3 refuses to send an object, however often it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Reading the object is not allowed.
+    Denied,
+    /// The bucket is in another region.
+    WrongRegion,
+    /// S3 cannot decrypt the object.
+    Encrypted,
+    /// The request is never valid for this name.
+    InvalidRequest,
+}
+
 impl ObjectError {
+    /// Returns the reason with which the object fails.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            ObjectError::NotFound { .. } | ObjectError::NoBucket { .. } => Reason::NotFound,
+            ObjectError::Refused { refusal, .. } => match refusal {
+                Refusal::Denied => Reason::Denied,
+                Refusal::WrongRegion => Reason::WrongRegion,
+                Refusal::Encrypted => Reason::Encrypted,
+                Refusal::InvalidRequest => Reason::InvalidName,
+            },
+            ObjectError::Archived { .. } => Reason::Archived,
+            ObjectError::Changed { .. } => Reason::Changed,
+            ObjectError::InvalidName { .. } | ObjectError::NotAFile { .. } => Reason::InvalidName,
+            ObjectError::UnsupportedFormat { .. } => Reason::UnsupportedFormat,
+            ObjectError::Corrupt { .. } => Reason::Corrupt,
+            ObjectError::Unreadable { .. } | ObjectError::Short { .. } | ObjectError::BeforeCheckpoint { .. } => {
+                Reason::Unreadable
+            }
+        }
+    }
+
     /// Returns whether another attempt cannot succeed.
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
             ObjectError::NotFound { .. }
-            | ObjectError::Denied { .. }
+            | ObjectError::NoBucket { .. }
+            | ObjectError::Refused { .. }
             | ObjectError::Archived { .. }
             | ObjectError::Changed { .. }
             | ObjectError::InvalidName { .. }

@@ -10,7 +10,8 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::dir::{key_of, key_order};
 use super::error::ListError;
-use super::s3::{Pages, S3Store, describe};
+use super::s3::{Pages, S3Store};
+use super::s3_error::{S3Call, describe_s3_error};
 
 /// The objects below a prefix, in the order of their keys. It holds a page of keys for each level of directories, so that a
 /// listing of millions needs little memory.
@@ -120,7 +121,7 @@ impl S3Listing {
                 Some(Entry::Object(object)) => return Ok(Some(object)),
                 Some(Entry::Directory(directory)) => self.descend(&directory).await,
                 None => match level.pages.next().await {
-                    Some(page) => level.entries = entries(page.map_err(|error| describe(&error))?),
+                    Some(page) => level.entries = entries(page.map_err(|error| describe_s3_error(S3Call::List, &error))?),
                     None => drop(self.levels.pop()),
                 },
             }

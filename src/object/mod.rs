@@ -12,6 +12,7 @@ mod reader;
 mod reader_tests;
 mod s3;
 mod s3_body;
+mod s3_error;
 #[cfg(test)]
 mod s3_tests;
 mod store;
@@ -27,5 +28,6 @@ pub(crate) use self::error::ObjectError;
 pub use self::listing::{ListedObject, Listing};
 pub(crate) use self::reader::ObjectReader;
 pub use self::s3::S3Store;
+pub(crate) use self::s3_error::{S3Call, describe_s3_error};
 pub use self::store::Store;
 pub use self::task::{CheckpointOwner, Location, ObjectRef, SkipReason, Task};

@@ -1,23 +1,23 @@
 //! Objects in S3.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::timeout::{TimeoutConfig, TimeoutConfigBuilder};
 use aws_sdk_s3::config::{self, ResponseChecksumValidation, StalledStreamProtectionConfig};
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::list_objects_v2::{ListObjectsV2Error, ListObjectsV2Output};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_async::future::pagination_stream::PaginationStream;
-use elb_common::aws::{AwsConfig, explain_error};
+use elb_common::aws::AwsConfig;
 use elb_log::origin::ObjectName;
 use tokio::sync::OnceCell;
 
 use super::body::{Body, OpenedObject};
 use super::error::ObjectError;
 use super::s3_body::{ObjectVersion, S3Body};
+use super::s3_error::{S3Call, describe_s3_error, open_error};
 
 /// The pages of a listing.
 pub(super) type Pages = PaginationStream<Result<ListObjectsV2Output, SdkError<ListObjectsV2Error>>>;
@@ -63,10 +63,7 @@ impl S3Store {
     pub(crate) async fn put(&self, bucket: &str, key: &str, body: ByteStream) -> Result<(), String> {
         let request = self.client().await.put_object().bucket(bucket).key(key).content_type("application/gzip").body(body);
         let limited = request.customize().config_override(object_timeouts(OPERATION_TIMEOUT));
-        limited.send().await.map(drop).map_err(|error| match error.code() {
-            Some("AccessDenied") => format!("{}; allow s3:PutObject on it", describe(&error)),
-            _ => describe(&error),
-        })
+        limited.send().await.map(drop).map_err(|error| describe_s3_error(S3Call::Put, &error))
     }
 
     /// Begins to read an object. The first request is unconditional and names no version, because the notifications of one
@@ -110,24 +107,4 @@ pub(super) fn object_timeouts(operation: Duration) -> config::Builder {
 
 fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfigBuilder {
     TimeoutConfig::builder().operation_attempt_timeout(attempt).operation_timeout(operation)
-}
-
-/// Describes an error of the SDK in words.
-pub(super) fn describe<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E>) -> String {
-    match (error, error.source()) {
-        (SdkError::TimeoutError(_), Some(timeout)) => {
-            format!("S3 does not respond: {timeout}; check the network path to S3, for example the VPC endpoint")
-        }
-        _ => explain_error(error),
-    }
-}
-
-fn open_error<E: ProvideErrorMetadata + Error + 'static>(name: &ObjectName, error: &SdkError<E>) -> ObjectError {
-    let name = name.clone();
-    match error.code() {
-        Some("NoSuchKey" | "NoSuchBucket") => ObjectError::NotFound { name },
-        Some("AccessDenied") => ObjectError::Denied { name, detail: describe(error) },
-        Some("InvalidObjectState") => ObjectError::Archived { name },
-        _ => ObjectError::Unreadable { name, at: 0, detail: describe(error) },
-    }
 }

@@ -17,7 +17,8 @@ use tokio::time::{sleep, timeout};
 
 use super::content_range::ContentRange;
 use super::error::ObjectError;
-use super::s3::{describe, object_timeouts};
+use super::s3::object_timeouts;
+use super::s3_error::{S3Call, describe_s3_error};
 
 /// Maximum wait for the next bytes of a body. TCP repeats lost packets within a few seconds, so a longer pause is a lost
 /// connection or a server that hangs. A body is never given up while its bytes arrive, however slow it is.
@@ -161,8 +162,9 @@ impl ObjectVersion {
         let request = self.client.get_object().bucket(&self.name.bucket).key(&self.name.key);
         let request = request.if_match(etag).range(format!("bytes={at}-"));
         let rest = request.customize().config_override(object_timeouts(RESUME_TIMEOUT)).send().await;
-        let rest =
-            rest.map_err(|error| if is_changed(&error) { ResumeError::Changed } else { ResumeError::Failed(describe(&error)) })?;
+        let rest = rest.map_err(|error| {
+            if is_changed(&error) { ResumeError::Changed } else { ResumeError::Failed(describe_s3_error(S3Call::Get, &error)) }
+        })?;
         match rest.e_tag() {
             Some(same) if same == etag => {}
             // The store has ignored `If-Match`.

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::store::Store;
 use super::test_s3::{Answer, ETAG, OBJECT, Step, TestS3, name, rest, right_rest, whole};
 use crate::dead_letter::DeadLetterDestination;
+use crate::reason::Reason;
 use crate::sink::{Outcome, RejectedEvent, Response};
 
 fn secs(range: std::ops::RangeInclusive<u64>, since: Instant) {
@@ -194,23 +195,103 @@ async fn a_body_that_progresses_is_resumed_without_limit() {
     assert_eq!(s3.requests(), PIECES);
 }
 
+/// Returns the response of S3 to a request that it does not serve.
+fn refusal(status: u16, code: &str, message: &str, region: Option<&str>) -> TestS3 {
+    let body = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>").leak().as_bytes();
+    let region = region.map(str::to_owned);
+    TestS3::new(move |_, _| {
+        let mut headers = vec![("x-amz-request-id", "4Z2".to_owned())];
+        headers.extend(region.clone().map(|region| ("x-amz-bucket-region", region)));
+        Answer::Response { status, headers, body: vec![Step::Data(body)] }
+    })
+}
+
+const KMS: &str = "User: arn:aws:sts::123456789012:assumed-role/shipper/f is not authorized to perform: kms:Decrypt on resource: \
+    arn:aws:kms:eu-west-1:123456789012:key/k because no identity-based policy allows the kms:Decrypt action";
+
+const ENDPOINT_POLICY: &str = "User: u is not authorized to perform: s3:GetObject on resource: o because no VPC endpoint policy \
+    allows the s3:GetObject action";
+
+const WRONG_REGION: &str = "The authorization header is malformed; the region 'us-east-1' is wrong; expecting 'eu-west-1'";
+
+const CUSTOMER_KEY: &str = "The object was stored using a form of Server Side Encryption. The correct parameters must be provided \
+    to retrieve the object.";
+
 #[tokio::test(start_paused = true)]
-async fn an_error_of_s3_says_whether_a_retry_helps() {
-    for (status, code, expected, is_permanent) in [
-        (404, "NoSuchKey", "no such object", true),
-        (404, "NoSuchBucket", "no such object", true),
-        (403, "AccessDenied", "AccessDenied: no (HTTP 403); allow s3:GetObject on it", true),
-        (403, "InvalidObjectState", "the object is archived; restore it, then replay it", true),
-        (503, "SlowDown", "SlowDown", false),
-        (500, "InternalError", "InternalError", false),
-        (400, "ExpiredToken", "ExpiredToken", false),
+async fn an_error_of_s3_says_why_and_whether_a_retry_helps() {
+    let in_eu = "the bucket is in eu-west-1; set AWS_REGION=eu-west-1";
+    for (status, code, message, expected, reason, is_permanent) in [
+        (404, "NoSuchKey", "no", "no such object", Reason::NotFound, true),
+        (404, "NoSuchBucket", "no", "no such bucket", Reason::NotFound, true),
+        (
+            403,
+            "AccessDenied",
+            "no",
+            "AccessDenied: no (HTTP 403, request ID 4Z2); allow s3:GetObject on it",
+            Reason::Denied,
+            true,
+        ),
+        (403, "AccessDenied", KMS, "action (HTTP 403, request ID 4Z2); allow kms:Decrypt on the key", Reason::Denied, true),
+        (403, "AccessDenied", ENDPOINT_POLICY, "allow it in the policy of the VPC endpoint", Reason::Denied, true),
+        (403, "InvalidObjectState", "no", "the object is archived; restore it, then replay it", Reason::Archived, true),
+        (301, "PermanentRedirect", "no", in_eu, Reason::WrongRegion, true),
+        (400, "AuthorizationHeaderMalformed", WRONG_REGION, in_eu, Reason::WrongRegion, true),
+        (307, "TemporaryRedirect", "no", "S3 does so for some hours after a bucket was created", Reason::Unreadable, false),
+        (
+            400,
+            "KMS.DisabledException",
+            "k is disabled.",
+            "KMS.DisabledException: k is disabled. (HTTP 400, request ID 4Z2); make the KMS key",
+            Reason::Encrypted,
+            true,
+        ),
+        (400, "KMS.ThrottlingException", "slow", "KMS.ThrottlingException: slow", Reason::Unreadable, false),
+        (400, "InvalidRequest", CUSTOMER_KEY, "the object has a key of the customer (SSE-C)", Reason::Encrypted, true),
+        (405, "MethodNotAllowed", "no", "MethodNotAllowed: no (HTTP 405, request ID 4Z2); check that", Reason::InvalidName, true),
+        (503, "SlowDown", "no", "SlowDown", Reason::Unreadable, false),
+        (500, "InternalError", "no", "InternalError", Reason::Unreadable, false),
+        (
+            400,
+            "ExpiredToken",
+            "no",
+            "ExpiredToken: no (HTTP 400, request ID 4Z2); renew the AWS credentials",
+            Reason::Unreadable,
+            false,
+        ),
     ] {
-        let body = format!("<Error><Code>{code}</Code><Message>no</Message></Error>").leak().as_bytes();
-        let s3 = TestS3::new(move |_, _| Answer::Response { status, headers: Vec::new(), body: vec![Step::Data(body)] });
+        let s3 = refusal(status, code, message, Some("eu-west-1"));
         let error = s3.open().await.unwrap_err();
-        assert!(error.to_string().contains(expected), "{expected:?} is not the error of {code}: {error}");
-        assert_eq!(error.is_permanent(), is_permanent, "{error}");
+        let shown = error.to_string();
+        assert!(shown.starts_with("cannot read s3://logs/x.log") && !shown.contains('\n'), "{shown}");
+        assert!(shown.contains(expected), "{expected:?} is not the error of {code}: {shown}");
+        assert_eq!((error.reason(), error.is_permanent()), (reason, is_permanent), "{shown}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn listing_and_writing_name_the_reason_of_s3_too() {
+    let message =
+        "User: u is not authorized to perform: s3:ListBucket on resource: b with an explicit deny in a service control policy";
+    for (status, code, message, expected) in [
+        (403, "AccessDenied", "no", "; allow s3:ListBucket on the bucket, in the role and in the bucket policy"),
+        (403, "AccessDenied", message, "; allow it in the service control policy of the AWS organization: s3:ListBucket"),
+        (
+            301,
+            "PermanentRedirect",
+            "no",
+            "; the bucket is in eu-west-1; set AWS_REGION=eu-west-1, or deploy the function in that region",
+        ),
+    ] {
+        let s3 = refusal(status, code, message, Some("eu-west-1"));
+        let error = Store::S3(s3.store()).list("logs", "", TimeRange::default()).next().await.unwrap_err().to_string();
+        assert!(error.starts_with("cannot list s3://logs/: ") && error.ends_with(expected), "{error}");
+    }
+    let error =
+        refusal(403, "AccessDenied", "no", None).store().put("logs", "x", ByteStream::from_static(b"x")).await.unwrap_err();
+    assert_eq!(
+        error,
+        "AccessDenied: no (HTTP 403, request ID 4Z2); allow s3:PutObject on it, in the role and in the bucket policy"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shipper;
 use crate::ledger::{BlockAccount, Counts, Disposition, KindCounts, Pending};
+use crate::reason::Reason;
 use crate::shutdown::Shutdown;
 use crate::sink::{Evidence, RejectedEvent, SendError, Transport};
 
@@ -145,11 +146,12 @@ impl ObjectContext {
     /// Stops the object if its other batches would fail too, and the run if every other object would. This happens before the
     /// failed task releases its permit, because otherwise the next task would still send. Returns whether the object stops.
     fn stop_after(&self, error: &SendError) -> bool {
+        let reason = error.reason().or_else(|| self.run_shutdown.reason()).unwrap_or(Reason::OutOfTime);
         if error.ends_run() {
-            self.run_shutdown.stop(&error.to_string());
+            self.run_shutdown.stop(reason, &error.to_string());
         }
         if error.stops_object() {
-            self.object_shutdown.stop(&error.to_string());
+            self.object_shutdown.stop(reason, &error.to_string());
         }
         error.stops_object()
     }

@@ -7,6 +7,7 @@ use super::object::ShipError;
 use crate::checkpoint::{Checkpoint, Progress, VersionTag};
 use crate::ledger::ObjectReport;
 use crate::object::{ObjectError, ObjectRef, OpenedObject};
+use crate::reason::Reason;
 use crate::shutdown::Shutdown;
 use crate::sink::{SendError, Transport};
 
@@ -91,6 +92,7 @@ impl<T: Transport> Shipper<T> {
         match checkpoints.write(object.name(), version, &owner.id, progress, limit).await {
             Ok(()) => {
                 (report.complete, report.out_of_time, report.continued_at) = (false, true, Some(offset));
+                report.reason = Some(Reason::Continued);
                 Ok(())
             }
             Err(error) => Err(ShipError::NoCheckpoint { stopped: stopped.to_string(), error }),

@@ -28,6 +28,7 @@ use crate::checkpoint::CheckpointStore;
 use crate::dead_letter::DeadLetterDestination;
 use crate::ledger::{ObjectReport, Report};
 use crate::object::{SkipReason, Store, Task};
+use crate::reason::Reason;
 use crate::shutdown::Shutdown;
 use crate::sink::{HttpTransport, Sink, Transport};
 use crate::summary_log::SummaryLog;
@@ -149,7 +150,9 @@ impl<T: Transport> Shipper<T> {
                     run.started.push(Started { task: started.id(), index, name });
                 }
                 Task::Skip(name, reason) => self.end_unread(index, ObjectReport::skipped(&name, &reason), &mut run),
-                Task::Fail(name, error) => self.end_unread(index, ObjectReport::failed(&name, error), &mut run),
+                Task::Fail(name, error) => {
+                    self.end_unread(index, ObjectReport::failed(&name, Reason::Listing, error), &mut run);
+                }
             }
             index += 1;
         }
@@ -207,5 +210,5 @@ impl<F: FnMut(TaskEnd)> Run<F> {
 fn panicked(name: &ObjectName, error: &JoinError) -> ObjectReport {
     tracing::error!(%error, "internal error: the task of an object failed; report this as a bug");
     let text = "internal error: the task of the object failed, and its state is unknown; report this as a bug";
-    ObjectReport::failed(name, text.to_owned())
+    ObjectReport::failed(name, Reason::Internal, text.to_owned())
 }

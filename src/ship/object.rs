@@ -15,6 +15,7 @@ use super::continuation::{Continuation, Sent};
 use crate::checkpoint::Progress;
 use crate::ledger::{Ledger, ObjectReport, SettledPart};
 use crate::object::{ObjectError, ObjectReader, ObjectRef, OpenedObject, SkipReason};
+use crate::reason::Reason;
 use crate::shutdown::Shutdown;
 use crate::sink::{Evidence, SendError, Transport, lock};
 
@@ -50,6 +51,16 @@ impl ShipError {
         }
     }
 
+    /// Returns the reason with which the object fails; none if the end of the run is the reason.
+    fn reason(&self) -> Option<Reason> {
+        match self {
+            ShipError::Object(error) => Some(error.reason()),
+            ShipError::Send(error) => error.reason(),
+            ShipError::Stopped(_) | ShipError::NoCheckpoint { .. } => None,
+            ShipError::Task(_) => Some(Reason::Internal),
+        }
+    }
+
     fn is_permanent(&self) -> bool {
         matches!(self, ShipError::Object(error) if error.is_permanent())
     }
@@ -72,7 +83,8 @@ impl<T: Transport> Shipper<T> {
         let started = Instant::now();
         let mut report = if run_shutdown.is_stopped() {
             let error = format!("not started: {}", run_shutdown.description());
-            ObjectReport { out_of_time: run_shutdown.is_out_of_time(), ..ObjectReport::failed(object.name(), error) }
+            let failed = ObjectReport::failed(object.name(), self.reason_of_end(&run_shutdown), error);
+            ObjectReport { out_of_time: run_shutdown.is_out_of_time(), ..failed }
         } else {
             self.open_and_ship(&object, &run_shutdown).await
         };
@@ -80,6 +92,12 @@ impl<T: Transport> Shipper<T> {
         self.summary_log.write(&report, object.notified_at);
         self.progress.add_object();
         report
+    }
+
+    /// Returns the reason of an object that the end of the run has stopped, or that was not started: the error that ended the run.
+    /// A run without time left has had time enough if Logstash had accepted its batches.
+    pub(super) fn reason_of_end(&self, run_shutdown: &Shutdown) -> Reason {
+        run_shutdown.reason().or_else(|| self.sink.outage()).unwrap_or(Reason::OutOfTime)
     }
 
     async fn open_and_ship(self: &Arc<Self>, object: &ObjectRef, run_shutdown: &Shutdown) -> ObjectReport {
@@ -101,6 +119,8 @@ impl<T: Transport> Shipper<T> {
         if let Err(error) = result {
             report.permanent = error.is_permanent();
             report.out_of_time = error.is_lack_of_time(run_shutdown);
+            let reason = error.reason().filter(|_| !report.out_of_time);
+            report.reason = Some(reason.unwrap_or_else(|| self.reason_of_end(run_shutdown)));
             report.error = Some(error.to_string());
         } else if report.counts.bytes_compressed == 0 && !object.requested_by_name {
             report.skipped = Some(SkipReason::Empty.to_string());
@@ -241,7 +261,8 @@ impl ObjectDelivery {
     /// if only the later one stops the object.
     fn record_error(&mut self, error: ShipError) {
         if error.stops_object() {
-            self.context.object_shutdown.stop(&error.to_string());
+            let reason = error.reason().or_else(|| self.context.run_shutdown.reason()).unwrap_or(Reason::OutOfTime);
+            self.context.object_shutdown.stop(reason, &error.to_string());
         }
         let replaces = match &self.error {
             None | Some(ShipError::Send(SendError::Stopped { .. })) => true,

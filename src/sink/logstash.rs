@@ -18,6 +18,7 @@ use super::pool::{ChosenEndpoint, EndpointId};
 use super::retry_plan::{Action, Evidence, Failure, Form, Part, RetryContext, RetryPlan, Step};
 use super::transport::Transport;
 use super::{Delivery, RejectedEvent, SendError, lock};
+use crate::reason::Reason;
 use crate::shutdown::Shutdown;
 
 /// Stands for the endpoint if none could be chosen.
@@ -51,6 +52,8 @@ pub struct Logstash<T> {
     retry_budget: Duration,
     random: Mutex<fastrand::Rng>,
     acceptances: Mutex<Acceptances>,
+    /// How the last request of any batch failed, if it failed because of an outage.
+    outage: Mutex<Option<Reason>>,
 }
 
 /// The delivery of one batch.
@@ -104,12 +107,19 @@ impl<T: Transport> Logstash<T> {
             retry_budget,
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
             acceptances: Mutex::default(),
+            outage: Mutex::default(),
         }
     }
 
     /// Begins a run: endpoints that were removed during an earlier run get requests again.
     pub(super) fn begin_run(&self) {
         self.endpoints.restore_removed();
+        *lock(&self.outage) = None;
+    }
+
+    /// Returns why batches are waiting: how the last request failed, if it failed because of an outage.
+    pub(super) fn outage(&self) -> Option<Reason> {
+        *lock(&self.outage)
     }
 
     /// Delivers one batch. Returns soon after `shutdown` begins: an outstanding request is awaited, because it may be accepted,
@@ -405,6 +415,10 @@ impl<T: Transport> BatchDelivery<'_, T> {
         match attempt.outcome.verdict() {
             Verdict::Busy | Verdict::Failing | Verdict::Down => (self.preferred, self.avoided) = (None, Some(endpoint)),
             _ => (self.preferred, self.avoided) = (Some(endpoint), None),
+        }
+        // The end of the run interrupts requests of a Logstash that is only slow.
+        if !self.shutdown.is_stopped() {
+            *lock(&self.logstash.outage) = attempt.outcome.is_outage().then(|| attempt.outcome.reason());
         }
         self.last = Some(attempt.outcome.clone());
     }

@@ -34,6 +34,7 @@ pub use self::retry_plan::Evidence;
 pub use self::stdout::StdoutSink;
 pub use self::tls_fault::TlsFault;
 pub use self::transport::{HttpSettings, HttpTransport, Transport};
+use crate::reason::Reason;
 use crate::shutdown::Shutdown;
 
 /// The destination of batches.
@@ -170,6 +171,22 @@ pub enum SendError {
 }
 
 impl SendError {
+    /// Returns the reason with which the object fails; none if the end of the run is the reason.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        Some(match self {
+            SendError::Misconfigured { outcome, .. }
+            | SendError::NoWitness { outcome, .. }
+            | SendError::NoFreshWitness { outcome, .. }
+            | SendError::BudgetSpent { last: outcome, .. } => outcome.reason(),
+            SendError::PoisonLimit { .. } | SendError::RejectedEvents { .. } => Reason::Rejected,
+            SendError::DeadLetter(_) => Reason::DeadLetter,
+            SendError::AllPaused { .. } => Reason::Busy,
+            SendError::Credentials(_) => Reason::Credentials,
+            SendError::Stdout(_) => Reason::Output,
+            SendError::Stopped { .. } => return None,
+        })
+    }
+
     /// Returns whether nothing more of the object is sent. A rejected event without a dead-letter destination fails its object,
     /// but the object's other events are still delivered.
     pub(crate) fn stops_object(&self) -> bool {
@@ -199,6 +216,14 @@ impl<T: Transport> Sink<T> {
     pub(crate) fn begin_run(&self) {
         if let Sink::Logstash(logstash) = self {
             logstash.begin_run();
+        }
+    }
+
+    /// Returns why batches are waiting: how the last request to Logstash failed, if it did.
+    pub(crate) fn outage(&self) -> Option<Reason> {
+        match self {
+            Sink::Logstash(logstash) => logstash.outage(),
+            Sink::Stdout(_) | Sink::Nowhere => None,
         }
     }
 

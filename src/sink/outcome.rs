@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::tls_fault::TlsFault;
+use crate::reason::Reason;
 
 /// The body of the http input's response to a body that it has put into its queue.
 ///
@@ -109,6 +110,21 @@ impl Outcome {
             Outcome::NoResponse(Fault::Tls(_)) => Verdict::Misconfigured,
             Outcome::Response(response) => response.verdict(),
         }
+    }
+
+    /// Returns the reason with which an object fails that needs this request to succeed.
+    pub(crate) fn reason(&self) -> Reason {
+        match (self, self.verdict()) {
+            (Outcome::NoResponse(Fault::Tls(_)), _) => Reason::Tls,
+            (Outcome::NoResponse(_), _) => Reason::Unreachable,
+            (Outcome::Response(_), Verdict::Busy | Verdict::Failing) => Reason::Busy,
+            (Outcome::Response(_), _) => Reason::Refused,
+        }
+    }
+
+    /// Returns whether the request failed in a way that ends by itself, or that somebody else has to end.
+    pub(super) fn is_outage(&self) -> bool {
+        matches!(self.verdict(), Verdict::Busy | Verdict::Failing | Verdict::Down)
     }
 
     /// Returns whether the receiver has accepted the body.

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::runtime::{Outcome, RuntimeApi, milliseconds_from_now};
-use crate::support::{Scripted, alb_line, as_text, closed_port, elbship, put, run, s3_event, stderr, stdout};
+use crate::support::{
+    Scripted, alb_line, as_text, closed_port, elbship, json_lines, lines, put, run, s3_event, status, stderr, stdout,
+};
 
 /// Texts that are planted as secrets, and the form in which basic authentication sends one.
 const SECRETS: [&str; 6] =
@@ -87,6 +89,14 @@ impl FailingRun {
     }
 }
 
+/// Returns a store with one object of this many lines, and the store's `OBJECT_STORE`.
+fn object_of(count: usize) -> (tempfile::TempDir, String) {
+    let root = tempfile::tempdir().expect("a directory");
+    put(root.path(), "logs", "x.log", lines(count).as_bytes());
+    let store = format!("dir:{}", root.path().display());
+    (root, store)
+}
+
 /// Returns one object in a directory, and the path of the directory.
 fn object() -> (tempfile::TempDir, String) {
     let root = tempfile::tempdir().expect("a directory");
@@ -156,6 +166,35 @@ async fn errors_of_s3_are_explained_in_words() {
     run.with("AWS_ENDPOINT_URL_S3", closed_port().trim_end_matches('/')).check().await;
 }
 
+/// The function could not write a checkpoint, which is in the report of the object.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_cannot_be_written_is_explained_in_words() {
+    let (_root, path) = object_of(2_000);
+    let denied = "<Error><Code>AccessDenied</Code><Message>hunter2</Message></Error>";
+    let s3 = Scripted::start(move |_, _| respond(403, denied)).await;
+    let accepted = Scripted::start(|number, _| if number == 0 { status(200) } else { status(503) }).await;
+    let mut api = RuntimeApi::start().await;
+    let variables = [
+        ("LOGSTASH_URL", accepted.url.as_str()),
+        ("OBJECT_STORE", &path),
+        ("SEND_CONCURRENCY", "1"),
+        ("BATCH_EVENTS", "100"),
+        ("DEADLINE_RESERVE", "1s"),
+        ("DEAD_LETTER_URL", "s3://dead/elb"),
+        ("AWS_ENDPOINT_URL_S3", s3.url.trim_end_matches('/')),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ACCESS_KEY_ID", "aws-key-id"),
+        ("AWS_SECRET_ACCESS_KEY", "aws-secret-key"),
+    ];
+    let _child = api.function(&variables).spawn().expect("the function");
+    let outcome = api.invoke(s3_event("logs", "x.log"), milliseconds_from_now(Duration::from_secs(3))).await;
+    let Outcome::Error(error) = outcome else { panic!("the object is shipped: {outcome:?}") };
+    let shown = error["errorMessage"].as_str().expect("a message");
+    let expected = "AccessDenied: hunter2 (HTTP 403, request ID 4Z2); allow s3:PutObject on it";
+    assert!(shown.contains("cannot write the checkpoint s3://dead/elb/checkpoints/") && shown.contains(expected), "{shown}");
+    assert!(!DEBUG_FORMS.iter().any(|form| shown.contains(form)), "the error has a text in debug form: {shown}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_cannot_be_read_is_explained_in_words() {
     let (_root, path) = object();
@@ -193,10 +232,11 @@ async fn a_failing_function_logs_sentences() {
     }
     child.kill().await.expect("stopping the function");
     let shown = std::fs::read_to_string(&log).expect("a log");
-    assert!(
-        shown.contains("\"the invocation failed: cannot read the event: not a notification of an S3 object"),
-        "the reason is not logged:\n{shown}"
-    );
+    let errors: Vec<Value> = json_lines(&shown).into_iter().filter(|line| line["level"] == "ERROR").collect();
+    let of = |member: &str| errors.iter().map(|line| line[member].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>();
+    assert_eq!(of("message"), ["invocation failed", "object failed"], "expected one error for each cause:\n{shown}");
+    assert_eq!(of("reason"), ["unknown_event", "not_found"], "{shown}");
+    assert!(of("error")[0].starts_with("cannot read the event: not a notification of an S3 object"), "{shown}");
     let line = shown.lines().find(|line| DEBUG_FORMS.iter().any(|form| line.contains(form)));
     assert_eq!(line, None, "the log has a text in debug form; describe the error in words");
 }

@@ -16,6 +16,7 @@ mod listing;
 mod local_files;
 mod memory;
 mod readme;
+mod reasons;
 mod registry_list;
 mod responses;
 mod resume;

@@ -2,7 +2,11 @@
 
 use std::io;
 
+use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::terminal::EscapingWriter;
 
@@ -26,8 +30,17 @@ pub fn init(format: LogFormat, level: LevelFilter) {
     let json = json.with_current_span(false).with_span_list(false);
     // The only error is that logging has already started.
     let _ = match format {
-        LogFormat::StdoutJson => json.with_writer(io::stdout).try_init(),
-        LogFormat::StderrJson => json.with_writer(io::stderr).try_init(),
-        LogFormat::StderrText => text.with_ansi(false).without_time().with_writer(|| EscapingWriter(io::stderr())).try_init(),
+        LogFormat::StdoutJson => json.with_writer(io::stdout).finish().with(filter_fn(is_ours)).try_init(),
+        LogFormat::StderrJson => json.with_writer(io::stderr).finish().with(filter_fn(is_ours)).try_init(),
+        LogFormat::StderrText => {
+            let text = text.with_ansi(false).without_time().with_writer(|| EscapingWriter(io::stderr()));
+            text.finish().with(filter_fn(is_ours)).try_init()
+        }
     };
+}
+
+/// Returns whether an event is not the one with which the Lambda runtime repeats the error of an invocation, in debug form and
+/// without fields. The programs log these errors themselves. Panics, which the runtime logs in the same place, have a field.
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    metadata.target() != "lambda_runtime::layers::panic" || metadata.fields().field("error").is_some()
 }

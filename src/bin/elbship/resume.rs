@@ -208,6 +208,8 @@ fn sync_directory(path: &str) -> io::Result<()> {
 mod tests {
     use std::fs;
 
+    use elb_log_shipper::reason::Reason;
+
     use super::*;
 
     fn run(to: &str) -> Map<String, Value> {
@@ -230,7 +232,7 @@ mod tests {
         let writer = ResumeFile::open(&path, run("http://a/")).unwrap().0.into_writer();
         writer.record(&delivered("one"));
         writer.record(&delivered("ü \n\"two"));
-        writer.record(&ObjectReport::failed(&name("failed"), "x".to_owned()));
+        writer.record(&ObjectReport::failed(&name("failed"), Reason::Listing, "x".to_owned()));
         writer.finish().unwrap();
         (root, path)
     }

@@ -128,6 +128,9 @@ fn check_object(shared: &Shared, object: usize, report: &ObjectReport, dead: &BT
     if counts.lines != counts.delivered + counts.filtered + counts.dead_lettered + counts.undelivered {
         violation("the counts do not add up");
     }
+    if report.reason.is_some() == report.is_success() {
+        violation("exactly the objects that are not shipped have a reason");
+    }
     let (confirmed, requests, bound, empty) = shared.requests(ended.process, |requests| {
         (
             requests.confirmed(object),

@@ -25,7 +25,7 @@ where
     match error {
         SdkError::ServiceError(service) => {
             let response = describe(service.raw());
-            let message: Option<String> = error.message().map(|message| message.chars().take(MAX_MESSAGE_CHARS).collect());
+            let message = error.message().map(one_line);
             match (error.code(), message) {
                 (Some(code), Some(message)) => format!("{code}: {message} ({response})"),
                 (Some(code), None) => format!("{code} ({response})"),
@@ -49,6 +49,15 @@ where
 /// Describes an error of the AWS SDK that is not about a call, such as a body that breaks, by its message and its causes.
 pub fn explain_causes(error: &(dyn Error + 'static)) -> String {
     with_causes("", Some(error))
+}
+
+/// Returns a service's message in one line, without what exceeds the maximum length.
+fn one_line(message: &str) -> String {
+    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MAX_MESSAGE_CHARS) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
 }
 
 fn describe(response: &HttpResponse) -> String {
@@ -112,6 +121,15 @@ mod tests {
         assert_eq!(explain_error(&code_only), "NoSuchKey (HTTP 403)");
         let nothing = service_error(ErrorMetadata::builder().build(), None);
         assert_eq!(explain_error(&nothing), "an error without a description (HTTP 403)");
+    }
+
+    #[test]
+    fn a_message_is_one_line_of_limited_length() {
+        let message = "is not authorized\n  to perform: s3:GetObject\r\n";
+        let error = service_error(ErrorMetadata::builder().code("AccessDenied").message(message).build(), None);
+        assert_eq!(explain_error(&error), "AccessDenied: is not authorized to perform: s3:GetObject (HTTP 403)");
+        let long = service_error(ErrorMetadata::builder().message("é".repeat(5_000)).build(), None);
+        assert_eq!(explain_error(&long), format!("{}… (HTTP 403)", "é".repeat(1_000)));
     }
 
     #[test]
