@@ -15,6 +15,7 @@ use crate::lambda::response::{InvocationResponse, job_response, queue_response};
 use crate::lambda::sqs::{SqsClient, redelivery_delay};
 use crate::ledger::{ObjectReport, Report};
 use crate::object::{CheckpointOwner, Task};
+use crate::reason::Reason;
 use crate::ship::Shipper;
 use crate::shutdown::Shutdown;
 use crate::sink::Transport;
@@ -172,7 +173,7 @@ fn owner_of(message: &QueueMessage) -> CheckpointOwner {
 /// What becomes of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MessageEnd {
-    /// SQS deletes it: all of its objects are shipped, or they can never be read and the message is in the dead-letter queue.
+    /// SQS deletes it: all of its objects are shipped, or no attempt can succeed and the message is in the dead-letter queue.
     Done,
     /// SQS delivers it again at once, because its objects only need more time and one of them has made progress.
     Continued,
@@ -188,8 +189,9 @@ async fn end_message(
 ) -> MessageEnd {
     let end = match &message.tasks {
         Err(error) => {
-            tracing::error!(message_id = message.id, %error, "cannot read a message; it stays in the queue");
-            MessageEnd::Failed
+            let reason = Reason::UnknownEvent.name();
+            tracing::error!(reason, message_id = message.id, %error, "cannot read a message");
+            if error.is_permanent() { give_up(sqs, message, shutdown).await } else { MessageEnd::Failed }
         }
         Ok(_) => end_of_objects(sqs, message, objects, shutdown).await,
     };
@@ -218,7 +220,12 @@ async fn end_of_objects(
     if unfinished.iter().all(|object| object.out_of_time) && unfinished.iter().any(|object| object.is_continued()) {
         return MessageEnd::Continued;
     }
-    let Some(sqs) = sqs.filter(|_| unfinished.iter().all(|object| object.permanent)) else { return MessageEnd::Failed };
+    if unfinished.iter().all(|object| object.permanent) { give_up(sqs, message, shutdown).await } else { MessageEnd::Failed }
+}
+
+/// Moves a message to the dead-letter queue, because no other attempt can succeed.
+async fn give_up(sqs: Option<&SqsClient>, message: &QueueMessage, shutdown: &Shutdown) -> MessageEnd {
+    let Some(sqs) = sqs else { return MessageEnd::Failed };
     // The other half of the time is for delaying the redelivery if the move fails.
     let is_moved = sqs.move_to_dead_letter_queue(&message.body, shutdown.time_to_report() / 2).await;
     if is_moved { MessageEnd::Done } else { MessageEnd::Failed }

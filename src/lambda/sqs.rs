@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use elb_common::aws::{AwsConfig, explain_error};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use crate::lambda::notification::Receipt;
+use crate::lambda::notification::{QueueArn, Receipt};
 
 /// Delay of the next delivery after a message's first failure.
 const FIRST_DELAY: Duration = Duration::from_secs(30);
@@ -58,7 +59,7 @@ impl SqsClient {
         let changed = within(limit, self.change_visibility(receipt, delay)).await;
         if let Err(error) = changed {
             tracing::warn!(
-                queue = receipt.queue_url,
+                queue = receipt.queue.name,
                 error,
                 "cannot change when a message is delivered again; it is delivered after the queue's visibility timeout; \
                  allow sqs:ChangeMessageVisibility on the queue"
@@ -73,7 +74,8 @@ impl SqsClient {
 
     async fn change_visibility(&self, receipt: &Receipt, delay: Duration) -> Result<(), String> {
         let delay_s = i32::try_from(delay.as_secs()).unwrap_or(i32::MAX);
-        let request = self.client().await.change_message_visibility().queue_url(&receipt.queue_url);
+        let url = queue_url(&receipt.queue).await?;
+        let request = self.client().await.change_message_visibility().queue_url(url);
         let request = request.receipt_handle(&receipt.receipt_handle).visibility_timeout(delay_s);
         request.send().await.map(drop).map_err(|error| explain_error(&error))
     }
@@ -86,6 +88,16 @@ impl SqsClient {
         let timeouts = TimeoutConfig::builder().operation_timeout(CALL_TIMEOUT).build();
         Client::from_conf(aws_sdk_sqs::config::Builder::from(self.aws.config().await).timeout_config(timeouts).build())
     }
+}
+
+/// Returns the URL of a queue. The SDK knows the domain of each region's partition.
+async fn queue_url(queue: &QueueArn) -> Result<String, String> {
+    let cannot =
+        |error: &dyn std::fmt::Display| format!("cannot make the URL of the queue {} in {}: {error}", queue.name, queue.region);
+    let region = Params::builder().region(&queue.region).build().map_err(|error| cannot(&error))?;
+    let resolver = DefaultResolver::new();
+    let endpoint = ResolveEndpoint::resolve_endpoint(&resolver, &region).await.map_err(|error| cannot(&error))?;
+    Ok(format!("{}/{}/{}", endpoint.url().trim_end_matches('/'), queue.account, queue.name))
 }
 
 /// Makes a call, and interrupts it after `limit`. Without any time it connects to nothing.
@@ -104,6 +116,24 @@ pub(super) fn redelivery_delay(receive_count: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_queue_has_the_domain_of_its_partition() {
+        for (region, domain) in [
+            ("eu-west-1", "amazonaws.com"),
+            ("cn-northwest-1", "amazonaws.com.cn"),
+            ("us-gov-east-1", "amazonaws.com"),
+            ("eusc-de-east-1", "amazonaws.eu"),
+            ("us-iso-east-1", "c2s.ic.gov"),
+            ("us-isob-east-1", "sc2s.sgov.gov"),
+            ("us-isof-south-1", "csp.hci.ic.gov"),
+            ("eu-isoe-west-1", "cloud.adc-e.uk"),
+        ] {
+            let (account, name) = ("123456789012".to_owned(), "logs".to_owned());
+            let url = queue_url(&QueueArn { region: region.to_owned(), account, name }).await;
+            assert_eq!(url, Ok(format!("https://sqs.{region}.{domain}/123456789012/logs")));
+        }
+    }
 
     #[test]
     fn delay_doubles_up_to_15_minutes() {

@@ -300,6 +300,39 @@ async fn moves_unreadable_objects_to_the_dead_letter_queue_unchanged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn moves_an_event_of_an_unknown_type_to_the_dead_letter_queue() {
+    let store = tempfile::tempdir().expect("a directory");
+    let (closed, sqs) = (closed_port(), sqs(true).await);
+    let object_store = format!("dir:{}", store.path().display());
+    let variables = with_sqs(&sqs, &[("LOGSTASH_URL", &closed), ("OBJECT_STORE", &object_store)]);
+    let mut api = RuntimeApi::start().await;
+    let child = api.function(&variables).spawn().expect("the function");
+    let event = |detail_type: &str| json!({"source": "aws.s3", "detail-type": detail_type, "detail": {"bucket": {"name": "logs"}, "object": {"key": "x.log"}}});
+    let bodies = [event("Object Teleported").to_string(), event("Object Tags Added").to_string()];
+    let deadline = milliseconds_from_now(Duration::from_mins(1));
+    let Outcome::Response(response) = api.invoke(queue_event(&bodies), deadline).await else {
+        panic!("the invocation fails although both messages are done")
+    };
+    assert_eq!((response, dead_lettered(&sqs)), (json!({"batchItemFailures": []}), vec![bodies[0].clone()]));
+
+    let Outcome::Error(error) = api.invoke(event("Object Teleported"), deadline).await else {
+        panic!("the invocation succeeds although the event cannot be read")
+    };
+    assert_eq!(error["errorType"], "UnknownEvent");
+    let lines = log_lines(child).await;
+    let errors: Vec<&Value> = lines.iter().filter(|line| line["level"] == "ERROR").collect();
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    for line in errors {
+        let named = line["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("s3://logs/x.log: unknown detail type \"Object Teleported\""));
+        assert!(named && line["reason"] == "unknown_event", "{line}");
+    }
+    let skipped = lines.iter().find(|line| line["message"] == "object skipped").expect("a line of the other event");
+    assert_eq!((&skipped["key"], &skipped["bucket"]), (&json!("x.log"), &json!("logs")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn never_dead_letters_a_message_that_may_be_shipped_later() {
     let store = tempfile::tempdir().expect("a directory");
     let text = alb_lines(10);

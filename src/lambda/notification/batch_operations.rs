@@ -32,9 +32,9 @@ struct JobTask {
     task_id: String,
     /// Encoded as in the manifest.
     s3_key: String,
-    /// The bucket in schema 1.0.
+    /// The bucket or access point in schema 1.0.
     s3_bucket_arn: Option<String>,
-    /// The bucket in schema 2.0.
+    /// The bucket, or the ARN of an access point, in schema 2.0.
     s3_bucket: Option<String>,
 }
 
@@ -62,10 +62,17 @@ impl JobTask {
         Ok(task_for(ObjectName { bucket, key }, None))
     }
 
+    /// Returns the name of a bucket, or the whole ARN of an access point: S3 accepts both as the bucket of a request.
     fn bucket(&self) -> Option<String> {
-        let of_arn = || self.s3_bucket_arn.as_deref()?.rsplit(':').next().map(str::to_owned);
-        self.s3_bucket.clone().or_else(of_arn).filter(|bucket| !bucket.is_empty())
+        let bucket = self.s3_bucket.as_deref().or(self.s3_bucket_arn.as_deref())?;
+        Some(bucket_name(bucket).unwrap_or(bucket).to_owned()).filter(|bucket| !bucket.is_empty())
     }
+}
+
+/// Returns the name in the ARN of a bucket, `arn:PARTITION:s3:::NAME`; none for any other text.
+fn bucket_name(arn: &str) -> Option<&str> {
+    let (_, service) = arn.strip_prefix("arn:")?.split_once(':')?;
+    service.strip_prefix("s3:::")
 }
 
 #[cfg(test)]
@@ -89,6 +96,32 @@ mod tests {
             assert!(
                 matches!(&job.tasks[..], [(id, Task::Ship(object))] if id == "t1" && object.name().to_string() == "s3://logs/team a+b/x.log")
             );
+        }
+    }
+
+    #[test]
+    fn an_access_point_is_named_by_its_whole_arn() {
+        for (member, bucket, expected) in [
+            ("s3BucketArn", "arn:aws:s3:::logs", "logs"),
+            ("s3BucketArn", "arn:aws-eusc:s3:::logs", "logs"),
+            (
+                "s3BucketArn",
+                "arn:aws:s3:eu-west-1:123456789012:accesspoint/elb",
+                "arn:aws:s3:eu-west-1:123456789012:accesspoint/elb",
+            ),
+            (
+                "s3Bucket",
+                "arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/elb",
+                "arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/elb",
+            ),
+            ("s3Bucket", "arn:aws:s3::123456789012:accesspoint/elb.mrap", "arn:aws:s3::123456789012:accesspoint/elb.mrap"),
+            ("s3Bucket", "logs", "logs"),
+        ] {
+            let event = json!({"invocationSchemaVersion": "2.0", "invocationId": "i",
+                "tasks": [{"taskId": "t", "s3Key": "x.log", member: bucket}]});
+            let job = read(&event).expect("an event of a job").unwrap();
+            let [(_, Task::Ship(object))] = &job.tasks[..] else { panic!("expected one object: {job:?}") };
+            assert_eq!((object.name().bucket.as_str(), object.name().key.as_str()), (expected, "x.log"));
         }
     }
 

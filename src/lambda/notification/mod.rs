@@ -60,12 +60,23 @@ pub(crate) struct QueueMessage {
 /// The delivery of a message, as SQS needs it to change the message's visibility timeout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Receipt {
-    /// The URL of the queue.
-    pub(crate) queue_url: String,
+    /// The queue.
+    pub(crate) queue: QueueArn,
     /// The receipt handle of this delivery.
     pub(crate) receipt_handle: String,
     /// The number of deliveries so far, including this one.
     pub(crate) receive_count: u32,
+}
+
+/// A queue, by its ARN `arn:PARTITION:sqs:REGION:ACCOUNT:NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct QueueArn {
+    /// The region.
+    pub(crate) region: String,
+    /// The account.
+    pub(crate) account: String,
+    /// The queue's name.
+    pub(crate) name: String,
 }
 
 /// The tasks of one invocation by a job.
@@ -90,6 +101,17 @@ pub enum NotificationError {
          EventBridge, or an S3 Batch Operations event"
     )]
     Unknown(String),
+    /// An event of S3 through EventBridge of a type that S3 did not send when this version of the program was written.
+    #[error(
+        "cannot read the event of {object}: unknown detail type {detail_type:?} of aws.s3; if it is not about new objects, leave it \
+         out of the EventBridge rule; if it is, upgrade the shipper"
+    )]
+    UnknownDetailType {
+        /// The detail type.
+        detail_type: String,
+        /// Bucket and key, as far as the event contains them.
+        object: String,
+    },
     /// The event has a known form, but a member is missing or invalid.
     #[error("cannot read the notification: {reason}; it begins with {start}")]
     Malformed {
@@ -182,6 +204,11 @@ fn task_for(name: ObjectName, notified_at: Option<Timestamp>) -> Task {
 }
 
 impl NotificationError {
+    /// Returns whether this version of the program can never read the event, so that another delivery of it is useless.
+    pub(crate) fn is_permanent(&self) -> bool {
+        matches!(self, NotificationError::UnknownDetailType { .. })
+    }
+
     fn unknown(event: &Value) -> Self {
         NotificationError::Unknown(start_of(event))
     }

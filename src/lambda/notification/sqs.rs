@@ -6,7 +6,7 @@ use aws_lambda_events::event::sqs::SqsMessage;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{NotificationError, Opened, QueueMessage, Receipt, event_in_text, is_record_of, open_event};
+use super::{NotificationError, Opened, QueueArn, QueueMessage, Receipt, event_in_text, is_record_of, open_event};
 
 /// Returns the records of an SQS event; `None` for another event.
 pub(super) fn records(event: &Value) -> Option<&[Value]> {
@@ -33,17 +33,17 @@ pub(super) fn open_record(record: &Value) -> Option<Opened<'_>> {
 fn receipt(message: &SqsMessage) -> Option<Receipt> {
     let receive_count = message.attributes.get("ApproximateReceiveCount").and_then(|count| count.parse().ok());
     Some(Receipt {
-        queue_url: queue_url(message.event_source_arn.as_deref()?)?,
+        queue: QueueArn::parse(message.event_source_arn.as_deref()?)?,
         receipt_handle: message.receipt_handle.clone()?,
         receive_count: receive_count.unwrap_or(1),
     })
 }
 
-/// Converts `arn:aws:sqs:REGION:ACCOUNT:NAME` to the queue's URL.
-fn queue_url(arn: &str) -> Option<String> {
-    let mut parts = arn.split(':').skip(1);
-    let (partition, service) = (parts.next()?, parts.next()?);
-    let (region, account, name) = (parts.next()?, parts.next()?, parts.next()?);
-    let domain = if partition == "aws-cn" { "amazonaws.com.cn" } else { "amazonaws.com" };
-    (service == "sqs").then(|| format!("https://sqs.{region}.{domain}/{account}/{name}"))
+impl QueueArn {
+    fn parse(arn: &str) -> Option<Self> {
+        let mut parts = arn.split(':').skip(2);
+        let (service, region) = (parts.next()?, parts.next()?);
+        let (account, name) = (parts.next()?, parts.next()?);
+        (service == "sqs").then(|| QueueArn { region: region.to_owned(), account: account.to_owned(), name: name.to_owned() })
+    }
 }

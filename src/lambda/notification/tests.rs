@@ -101,6 +101,72 @@ fn reads_event_bridge_keys_without_decoding() {
     );
 }
 
+fn cloud_trail(call: &str, members: &Value) -> Value {
+    let mut event = json!({"version": "0", "source": "aws.s3", "detail-type": "AWS API Call via CloudTrail", "region": "eu-west-1",
+        "time": "2026-03-02T10:20:05Z", "detail": {"eventVersion": "1.11", "eventSource": "s3.amazonaws.com", "eventName": call,
+        "requestParameters": {"bucketName": "logs", "key": "team a+b/x%20.log", "Host": "logs.s3.eu-west-1.amazonaws.com"},
+        "responseElements": null}});
+    event["detail"].as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    event
+}
+
+#[test]
+fn reads_uploads_that_cloud_trail_recorded() {
+    for call in ["PutObject", "CompleteMultipartUpload", "CopyObject"] {
+        let event = cloud_trail(call, &json!({}));
+        assert_eq!(show(&event), "ship s3://logs/team a+b/x%20.log", "{call}");
+        let Ok(Notification::Event(tasks)) = parse(&event) else { panic!("expected an event") };
+        let Task::Ship(object) = &tasks[0] else { panic!("expected an object") };
+        assert_eq!(object.notified_at.map(|time| time.to_string()).as_deref(), Some("2026-03-02T10:20:05Z"));
+    }
+    let failed = cloud_trail("PutObject", &json!({"errorCode": "AccessDenied", "errorMessage": "Access Denied"}));
+    assert_eq!(
+        show(&failed),
+        "skip s3://logs/team a+b/x%20.log: a call of PutObject that has failed with AccessDenied, so there is no new object"
+    );
+    assert_eq!(
+        show(&cloud_trail("DeleteObject", &json!({}))),
+        "skip s3://logs/team a+b/x%20.log: not a notification of a new object: DeleteObject"
+    );
+    for parameters in [json!(null), json!({"bucketName": "logs"}), json!({"bucketName": "logs", "key": ""})] {
+        let shown = show(&cloud_trail("PutObject", &json!({"requestParameters": parameters})));
+        assert!(shown.starts_with("error: cannot read the notification: "), "{shown}");
+    }
+}
+
+#[test]
+fn skips_known_detail_types_with_their_object() {
+    for detail_type in [
+        "Object Deleted",
+        "Object Restore Initiated",
+        "Object Restore Completed",
+        "Object Restore Expired",
+        "Object Storage Class Changed",
+        "Object Access Tier Changed",
+        "Object ACL Updated",
+        "Object Tags Added",
+        "Object Tags Deleted",
+    ] {
+        let expected = format!("skip s3://logs/a.log: not a notification of a new object: {detail_type}");
+        assert_eq!(show(&event_bridge(detail_type, "a.log")), expected);
+    }
+}
+
+#[test]
+fn an_unknown_detail_type_is_a_permanent_error_with_its_name() {
+    let event = event_bridge("Object Created Again", "a.log");
+    let shown = show(&event);
+    assert!(
+        shown.starts_with(
+            "error: cannot read the event of s3://logs/a.log: unknown detail type \"Object Created Again\" of aws.s3; "
+        ),
+        "{shown}"
+    );
+    assert!(parse(&event).is_err_and(|error| error.is_permanent()));
+    assert!(parse(&json!({"x": 1})).is_err_and(|error| !error.is_permanent()));
+    assert!(show(&sqs(&[event.to_string()])).starts_with("m0: error: cannot read the event of s3://logs/a.log"));
+}
+
 #[test]
 fn rejects_a_key_that_is_not_utf8() {
     assert!(
@@ -156,7 +222,7 @@ fn reads_each_message_of_a_queue_independently() {
 fn reads_the_receipt_of_a_message() {
     let Ok(Notification::Queue(messages)) = parse(&sqs(&[put("a.log").to_string()])) else { panic!("an SQS event") };
     let expected = Receipt {
-        queue_url: "https://sqs.eu-west-1.amazonaws.com/123456789012/logs".to_owned(),
+        queue: QueueArn { region: "eu-west-1".to_owned(), account: "123456789012".to_owned(), name: "logs".to_owned() },
         receipt_handle: "handle".to_owned(),
         receive_count: 3,
     };
