@@ -20,7 +20,7 @@ macro_rules! for_each_counter {
             bytes_compressed => ("BytesRead", "Bytes");
             /// Bytes of text.
             bytes;
-            /// Lines that are not empty, which is also the number of events.
+            /// Lines that are neither empty nor of spaces only, which is also the number of events.
             lines => ("LinesRead", "Count");
             /// Lines whose event contains only the raw text.
             unparsed => ("EventsUnparsed", "Count");

@@ -1,6 +1,7 @@
 //! Why an object cannot be read, and why a listing cannot continue.
 
 use elb_log::inflate::InflateError;
+use elb_log::object_format::UnsupportedFormat;
 use elb_log::origin::ObjectName;
 
 use crate::reason::Reason;
@@ -92,15 +93,13 @@ pub(crate) enum ObjectError {
         /// The length of the text in bytes.
         length: u64,
     },
-    /// The object is in an output format of CloudWatch Logs deliveries that is not supported.
-    #[error(
-        "cannot read {name}: {format} is not supported; set the output format of the delivery destination in CloudWatch Logs (outputFormat) to json or plain"
-    )]
+    /// The object is in a format that is not supported, such as an output format of CloudWatch Logs deliveries.
+    #[error("cannot read {name}: {} is not supported; {}", .format.name, .format.advice)]
     UnsupportedFormat {
         /// The object's name.
         name: ObjectName,
-        /// `a W3C log` or `parquet`.
-        format: &'static str,
+        /// Its format.
+        format: UnsupportedFormat,
     },
     /// The object's data is corrupt.
     #[error("cannot read {name}: {source}")]

@@ -6,6 +6,7 @@ use bytes::{Buf as _, Bytes};
 use elb_log::dead_letter::DEAD_LETTER_START;
 use elb_log::inflate::{Inflate, InflateError, InflateProgress};
 use elb_log::lines::{Block, LineLimits, LineSplitter};
+use elb_log::object_format::ObjectFormat;
 use elb_log::origin::ObjectName;
 
 use super::body::{Body, OpenedObject};
@@ -16,9 +17,6 @@ use crate::checkpoint::CHECKPOINT_START;
 /// Maximum number of bytes of text that one step inflates. After each step zlib copies the last 32 KiB of the text, so steps are
 /// not small. Text after the end of a block is copied to the next block, so they are not large either.
 const STEP_BYTES: usize = 64 * 1024;
-
-/// The first bytes, after inflating, of formats without lines of a load balancer.
-const UNSUPPORTED_FORMATS: [(&[u8], &str); 3] = [(b"#Version", "a W3C log"), (b"#Fields:", "a W3C log"), (b"PAR1", "parquet")];
 
 /// Reads an object block by block. It holds one block and one chunk of the body, independent of the object's size.
 #[derive(Debug)]
@@ -156,7 +154,8 @@ impl ObjectReader {
     fn detect_format(&mut self) -> Result<bool, ObjectError> {
         let Some(lines) = &mut self.lines else { return Ok(true) };
         let text = lines.buffer();
-        if let Some((_, format)) = UNSUPPORTED_FORMATS.iter().find(|(start, _)| text.starts_with(start)) {
+        let format = ObjectFormat::of(text);
+        if let ObjectFormat::Unsupported(format) = format {
             self.lines = None;
             return Err(ObjectError::UnsupportedFormat { name: self.source.name.clone(), format });
         }
@@ -171,8 +170,8 @@ impl ObjectReader {
             return Ok(true);
         }
         let dead_letter = self.dead_letter_line_bytes.map(|_| DEAD_LETTER_START);
-        let mut starts = UNSUPPORTED_FORMATS.iter().map(|(start, _)| *start).chain([CHECKPOINT_START]).chain(dead_letter);
-        Ok(!starts.any(|start| start.starts_with(text)))
+        let mut starts = [CHECKPOINT_START].into_iter().chain(dead_letter);
+        Ok(format != ObjectFormat::Unknown && !starts.any(|start| start.starts_with(text)))
     }
 
     /// Appends some text to the lines' buffer, or records how the object ended.

@@ -9,7 +9,7 @@ use axum::http::Response;
 use elb_log::event::IdPrefix;
 use elb_log::origin::ObjectName;
 use elb_log_shipper::receive::ReceiveSettings;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
@@ -256,19 +256,43 @@ async fn a_wrong_address_ends_the_run_for_all_objects() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refuses_objects_in_unsupported_formats() {
     let w3c = b"#Version: 1.0\n#Fields: time elb\n2026-03-02T10:15:04Z x\n".to_vec();
-    for (body, name) in [
-        (w3c.clone(), "a W3C log"),
-        (gzip(&w3c), "a W3C log"),
-        (b"#Fields: time\n".to_vec(), "a W3C log"),
-        (b"PAR1\x15\x04\x15".to_vec(), "parquet"),
+    for (body, name, advice) in [
+        (w3c.clone(), "a W3C log", "outputFormat"),
+        (gzip(&w3c), "a W3C log", "outputFormat"),
+        (b"#Fields: time\n".to_vec(), "a W3C log", "outputFormat"),
+        (b"PAR1\x15\x04\x15".to_vec(), "parquet", "outputFormat"),
+        (b"\x28\xB5\x2F\xFD\x04\x58\x41\0".to_vec(), "zstd data", "compress it with gzip"),
+        (b"BZh91AY&SY\x4E\xEC".to_vec(), "bzip2 data", "compress it with gzip"),
+        (b"PK\x03\x04\x14\0".to_vec(), "a zip archive", "compress it with gzip"),
+        (gzip(b"\xFD7zXZ\0\0\x04"), "xz data", "compress it with gzip"),
+        (gzip(&gzip(&gzip(b"a line\n"))), "compressed more than twice", "compress it with gzip"),
     ] {
         let receiver = Receiver::start().await;
         let (exit, report, _) = Object::of(&body).ship(&receiver.url, &[]).await;
         assert_eq!((exit, receiver.ids().len()), (1, 0));
         assert_books(&report, "0 delivered, 0 undelivered, complete false");
         let error = report["error"].as_str().expect("an error");
-        assert!(error.contains(name) && error.contains("outputFormat"), "{error}");
+        assert!(error.contains(name) && error.contains(advice), "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_gzip_inside_gzip() {
+    let receiver = Receiver::start().await;
+    let text: String = (0..5).map(|line| alb_line(line) + "\n").collect();
+    let (exit, report, _) = Object::of(&gzip(&gzip(text.as_bytes()))).ship(&receiver.url, &[]).await;
+    assert_eq!((exit, receiver.ids().len()), (0, 5), "{report}");
+    assert_eq!((&report["lines"], &report["unparsed"], &report["bytes"]), (&json!(5), &json!(0), &json!(text.len())), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn skips_a_byte_order_mark_and_lines_of_spaces() {
+    let receiver = Receiver::start().await;
+    let text = format!("\u{FEFF}{}\n   \n{}\n", alb_line(0), alb_line(1));
+    let (exit, report, _) = Object::of(text.as_bytes()).ship(&receiver.url, &[]).await;
+    assert_eq!((exit, &report["lines"], &report["unparsed"]), (0, &json!(2), &json!(0)), "{report}");
+    let events = receiver.events();
+    assert_eq!(events[0]["log"]["offset"], 3, "the offset counts the bytes of the byte-order mark");
 }
 
 #[tokio::test(flavor = "multi_thread")]

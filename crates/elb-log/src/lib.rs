@@ -28,6 +28,7 @@
 //!
 //! * [`key`]: what an object's key says: account, region, node, time. [`origin`] names the object.
 //! * [`inflate`]: an object's bytes to text, gzip or not, in bounded steps.
+//! * [`object_format`]: objects whose text has no lines of a load balancer.
 //! * [`lines`]: text to blocks of lines.
 //! * [mod@format]: a line to a record: its kind and its fields. One file a format.
 //! * [`event`]: a record to the JSON of its event, and the ID that makes a retry harmless.
@@ -63,5 +64,6 @@ pub mod format;
 pub mod inflate;
 pub mod key;
 pub mod lines;
+pub mod object_format;
 pub mod origin;
 pub mod reference;

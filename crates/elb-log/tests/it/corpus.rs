@@ -218,7 +218,10 @@ fn events_of(file: &str, text: &[u8]) -> Events {
         );
         assert!(events.insert(number, event).is_none(), "{file} line {number} became two events; check how lines are split");
     }
-    let non_empty = text.split(|&byte| byte == b'\n').zip(1..).filter(|(line, _)| !matches!(*line, b"" | b"\r"));
+    let non_empty = text
+        .split(|&byte| byte == b'\n')
+        .zip(1..)
+        .filter(|(line, _)| !line.strip_suffix(b"\r").unwrap_or(line).iter().all(|&byte| byte == b' '));
     let lost: Vec<usize> = non_empty.map(|(_, number)| number).filter(|number| !events.contains_key(number)).collect();
     assert!(lost.is_empty(), "{file}: lines {lost:?} made no event; check how lines are split");
     events
