@@ -4,7 +4,7 @@
 use super::id::Offset;
 use super::{EventSettings, IdPrefix, json};
 use crate::buffer::Buffer;
-use crate::format::is_zoned;
+use crate::format::without_zone;
 use crate::key::KeyFacts;
 use crate::origin::Origin;
 
@@ -66,16 +66,14 @@ impl Envelope {
         }
     }
 
-    /// Writes the start of an event: the opening brace, the time, and the id.
+    /// Writes the start of an event: the opening brace, the time, cut to nanoseconds, and the id.
     ///
     /// The id is written twice: `@metadata._id` for pipelines that set `document_id`, and `@metadata._ingest_document.id`, which
     /// the Elasticsearch output of Logstash uses if a pipeline does not set `document_id`.
     pub(super) fn write_head(&self, out: &mut Buffer, offset: &Offset, time: &[u8]) {
         out.put(br#"{"@timestamp":""#);
-        out.put(time);
-        if !is_zoned(time) {
-            out.push(b'Z');
-        }
+        out.put(without_zone(time));
+        out.push(b'Z');
         for start in &self.before_id {
             out.put(start);
             offset.write(out);

@@ -1,7 +1,7 @@
 //! Writes JSON values directly into a buffer.
 
 use crate::buffer::Buffer;
-use crate::format::{decode, is_zoned};
+use crate::format::{decode, without_zone};
 
 /// Appends `text` as a JSON string.
 pub(super) fn string(out: &mut Buffer, text: &str) {
@@ -47,11 +47,11 @@ pub(super) fn number(out: &mut Buffer, logged: &[u8]) {
     }
 }
 
-/// Appends a logged time. Times without a zone are in UTC and get a `Z`.
+/// Appends a logged time, cut to nanoseconds. Times without a zone are in UTC and get a `Z`.
 pub(super) fn time(out: &mut Buffer, logged: &[u8]) {
     out.push(b'"');
-    out.put(logged);
-    out.put(if is_zoned(logged) { b"\"" } else { b"Z\"" });
+    out.put(without_zone(logged));
+    out.put(b"Z\"");
 }
 
 /// Appends `number` in decimal.

@@ -26,7 +26,7 @@ pub use self::kind::FirstWord;
 pub use self::record::{LineError, Record, TokenBuffer, parse};
 pub use self::request::{Request, Url};
 pub use self::split::Token;
-pub use self::time::{is_time, is_zoned, nanoseconds};
+pub use self::time::{is_time, nanoseconds, without_zone};
 pub use self::value::{Host, HostPort, Port, Reading, Value};
 pub(crate) use self::value::{ReadingVisitor, alpn_items, items};
 

@@ -2,16 +2,29 @@
 
 use super::digits::are_digits;
 
-/// Returns whether `text` has this form, with every part in range. A second of 60 is out of range: AWS smears leap seconds.
+/// Returns whether `text` has this form, with every part in range. A second of 60 is out of range, because AWS smears leap seconds,
+/// and so is the year 0, which many date libraries reject.
 pub fn is_time(text: &[u8]) -> bool {
     let Some((head, tail)) = text.split_first_chunk::<19>() else { return false };
     let tail = tail.strip_suffix(b"Z").unwrap_or(tail);
     has_form(head) && is_in_range(head) && is_fraction(tail)
 }
 
-/// Returns whether a time names its zone, which AWS leaves out in NLB logs.
-pub fn is_zoned(time: &[u8]) -> bool {
-    time.last() == Some(&b'Z')
+/// Maximum length of a time in events, without its zone: nine digits of the fraction. Elasticsearch rejects more digits.
+const LONGEST: usize = "YYYY-MM-DDTHH:MM:SS.nnnnnnnnn".len();
+
+/// Returns a time without its zone, which AWS leaves out in NLB logs, and cut to nanoseconds.
+///
+/// ```
+/// use elb_log::format::without_zone;
+///
+/// assert_eq!(without_zone(b"2026-03-02T10:15:04.5Z"), b"2026-03-02T10:15:04.5");
+/// assert_eq!(without_zone(b"2026-03-02T10:15:04.1234567891"), b"2026-03-02T10:15:04.123456789");
+/// ```
+#[inline(always)]
+pub fn without_zone(time: &[u8]) -> &[u8] {
+    let time = time.strip_suffix(b"Z").unwrap_or(time);
+    &time[..time.len().min(LONGEST)]
 }
 
 /// Returns the nanoseconds from 1970 to a time, as far as its digits go; none for a text that is not a time.
@@ -57,7 +70,8 @@ fn has_form(head: &[u8; 19]) -> bool {
 
 fn is_in_range(head: &[u8; 19]) -> bool {
     let (month, day) = (two(head, 5), two(head, 8));
-    (1..=12).contains(&month)
+    !head.starts_with(b"0000")
+        && (1..=12).contains(&month)
         && day > 0
         && (day <= 28 || day <= days_in(two(head, 0) * 100 + two(head, 2), month))
         && two(head, 11) < 24
@@ -128,6 +142,9 @@ mod tests {
         thirty_first_of_april: "2026-04-31T00:00:00Z" => false,
         month_thirteen: "2026-13-02T10:15:04Z" => false,
         hour_twenty_four: "2026-03-02T24:00:00Z" => false,
+        first_year: "0001-01-01T00:00:00Z" => true,
+        year_zero: "0000-03-02T10:15:04Z" => false,
+        more_digits_than_nanoseconds: "2026-03-02T10:15:04.1234567891Z" => true,
         second_sixty: "2026-12-31T23:59:60Z" => false,
         empty_fraction: "2026-03-02T10:15:04.Z" => false,
         letters_for_digits: "2026-03-0aT10:15:04Z" => false,
