@@ -189,10 +189,21 @@ fn naive_lines(text: &[u8], limits: LineLimits, whole: bool) -> Vec<Found> {
 }
 
 fn check_record(line: &[u8], record: &Record<'_, '_>) {
-    let mut end = 0;
     let spaces = |from: usize, to: usize| line[from..to].iter().all(|&byte| byte == b' ');
-    for token in record.tokens {
-        assert!(token.at >= end && spaces(end, token.at), "{token:?} follows the token before, separated by spaces");
+    // The timestamp of an export is before the first token.
+    let mut end = record.ingest_time.map_or(0, |time| {
+        assert!(is_time(time), "{time:?} is not a time");
+        let start = line.iter().take_while(|&&byte| byte == b' ').count();
+        assert_eq!(&line[start..start + time.len()], time, "the timestamp of an export is before the line");
+        start + time.len()
+    });
+    for (index, token) in record.tokens.iter().enumerate() {
+        assert!(token.at >= end, "{token:?} follows the token before");
+        let separator = &line[end..token.at];
+        assert!(
+            spaces(end, token.at) || index > 0 && matches!(separator, b"\t" | b","),
+            "{token:?} follows the token before, separated by spaces, a tab or a comma"
+        );
         let quote = usize::from(token.quoted);
         end = token.at + quote + token.raw.len() + quote;
         assert_eq!(&line[token.at + quote..end - quote], token.raw, "{token:?} has the right position");
@@ -217,6 +228,10 @@ fn check_record(line: &[u8], record: &Record<'_, '_>) {
 fn check_error(line: &[u8], error: &LineError) {
     let at = match *error {
         LineError::NoKind { at, .. } => at,
+        LineError::FieldDelimiter { at, .. } => {
+            assert!(error.to_string().contains("fieldDelimiter"), "{error}");
+            at
+        }
         LineError::UnclosedQuote { at, .. } => {
             assert_eq!(line.get(at), Some(&b'"'), "{error}");
             at
@@ -274,7 +289,7 @@ fn check_envelope(event: &Value, settings: &EventSettings, origin: &Origin, line
     assert_eq!(event["@metadata"], json!({"_id": id, "_ingest_document": {"id": id}}), "{event}");
     assert_eq!(event["log"]["offset"], line.offset, "{event}");
     let time = event["@timestamp"].as_str().unwrap_or_default();
-    assert!(is_time(time.as_bytes()) && time.ends_with('Z'), "the time of {event}");
+    assert!(fits(&event["@timestamp"], Shape::Time), "the time {time} of {event}");
     assert_eq!(event.get("labels").is_some(), !settings.labels.is_empty(), "{event}");
 
     let parsed = written.kind.is_some();
@@ -289,6 +304,7 @@ fn check_envelope(event: &Value, settings: &EventSettings, origin: &Origin, line
         (line.truncated, "_elbtruncated"),
         (written.invalid_fields > 0, "_elbfieldfailure"),
         (written.short, "_elbshortline"),
+        (written.joined, "_elbextrafields"),
     ];
     let tags: Vec<&str> = tags.into_iter().filter_map(|(applies, tag)| applies.then_some(tag)).collect();
     assert_eq!(event.get("tags"), (!tags.is_empty()).then(|| json!(tags)).as_ref(), "{event}");
@@ -308,6 +324,8 @@ fn check_parsed_part(event: &Value, schema: Schema, written: Written) {
     assert_eq!(invalid, written.invalid_fields as usize, "{event}");
     let extra = elb["extra"].as_array().map_or(0, |items| items.iter().filter(|item| !item.is_null()).count());
     assert_eq!(extra, written.extra_fields as usize, "{event}");
+    assert!(written.extra_fields <= written.unknown_fields, "{written:?}");
+    assert!(!written.joined || written.unknown_fields > 8, "{written:?}");
 
     let (.., shapes) = SHAPES
         .iter()
@@ -363,7 +381,10 @@ fn fits(value: &Value, shape: Shape) -> bool {
         (Shape::Integer, value) => value.is_i64() || value.as_f64() == Some(0.0),
         (Shape::Decimal, value) => value.is_number(),
         (Shape::Ip, value) => value.as_str().is_some_and(|text| text.parse::<IpAddr>().is_ok()),
-        (Shape::Time, value) => value.as_str().is_some_and(|text| is_time(text.as_bytes()) && text.ends_with('Z')),
+        // Elasticsearch rejects more than nine digits of a second's fraction.
+        (Shape::Time, value) => value.as_str().is_some_and(|text| {
+            is_time(text.as_bytes()) && text.ends_with('Z') && text.len() <= "YYYY-MM-DDTHH:MM:SS.nnnnnnnnnZ".len()
+        }),
         (Shape::Object, value) => value.is_object(),
     }
 }

@@ -26,6 +26,8 @@ macro_rules! for_each_counter {
             unparsed => ("EventsUnparsed", "Count");
             /// Lines with fewer fields than their log type ever had.
             short_lines => ("ShortLines", "Count");
+            /// Lines with more fields than the program knows, also if the new fields have no value.
+            longer_lines;
             /// Fields with a value of the wrong type.
             invalid_fields => ("FieldsInvalid", "Count");
             /// Fields after the known fields.
@@ -79,6 +81,7 @@ impl Counts {
     pub(crate) fn count_line(&mut self, written: Written) {
         self.unparsed += u64::from(written.unparsed);
         self.short_lines += u64::from(written.short);
+        self.longer_lines += u64::from(written.unknown_fields > 0);
         self.invalid_fields += u64::from(written.invalid_fields);
         self.extra_fields += u64::from(written.extra_fields);
     }

@@ -101,7 +101,7 @@ async fn the_report_is_complete_and_replaces_an_older_one() {
     let report = read_json(&report);
     let members: Vec<&String> = report["objects"][0].as_object().expect("an object").keys().collect();
     let mut expected: Vec<&str> =
-        "bucket key etag kind bytes_compressed bytes lines unparsed short_lines invalid_fields extra_fields filtered \
+        "bucket key etag kind bytes_compressed bytes lines unparsed short_lines longer_lines invalid_fields extra_fields filtered \
         delivered dead_lettered undelivered batches requests retries complete skipped duration_ms reason error resumed_at continued_at"
             .split_whitespace()
             .collect();

@@ -46,12 +46,12 @@ async fn explains_each_field_of_a_line() {
     }
     assert!(!page.contains('\x1b'), "colour outside a terminal");
 
-    let output = run_with_input(&mut elbship(&["explain", "--json"]), &format!("{line} new\r\n")).await;
+    let output = run_with_input(&mut elbship(&["explain", "--json"]), &format!("{line} - - new\r\n")).await;
     assert_status(&output, 0);
     let explanation: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
     assert_eq!(
-        (&explanation["kind"], &explanation["known_fields"], &explanation["extra"]),
-        (&json!("alb"), &json!(Kind::Alb.format().fields.len()), &json!(["new"]))
+        (&explanation["kind"], &explanation["known_fields"], &explanation["extra"], &explanation["unknown_fields"]),
+        (&json!("alb"), &json!(Kind::Alb.format().fields.len()), &json!(["new"]), &json!(1))
     );
     let client = &explanation["fields"][3];
     assert_eq!(client["native"], json!({"elb.client_ip": "198.51.100.7", "elb.client_port": 1031}));

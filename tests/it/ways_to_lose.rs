@@ -179,12 +179,21 @@ async fn way_10_a_failed_message_does_not_fail_its_batch() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn way_11_keeps_unknown_fields_and_reads_every_line() {
-    let text: String = (0..20).map(|number| format!("{} \"new field\" 7\n", alb_line(number))).collect();
+    let text: String = (0..20).map(|number| format!("{} \"-\" \"-\" \"new field\" 7\n", alb_line(number))).collect();
     let receiver = Receiver::start().await;
     let (exit, report, _) = Object::of(text.as_bytes()).ship(&receiver.url, &[]).await;
     assert_eq!((exit, &report["unparsed"], &report["extra_fields"]), (0, &json!(0), &json!(40)), "{report}");
+    assert_eq!(report["longer_lines"], 20, "{report}");
     let event = &receiver.events()[0];
     assert_eq!((&event["elb"]["extra"], &event["elb"]["elb_status_code"]), (&json!(["new field", "7"]), &json!(200)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_in_preparation_is_reported_before_it_has_values() {
+    let text: String = (0..20).map(|number| format!("{} \"-\" \"-\" -\n", alb_line(number))).collect();
+    let receiver = Receiver::start().await;
+    let (exit, report, _) = Object::of(text.as_bytes()).ship(&receiver.url, &[]).await;
+    assert_eq!((exit, &report["extra_fields"], &report["longer_lines"]), (0, &json!(0), &json!(20)), "{report}");
 }
 
 /// Forwards three requests, and never responds to the fourth.

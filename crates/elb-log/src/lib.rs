@@ -1,7 +1,7 @@
 //! Parses every log line that AWS Elastic Load Balancing writes, and turns it into one structured JSON event.
 //!
 //! It reads access logs, connection logs and health check logs of Application Load Balancers, access logs of Network Load
-//! Balancers (TLS listeners), and access logs of Classic Load Balancers, in every width that AWS ever wrote. It is tolerant: the
+//! Balancers, and access logs of Classic Load Balancers, in every width that AWS ever wrote. It is tolerant: the
 //! kind of log is detected from the line itself, a line with more fields than known today parses, a line with fewer fields parses,
 //! and a value that is not of its field's type does not spoil the line.
 //!

@@ -34,9 +34,10 @@ pub(crate) fn markdown_of(formats: &[&Format]) -> String {
         for (index, field) in format.fields.iter().enumerate() {
             let _ = writeln!(
                 page,
-                "| {} | `{}` | {} | {} | {} |",
+                "| {} | `{}`{} | {} | {} | {} |",
                 index + 1,
                 field.aws,
+                if field.confirmed { "" } else { " (unconfirmed)" },
                 type_name(field.ty),
                 name_list(&native, Some(index), field.is_timestamp()),
                 name_list(&ecs, Some(index), field.is_timestamp())
@@ -101,11 +102,15 @@ It is generated from the field tables in `crates/elb-log/src/format/`; a test fa
 * A processing time of -1 is omitted, like every value that AWS writes as `-`.
 * If a value does not match the type of its field, its text is in `elb.invalid` (`aws.elb.invalid`), and the event has the tag `_elbfieldfailure`.
 * Fields after the known ones are in `elb.extra` (`aws.elb.extra`), in their order, with null for `-`.
+* A field of type word, ARN, load balancer or trace ID never has the text of another field: an address, a time or the ID of something else there is a value of the wrong type. A line that lacks one of its fields is found that way, because the fields after the gap are shifted. Deliveries through CloudWatch Logs can be set up to leave out fields.
+* An unconfirmed field is on real lines, but AWS has not published its name. The name comes from elsewhere and may change.
+* `elb.ingest_time` (`event.ingested`) is the timestamp that an export of CloudWatch Logs writes before each line.
 * The last row of each table has the names that do not come from a single field.
 
 ## When AWS adds a field
 
 Nothing breaks. The text of the new field is in `elb.extra` from the first day, and `extra_fields` in the report increases.
+Before the first day, AWS often writes `-` in the place of the new field. Then `longer_lines` in the report increases, and `extra_fields` does not.
 To name the field, add one row at the end of its format's table: AWS's name, the type, the name in `native`, and the names in `ecs`. Then run `UPDATE_GOLDEN=1 cargo test -p elb-log --test it golden` to update this page and the index templates.
 Documents that were indexed before keep the value in `elb.extra`. Replay their objects to replace these documents: the ids stay the same, and the field gets its name. Without a replay, searches must query both names.
 ";
@@ -114,6 +119,10 @@ Documents that were indexed before keep the value in `elb.extra`. Replay their o
 fn type_name(ty: Type) -> &'static str {
     match ty {
         Type::Text => "text",
+        Type::Word => "word",
+        Type::Arn => "ARN or word",
+        Type::LoadBalancerId | Type::LoadBalancerName => "load balancer",
+        Type::ConnectionTraceId => "trace ID",
         Type::Integer => "integer",
         Type::Port => "port",
         Type::Decimal => "decimal",
@@ -123,8 +132,8 @@ fn type_name(ty: Type) -> &'static str {
         Type::Timestamp => "time of the event",
         Type::Time => "time",
         Type::Request => "request",
-        Type::CommaList => "texts, separated by commas",
-        Type::SpaceList => "texts, separated by spaces",
+        Type::WordList => "words, separated by commas",
+        Type::TargetList => "ip:port, separated by spaces",
         Type::IntegerList => "integers, separated by spaces",
         Type::AlpnList => "quoted texts, separated by commas",
         Type::Validity => "two times",

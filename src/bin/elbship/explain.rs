@@ -17,6 +17,9 @@ const SHOWN_AFTER_ERROR: usize = 20;
 /// Column of the fields' values.
 const INDENT: usize = 32;
 
+/// Column of the timestamp of a log export.
+const TIMESTAMP_INDENT: usize = "behind the timestamp of a log export: ".len();
+
 /// Runs the command.
 ///
 /// # Errors
@@ -24,6 +27,8 @@ const INDENT: usize = 32;
 pub(crate) fn run(args: ExplainArgs) -> Result<(), CommandError> {
     let failed = |what: &str, error: io::Error| CommandError::Failed(format!("cannot {what}: {error}"));
     let text = read_lines(args.line).map_err(|error| failed("read the lines", error))?;
+    // Some programs write a byte-order mark at the start of a text.
+    let text = text.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(&text);
     if text.trim_ascii().is_empty() {
         return Err(CommandError::Failed("nothing to explain: there is no line".to_owned()));
     }
@@ -31,7 +36,7 @@ pub(crate) fn run(args: ExplainArgs) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     let mut unparsed = 0;
     let lines = text.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    for (index, line) in lines.filter(|line| !line.is_empty()).enumerate() {
+    for (index, line) in lines.filter(|line| !line.iter().all(|&byte| byte == b' ')).enumerate() {
         let explanation = explain(line);
         unparsed += usize::from(explanation.error.is_some());
         let page = if args.json { to_json(&explanation) } else { style.page(&explanation, index > 0) };
@@ -73,6 +78,9 @@ impl Style {
             }
             (None, kind) => {
                 page += &format!("{}: {}\n", self.bold(kind.unwrap_or_default()), explanation.reason);
+                if let Some(time) = &explanation.ingest_time {
+                    page += &format!("behind the timestamp of a log export: {}\n", wrapped(time, TIMESTAMP_INDENT));
+                }
                 let (has, knows) = (explanation.fields.len(), explanation.known_fields);
                 page += &format!(
                     "{has} of the {knows} fields of this log type{}\n",
@@ -83,6 +91,10 @@ impl Style {
                 }
                 for (index, extra) in explanation.extra.iter().enumerate() {
                     page += &self.row(knows + index + 1, "unknown", extra, "elb.extra");
+                }
+                if let (more @ 1.., true) = (explanation.unknown_fields, explanation.extra.is_empty()) {
+                    let fields = if more == 1 { "field" } else { "fields" };
+                    page += &format!("{more} more {fields} than known, all absent: AWS prepares new fields in this way\n");
                 }
             }
         }
@@ -171,7 +183,7 @@ mod tests {
             assert!(line.chars().count() <= COLUMNS, "{} columns: {line}", line.chars().count());
         }
         for shown in [
-            "nlb: tls and a version come first",
+            "nlb: a type, a version and a time come first",
             "elb.invalid.tls_handshake_time = \"x\"",
             "source.ip = \"2001:db8:9::4\"",
             "unknown",
@@ -210,6 +222,36 @@ mod tests {
             let unsafe_letter = shown.chars().find(|letter| *letter != '\n' && elb_common::terminal::is_unsafe(*letter));
             assert_eq!(unsafe_letter, None, "escape it in:\n{shown:?}");
             assert!(shown.contains("\\u{1b}") || shown.contains("\\u001b"), "the line is not shown:\n{shown}");
+        }
+    }
+
+    #[test]
+    fn says_how_many_fields_are_in_preparation() {
+        let known = elb_log::format::Kind::AlbHealthCheck.format().fields.len();
+        let line = format!("h2 2026-03-02T10:15:07Z 0.004 10.0.4.12:9000 api PASS 200 -{}", " -".repeat(known - 8));
+        let page = |line: &str| Style { colour: false }.page(&explain(line.as_bytes()), false);
+        assert!(!page(&line).contains("than known"), "{}", page(&line));
+        for (more, shown) in [(" -", "1 more field than known, all absent"), (" - \"-\"", "2 more fields than known, all absent")]
+        {
+            let page = page(&format!("{line}{more}"));
+            assert!(page.contains(&format!("{known} of the {known} fields")) && page.contains(shown), "{page}");
+        }
+    }
+
+    #[test]
+    fn shows_the_timestamp_of_a_log_export() {
+        let page = Style { colour: false }.page(&explain(format!("2026-08-19T21:34:48.000Z {LINE}").as_bytes()), false);
+        assert!(page.contains("behind the timestamp of a log export: 2026-08-19T21:34:48.000Z\n"), "{page}");
+        assert!(page.contains("  1 type"), "the fields are counted from the line's own first field: {page}");
+    }
+
+    #[test]
+    fn shows_every_position_of_an_alb_line() {
+        let known = elb_log::format::Kind::Alb.format().fields.len();
+        let line = format!("h2 2026-09-23T10:15:07Z app/web/1 192.0.2.1:80{} TargetResetConnection -", " -".repeat(known - 6));
+        let page = Style { colour: false }.page(&explain(line.as_bytes()), false);
+        for shown in [" 35 target_error_code", "elb.target_error_code = \"TargetResetConnection\"", " 36 elb_error_code"] {
+            assert!(page.contains(shown), "{shown:?} is missing in\n{page}");
         }
     }
 

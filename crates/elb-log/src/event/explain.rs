@@ -40,9 +40,13 @@ pub struct Explanation {
     pub known_fields: usize,
     /// Whether the line has fewer fields than AWS ever wrote for its type.
     pub short: bool,
+    /// Number of fields of the line beyond the known ones, with or without a value.
+    pub unknown_fields: usize,
+    /// The timestamp that an export of CloudWatch Logs wrote before the line. It is not a field of the line.
+    pub ingest_time: Option<String>,
     /// The known fields of the line, in their order.
     pub fields: Vec<ExplainedField>,
-    /// The text of the fields after the known ones.
+    /// The text of the fields after the known ones, unless all of them are absent.
     pub extra: Vec<String>,
     /// Why the line was not parsed, and where.
     pub error: Option<ExplainedError>,
@@ -91,6 +95,7 @@ pub fn explain(line: &[u8]) -> Explanation {
                 let mut explanation = explain_record(line, &record, ecs::plan(record.kind), reason);
                 // A missing member of a JSON line is not shown as an absent field.
                 explanation.fields.retain(|field| !field.absent);
+                explanation.unknown_fields += vended.absent_extras();
                 explanation
             }
             Err(error) => unparsed(line, error.message, error.at),
@@ -108,6 +113,8 @@ fn unparsed(line: &[u8], message: String, at: usize) -> Explanation {
         reason: message.clone(),
         known_fields: 0,
         short: false,
+        unknown_fields: 0,
+        ingest_time: None,
         fields: Vec::new(),
         extra: Vec::new(),
         error: Some(ExplainedError { message, at, at_character }),
@@ -128,6 +135,8 @@ pub(super) fn explain_record(line: &[u8], record: &Record<'_, '_>, plan: &ecs::P
         reason,
         known_fields: record.format.fields.len(),
         short: record.is_short(),
+        unknown_fields: record.unknown_fields(),
+        ingest_time: record.ingest_time.map(|time| show_invalid(time).into_owned()),
         fields: (0..fields.readings.len()).map(|index| explain_field(index, plan, &envelope, &parsed)).collect(),
         extra: record.extras().iter().map(|token| show_invalid(token.raw).into_owned()).collect(),
         error: None,

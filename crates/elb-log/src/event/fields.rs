@@ -34,12 +34,26 @@ impl<'a> Fields<'a> {
         self.readings.clear();
         self.invalid.clear();
         self.values = 0;
+        if record.misplaced != 0 {
+            return self.read_misplaced(record);
+        }
         for (index, (field, token)) in record.fields().enumerate() {
             self.readings.push(Reading::Absent);
             if let Some(reading) = self.readings.last_mut() {
                 let (invalid, values) = (&mut self.invalid, &mut self.values);
                 field.ty.read_to(token, KeepField { reading, invalid, values, bit: bit_of(index), field, token });
             }
+        }
+    }
+
+    /// Reads the fields of a record of which some have the text of other fields.
+    #[cold]
+    fn read_misplaced(&mut self, record: &Record<'_, 'a>) {
+        for (index, (field, token)) in record.fields().enumerate() {
+            let reading = if record.is_misplaced(index) { Reading::Invalid } else { field.ty.read(token) };
+            self.invalid.extend(InvalidField::of(field, token, &reading));
+            self.values |= if matches!(reading, Reading::Value(_)) { bit_of(index) } else { 0 };
+            self.readings.push(reading);
         }
     }
 
@@ -105,10 +119,13 @@ pub(super) fn own_time<'a>(record: &Record<'_, 'a>) -> Option<&'a [u8]> {
 
 /// Returns the tags of an event as a JSON array; none for an event without tags.
 pub(super) fn tags(record: &Record<'_, '_>, invalid: &[InvalidField<'_>]) -> Option<&'static str> {
-    match (!invalid.is_empty(), record.is_short()) {
-        (false, false) => None,
-        (true, false) => Some(r#"["_elbfieldfailure"]"#),
-        (false, true) => Some(r#"["_elbshortline"]"#),
-        (true, true) => Some(r#"["_elbfieldfailure","_elbshortline"]"#),
+    // A line is never both short and joined.
+    match (!invalid.is_empty(), record.is_short(), record.is_joined()) {
+        (false, false, false) => None,
+        (true, false, false) => Some(r#"["_elbfieldfailure"]"#),
+        (false, true, _) => Some(r#"["_elbshortline"]"#),
+        (true, true, _) => Some(r#"["_elbfieldfailure","_elbshortline"]"#),
+        (false, false, true) => Some(r#"["_elbextrafields"]"#),
+        (true, false, true) => Some(r#"["_elbfieldfailure","_elbextrafields"]"#),
     }
 }

@@ -47,7 +47,15 @@ impl Shape {
             Type::Decimal | Type::ProcessingTime => Some(Shape::Decimal),
             Type::Ip | Type::NodeIp => Some(Shape::Ip),
             Type::Time | Type::Timestamp => Some(Shape::Time),
-            Type::Text | Type::CommaList | Type::SpaceList | Type::AlpnList => Some(Shape::Text),
+            Type::Text
+            | Type::Word
+            | Type::Arn
+            | Type::LoadBalancerId
+            | Type::LoadBalancerName
+            | Type::ConnectionTraceId
+            | Type::WordList
+            | Type::TargetList
+            | Type::AlpnList => Some(Shape::Text),
             Type::HostPort | Type::Request | Type::Validity => None,
         }
     }

@@ -22,6 +22,9 @@ const PORT: Name = name!("port", "");
 const PATH: Name = name!("path", "");
 const QUERY: Name = name!("query", "");
 
+/// The timestamp that an export of CloudWatch Logs writes before a line.
+const INGEST_TIME: Name = name!("ingest_time", "");
+
 /// Appends the event of a parsed line, and the fields that are not of their type to `invalid`.
 pub(super) fn write<'a>(
     out: &mut Buffer,
@@ -78,6 +81,7 @@ pub(super) fn names(format: &Format) -> Vec<MemberName> {
     if format.node_in_key && !fields.iter().any(Field::is_node_ip) {
         names.push(member("ip_address", None, Shape::Ip));
     }
+    names.push(member(INGEST_TIME.text, None, Shape::Time));
     names.extend([member("invalid", None, Shape::Object), member("extra", None, Shape::Text)]);
     names
 }
@@ -93,16 +97,23 @@ fn write_elb<'a>(
     out.put(record.format.name.as_bytes());
     out.push(b'"');
     let mut has_node_ip = false;
-    for (field, token) in record.fields() {
-        // The line's own time has been read already.
-        if !(has_time && field.is_timestamp()) {
-            let (has_node_ip, plain) = (&mut has_node_ip, record.plain);
-            field.ty.read_to(token, WriteField { out, invalid, has_node_ip, field, token, plain });
+    if record.misplaced == 0 {
+        for (field, token) in record.fields() {
+            // The line's own time has been read already.
+            if !(has_time && field.is_timestamp()) {
+                let (has_node_ip, plain) = (&mut has_node_ip, record.plain);
+                field.ty.read_to(token, WriteField { out, invalid, has_node_ip, field, token, plain });
+            }
         }
+    } else {
+        has_node_ip = write_misplaced(out, record, invalid, has_time);
     }
     if let Some(ip) = node_ip.filter(|_| !has_node_ip && record.format.node_in_key) {
         out.put(br#","ip_address":"#);
         out.put(ip);
+    }
+    if let Some(time) = record.ingest_time {
+        time_member(out, &INGEST_TIME, time);
     }
     if !invalid.is_empty() {
         out.put(br#","invalid":"#);
@@ -113,6 +124,18 @@ fn write_elb<'a>(
         write_extras(out, record, record.plain);
     }
     out.push(b'}');
+}
+
+/// Appends the fields of a record of which some have the text of other fields. Returns whether one of them is the node's address.
+#[cold]
+fn write_misplaced<'a>(out: &mut Buffer, record: &Record<'_, 'a>, invalid: &mut Vec<InvalidField<'a>>, has_time: bool) -> bool {
+    let mut has_node_ip = false;
+    for (index, (field, token)) in record.fields().enumerate().filter(|(_, (field, _))| !(has_time && field.is_timestamp())) {
+        let reading = if record.is_misplaced(index) { Reading::Invalid } else { field.ty.read(token) };
+        let has_node_ip = &mut has_node_ip;
+        WriteField { out, invalid, has_node_ip, field, token, plain: record.plain }.visit(reading);
+    }
+    has_node_ip
 }
 
 /// Writes a field when it is read.

@@ -76,7 +76,7 @@ fn explain_shows_a_new_field_at_its_position() {
 fn vended_json_has_a_new_field_under_each_of_its_names() {
     for name in ["made_up", "made:up", "invented"] {
         let line = format!(r#"{{"type":"h2","{name}":7}}"#);
-        let vended = Vended::of(Kind::Alb, &FORMAT, members_of(line.as_bytes()).expect("a JSON object"));
+        let vended = Vended::of(Kind::Alb, &FORMAT, members_of(line.as_bytes(), 0).expect("a JSON object"));
         assert_eq!(vended.tokens().last().map(|token| token.raw), Some(b"7".as_slice()), "{name}");
     }
 }

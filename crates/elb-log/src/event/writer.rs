@@ -35,10 +35,14 @@ pub struct Written {
     pub unparsed: bool,
     /// Whether the line has fewer fields than AWS ever wrote for its kind.
     pub short: bool,
+    /// Whether the line is probably two lines without a line feed between them.
+    pub joined: bool,
     /// Number of fields that are not of their type.
     pub invalid_fields: u32,
     /// Number of fields beyond the known ones that have a value.
     pub extra_fields: u32,
+    /// Number of fields beyond the known ones, with or without a value.
+    pub unknown_fields: u32,
 }
 
 impl EventWriter {
@@ -76,8 +80,10 @@ impl EventWriter {
             kind: Some(record.kind),
             unparsed: false,
             short: record.is_short(),
+            joined: record.is_joined(),
             invalid_fields: count(fields.invalid.len()),
             extra_fields: count(record.extras().iter().filter(|token| !token.is_absent()).count()),
+            unknown_fields: count(record.unknown_fields()),
         }
     }
 
@@ -87,7 +93,8 @@ impl EventWriter {
         match vended::read(line.text) {
             Ok(vended) => {
                 let tokens = vended.tokens();
-                self.write_parsed(out, line, &vended.record(&tokens), &mut Fields::default())
+                let written = self.write_parsed(out, line, &vended.record(&tokens), &mut Fields::default());
+                Written { unknown_fields: written.unknown_fields.saturating_add(count(vended.absent_extras())), ..written }
             }
             Err(error) => self.write_unparsed(out, line, &error.message),
         }

@@ -7,7 +7,7 @@
 
 use super::field::{Field, field};
 use super::kind::{CLIENT_OR_PORT, FirstWord};
-use super::{Format, Quoting, Traffic, VendedMark};
+use super::{Anchors, Format, Quoting, Traffic, TypeMember};
 
 pub(super) static FORMAT: Format = Format {
     name: "alb_connection",
@@ -18,12 +18,13 @@ pub(super) static FORMAT: Format = Format {
         FirstWord::DigitsOrDash { expected: CLIENT_OR_PORT },
         FirstWord::DigitsOrDash { expected: "a port" },
     ],
-    vended: &[VendedMark::Has("listener_port")],
+    vended: Some(TypeMember::Irrelevant),
     traffic: Traffic::Handshakes,
     node_in_key: true,
     shortest: 11,
     quoting: Quoting::Spaced,
     fields: FIELDS,
+    anchors: Anchors::of(FIELDS),
 };
 
 static FIELDS: &[Field] = &[
@@ -33,11 +34,11 @@ static FIELDS: &[Field] = &[
     field!("listener_port", Port, "listener_port", ["aws.elb.listener" as Keyword]),
     field!(
         "tls_protocol",
-        Text,
+        Word,
         "tls_protocol",
         ["aws.elb.ssl_protocol", "tls.version" as TlsVersion, "tls.version_protocol" as TlsProtocol]
     ),
-    field!("tls_cipher", Text, "tls_cipher", ["aws.elb.ssl_cipher", "tls.cipher"]),
+    field!("tls_cipher", Word, "tls_cipher", ["aws.elb.ssl_cipher", "tls.cipher"]),
     field!("tls_handshake_latency", Decimal, "tls_handshake_latency", ["aws.elb.tls_handshake_latency"]),
     field!("leaf_client_cert_subject", Text, "leaf_client_cert_subject", ["aws.elb.leaf_client_cert_subject"]),
     field!(
@@ -49,12 +50,12 @@ static FIELDS: &[Field] = &[
     field!("leaf_client_cert_serial_number", Text, "leaf_client_cert_serial_number", ["aws.elb.leaf_client_cert_serial_number"]),
     field!(
         "tls_verify_status",
-        Text,
+        Word,
         "tls_verify_status",
         ["aws.elb.tls_verify_status", "event.outcome" as OutcomeOfTlsVerification, "aws.elb.tls_error_code" as TlsErrorCode]
     ),
-    field!("conn_trace_id", Text, "conn_trace_id", ["aws.elb.conn_trace_id"]),
-    field!("tls_keyexchange" or "tls_named_group", Text, "tls_keyexchange", ["aws.elb.ssl_named_group"]),
-    field!("elb", Text, "id", ["aws.elb.name"]),
+    field!("conn_trace_id", ConnectionTraceId, "conn_trace_id", ["aws.elb.conn_trace_id"]),
+    field!("tls_keyexchange" or "tls_named_group", Word, "tls_keyexchange", ["aws.elb.ssl_named_group"]),
+    field!("elb", LoadBalancerId, "id", ["aws.elb.name"]),
     field!("ip_address", NodeIp, "ip_address", ["aws.elb.ip_address"]),
 ];

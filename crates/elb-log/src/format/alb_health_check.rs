@@ -6,18 +6,19 @@
 
 use super::field::{Field, field};
 use super::kind::FirstWord;
-use super::{Format, Quoting, Traffic, VendedMark};
+use super::{Anchors, Format, Quoting, Traffic, TypeMember};
 
 pub(super) static FORMAT: Format = Format {
     name: "alb_health_check",
     recognised_by: "a type, a time and a number come first",
-    first_words: &[FirstWord::Type, FirstWord::Time, FirstWord::NumberOrDash],
-    vended: &[VendedMark::Has("target_group_id"), VendedMark::Has("latency")],
+    first_words: &[FirstWord::Type, FirstWord::Time, FirstWord::NumberOrDash, FirstWord::Target],
+    vended: Some(TypeMember::Irrelevant),
     traffic: Traffic::HealthChecks,
     node_in_key: true,
     shortest: 8,
     quoting: Quoting::Spaced,
     fields: FIELDS,
+    anchors: Anchors::of(FIELDS),
 };
 
 static FIELDS: &[Field] = &[
@@ -25,10 +26,10 @@ static FIELDS: &[Field] = &[
     field!("time" or "timestamp", Timestamp, "time", []),
     field!("latency", Decimal, "latency", ["aws.elb.health_check.latency"]),
     field!("target_addr", HostPort, "target", ["destination" as HostPort]),
-    field!("target_group_id", Text, "target_group_id", ["aws.elb.health_check.target_group_id"]),
-    field!("status", Text, "status", ["aws.elb.health_check.status", "event.outcome" as OutcomeOfHealthCheck]),
+    field!("target_group_id", Word, "target_group_id", ["aws.elb.health_check.target_group_id"]),
+    field!("status", Word, "status", ["aws.elb.health_check.status", "event.outcome" as OutcomeOfHealthCheck]),
     field!("status_code", Integer, "status_code", ["aws.elb.health_check.status_code"]),
-    field!("reason_code", Text, "reason_code", ["aws.elb.health_check.reason_code"]),
-    field!("elb", Text, "id", ["aws.elb.name"]),
+    field!("reason_code", Word, "reason_code", ["aws.elb.health_check.reason_code"]),
+    field!("elb", LoadBalancerId, "id", ["aws.elb.name"]),
     field!("ip_address", NodeIp, "ip_address", ["aws.elb.ip_address"]),
 ];

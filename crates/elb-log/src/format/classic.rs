@@ -7,23 +7,24 @@
 
 use super::field::{Field, field};
 use super::kind::{CLIENT_OR_PORT, FirstWord};
-use super::{Format, Quoting, Traffic};
+use super::{Anchors, Format, Quoting, Traffic};
 
 pub(super) static FORMAT: Format = Format {
     name: "classic",
-    recognised_by: "a time comes first, and the third word holds a colon or is -",
-    first_words: &[FirstWord::Time, FirstWord::Any, FirstWord::ColonOrDash { expected: CLIENT_OR_PORT }],
-    vended: &[],
+    recognised_by: "a time comes first, and the third word is an address with a port, or -",
+    first_words: &[FirstWord::Time, FirstWord::Name, FirstWord::Client { expected: CLIENT_OR_PORT }, FirstWord::Target],
+    vended: None,
     traffic: Traffic::HttpOrTcp,
     node_in_key: true,
     shortest: 12,
     quoting: Quoting::Spaced,
     fields: FIELDS,
+    anchors: Anchors::of(FIELDS),
 };
 
 static FIELDS: &[Field] = &[
     field!("time" or "timestamp", Timestamp, "time", []),
-    field!("elb", Text, "id", ["aws.elb.name"]),
+    field!("elb", LoadBalancerName, "id", ["aws.elb.name"]),
     field!("client:port", HostPort, "client", ["source" as HostPort]),
     field!("backend:port", HostPort, "backend", ["aws.elb.backend" as HostPortKeyword]),
     field!("request_processing_time", ProcessingTime, "request_processing_time", ["aws.elb.request_processing_time.sec"]),

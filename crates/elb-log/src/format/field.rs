@@ -9,6 +9,8 @@ pub struct Field {
     pub aws: &'static str,
     /// Other names that AWS has used for the field, as keys of vended JSON lines.
     pub aliases: &'static [&'static str],
+    /// Whether AWS has published the field's name. The name of any other field comes from elsewhere and may change.
+    pub confirmed: bool,
     /// How the text is read.
     pub ty: Type,
     /// The names in the `native` schema.
@@ -135,6 +137,17 @@ impl Name {
 pub enum Type {
     /// Any text, AWS's escapes decoded.
     Text,
+    /// A word that AWS chooses, such as a cipher or a status. It never looks like an address, a time, an ARN, a load balancer or a
+    /// trace ID; see [`Record::misplaced`](super::Record::misplaced).
+    Word,
+    /// An ARN, or a word.
+    Arn,
+    /// The ID of a load balancer: `app/web/50dc6c495c0c9188`. Old lines have a name instead.
+    LoadBalancerId,
+    /// The name of a Classic Load Balancer.
+    LoadBalancerName,
+    /// The ID of a client's connection: `TID_…`.
+    ConnectionTraceId,
     /// An optional `-` and digits, within 64 bits.
     Integer,
     /// Digits of a number up to 65535.
@@ -155,10 +168,10 @@ pub enum Type {
     Time,
     /// `METHOD url PROTOCOL`.
     Request,
-    /// Texts separated by commas.
-    CommaList,
-    /// Texts separated by spaces.
-    SpaceList,
+    /// Words separated by commas.
+    WordList,
+    /// Addresses with their ports, separated by spaces.
+    TargetList,
     /// Integers separated by spaces, `-` for none.
     IntegerList,
     /// Texts in quotes of their own, separated by commas: `"h2","http/1.1"`.
@@ -172,10 +185,14 @@ pub enum Type {
 /// ```text
 /// field!("client:port", HostPort, "client", ["source" as HostPort]),
 /// field!("tls_keyexchange" or "tls_named_group", Text, "tls_keyexchange", ["aws.elb.ssl_named_group"]),
+/// field!("elb_error_code" unconfirmed, Word, "elb_error_code", ["aws.elb.elb_error_code"]),
 /// ```
 ///
 /// The names of the parts begin with the native name, or with the one that `parts` gives.
 macro_rules! field {
+    ($aws:literal unconfirmed, $($rest:tt)*) => {
+        $crate::format::field::Field { confirmed: false, ..$crate::format::field::field!($aws, $($rest)*) }
+    };
     ($aws:literal $(or $alias:literal)*, $ty:ident, $native:literal, [$($ecs:literal $(as $form:ident)?),*]) => {
         $crate::format::field::field!($aws $(or $alias)*, $ty, $native parts $native, [$($ecs $(as $form)?),*])
     };
@@ -183,6 +200,7 @@ macro_rules! field {
         $crate::format::field::Field {
             aws: $aws,
             aliases: &[$($alias),*],
+            confirmed: true,
             ty: $crate::format::field::Type::$ty,
             native: $crate::format::field::Names {
                 whole: $crate::format::field::name!($native, ""),

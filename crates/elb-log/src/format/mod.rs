@@ -7,14 +7,17 @@ mod alb;
 mod alb_connection;
 mod alb_health_check;
 mod classic;
+mod delimited;
 mod digits;
 mod escapes;
 pub(crate) mod field;
 mod kind;
 mod nlb;
+mod placement;
 mod record;
 mod request;
 mod scan;
+mod shape;
 mod split;
 mod time;
 mod value;
@@ -23,6 +26,8 @@ pub(crate) use self::escapes::show_invalid;
 pub use self::escapes::{decode, decode_escapes};
 pub use self::field::{EcsForm, EcsName, Field, Name, Names, Type};
 pub use self::kind::FirstWord;
+pub use self::placement::Anchors;
+pub(crate) use self::record::split_ingest_time;
 pub use self::record::{LineError, Record, TokenBuffer, parse};
 pub use self::request::{Request, Url};
 pub use self::split::Token;
@@ -64,7 +69,7 @@ kinds! {
     AlbConnection => alb_connection,
     /// Application Load Balancer health check log.
     AlbHealthCheck => alb_health_check,
-    /// Network Load Balancer access log (TLS listeners).
+    /// Network Load Balancer access log.
     Nlb => nlb,
 }
 
@@ -84,9 +89,8 @@ pub struct Format {
     pub recognised_by: &'static str,
     /// What the first words of a line look like.
     pub first_words: &'static [FirstWord],
-    /// How a JSON line of a delivery through CloudWatch Logs is recognised: one of these is enough. Empty if there are no such
-    /// deliveries.
-    pub vended: &'static [VendedMark],
+    /// What the member `type` says in JSON lines of deliveries through CloudWatch Logs; none if there are no such deliveries.
+    pub vended: Option<TypeMember>,
     /// What the lines are about.
     pub traffic: Traffic,
     /// Whether the object's key holds the address of the load balancer's node.
@@ -97,15 +101,19 @@ pub struct Format {
     pub quoting: Quoting,
     /// The fields, first to last. AWS only ever appends.
     pub fields: &'static [Field],
+    /// The fields by which a line is known to lack none.
+    pub anchors: Anchors,
 }
 
-/// A member by which a vended JSON line is recognised.
+/// What the member `type` of a vended JSON line says about its kind. Beside it, a member that only one kind has identifies this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VendedMark {
-    /// A member of this name.
-    Has(&'static str),
-    /// A member of this name with this value.
-    Is(&'static str, &'static str),
+pub enum TypeMember {
+    /// Nothing: the kind has no such member, or shares its values with other kinds.
+    Irrelevant,
+    /// This value identifies the kind.
+    Is(&'static str),
+    /// The line belongs to this kind if nothing else identifies another one.
+    AnyOther,
 }
 
 /// What the lines of a format are about. It decides `event.category` and `aws.elb.protocol` in the `ecs` schema.

@@ -2,10 +2,16 @@
 
 use std::fmt;
 
-use super::kind::{NoKind, recognise};
+use super::delimited::Delimited;
+use super::kind::{NoKind, Recognised, no_kind, recognise};
+use super::placement::misplaced;
 use super::scan::Scan;
 use super::split::{UnclosedQuote, split};
+use super::time::is_time;
 use super::{Field, Format, Kind, Token};
+
+/// Maximum number of unknown fields that AWS may have added since this version. A line with more is tagged `_elbextrafields`.
+const MOST_UNKNOWN_FIELDS: usize = 8;
 
 /// The memory that parsing a line needs, used again from line to line.
 #[derive(Debug, Default)]
@@ -23,6 +29,11 @@ pub struct Record<'t, 'a> {
     pub format: &'static Format,
     /// The line's fields, including those that the format does not know.
     pub tokens: &'t [Token<'a>],
+    /// A bit for each known field that has the text of another field, the first field being the lowest bit. The line lacks a field
+    /// before it. Such a field is invalid, whatever its type makes of its text.
+    pub misplaced: u64,
+    /// The timestamp that an export of CloudWatch Logs wrote before the line.
+    pub ingest_time: Option<&'a [u8]>,
     /// Whether every field can be written as it is: the line has only ASCII characters, no control character except DEL, no
     /// backslash, and no quotes except those around fields.
     pub plain: bool,
@@ -37,6 +48,13 @@ pub enum LineError {
         at: usize,
         /// What was expected there.
         expected: String,
+    },
+    /// Fields are separated by something other than spaces, tabs or commas throughout.
+    FieldDelimiter {
+        /// The line's kind.
+        kind: Kind,
+        /// The byte of the other separator.
+        at: usize,
     },
     /// A quote that opens a field never closes.
     UnclosedQuote {
@@ -63,16 +81,45 @@ pub enum LineError {
 /// A line with too few or too many fields, or with fields that are not of their type, is parsed all the same: see
 /// [`Record::is_short`], [`Record::extras`] and [`Reading::Invalid`](super::Reading::Invalid).
 ///
+/// Spaces separate fields, or tabs or commas throughout. The timestamp that an export of CloudWatch Logs writes before a line is not a
+/// field of the line.
+///
 /// # Errors
-/// A [`LineError`] for a line of no known kind, and for a quote that never closes.
+/// A [`LineError`] for a line of no known kind, for other separators, and for a quote that never closes.
 pub fn parse<'t, 'a>(line: &'a [u8], tokens: &'t mut TokenBuffer<'a>) -> Result<Record<'t, 'a>, LineError> {
     let TokenBuffer { list, scan } = tokens;
     scan.read(line);
-    let kind = recognise(line, scan).map_err(|no_kind| explain(line, no_kind))?;
-    let format = kind.format();
     list.clear();
+    let Some(Recognised { kind, exported }) = recognise(line, scan) else { return parse_unusual(line, scan, list) };
+    let format = kind.format();
     let plain = split(line, scan, format.quoting, list).map_err(|UnclosedQuote { at }| LineError::UnclosedQuote { kind, at })?;
-    Ok(Record { kind, format, tokens: list, plain })
+    let (ingest_time, tokens) = match &list[..] {
+        [time, tokens @ ..] if exported => (Some(time.raw), tokens),
+        tokens => (None, tokens),
+    };
+    let misplaced = misplaced(format, tokens);
+    Ok(Record { kind, format, tokens, misplaced, ingest_time, plain })
+}
+
+/// Parses a line that is not recognised by words between spaces.
+#[cold]
+fn parse_unusual<'t, 'a>(line: &'a [u8], scan: &Scan, list: &'t mut Vec<Token<'a>>) -> Result<Record<'t, 'a>, LineError> {
+    let Some(delimited) = Delimited::recognise(line) else { return Err(explain(line, scan)) };
+    delimited.split(line, list)?;
+    let Delimited { kind, ingest_time, .. } = delimited;
+    let (format, tokens) = (kind.format(), &list[..]);
+    // A line with tabs is not plain, and one with commas is rare.
+    Ok(Record { kind, format, tokens, misplaced: misplaced(format, tokens), ingest_time, plain: false })
+}
+
+/// Splits the timestamp off that an export of CloudWatch Logs writes before each line, with the spaces around it. Returns the
+/// timestamp, if the line begins with one, and the rest of the line.
+pub(crate) fn split_ingest_time(line: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    let spaces = |text: &[u8]| text.iter().take_while(|&&byte| byte == b' ').count();
+    let text = &line[spaces(line)..];
+    let (first, rest) = text.split_at(memchr::memchr(b' ', text).unwrap_or(text.len()));
+    let rest = &rest[spaces(rest)..];
+    if is_time(first) && !rest.is_empty() { (Some(first), rest) } else { (None, text) }
 }
 
 impl<'t, 'a> Record<'t, 'a> {
@@ -89,6 +136,25 @@ impl<'t, 'a> Record<'t, 'a> {
         }
     }
 
+    /// Returns whether a known field has the text of another field.
+    #[inline]
+    pub fn is_misplaced(&self, index: usize) -> bool {
+        self.misplaced >> index & 1 == 1
+    }
+
+    /// Returns the number of fields beyond the known ones, with or without a value. AWS writes `-` for a field in preparation.
+    #[inline]
+    pub fn unknown_fields(&self) -> usize {
+        self.tokens.len().saturating_sub(self.format.fields.len())
+    }
+
+    /// Returns whether the line has so many unknown fields that it is probably two lines without a line feed between them. AWS has
+    /// never added so many fields at once.
+    #[inline]
+    pub fn is_joined(&self) -> bool {
+        self.unknown_fields() > MOST_UNKNOWN_FIELDS
+    }
+
     /// Returns whether the line has fewer fields than AWS ever wrote for its kind.
     pub fn is_short(&self) -> bool {
         self.tokens.len() < self.format.shortest
@@ -99,7 +165,10 @@ impl LineError {
     /// Returns the byte of the line at which parsing stopped.
     pub fn at(&self) -> usize {
         match self {
-            LineError::NoKind { at, .. } | LineError::UnclosedQuote { at, .. } | LineError::TooLong { at } => *at,
+            LineError::NoKind { at, .. }
+            | LineError::FieldDelimiter { at, .. }
+            | LineError::UnclosedQuote { at, .. }
+            | LineError::TooLong { at } => *at,
             LineError::ControlLine | LineError::HeaderLine | LineError::Json => 0,
         }
     }
@@ -109,6 +178,11 @@ impl fmt::Display for LineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LineError::NoKind { at, expected } => write!(f, "no known kind of log line: expected {expected} at byte {at}"),
+            LineError::FieldDelimiter { kind, at } => write!(
+                f,
+                "{kind}: fields are not separated by spaces, tabs or commas throughout (byte {at}); set the fieldDelimiter of the \
+                 delivery in CloudWatch Logs to one of them"
+            ),
             LineError::UnclosedQuote { kind, at } => write!(f, "{kind}: the quote at byte {at} never closes"),
             LineError::ControlLine => write!(f, "control line, written by AWS when logging is switched on; no request (byte 0)"),
             LineError::HeaderLine => write!(f, "W3C header line in an object that does not begin with one (byte 0)"),
@@ -120,13 +194,17 @@ impl fmt::Display for LineError {
 
 impl std::error::Error for LineError {}
 
-fn explain(line: &[u8], NoKind { at, expected }: NoKind) -> LineError {
-    let spaces = line.iter().take_while(|&&byte| byte == b' ').count();
-    let line = &line[spaces..];
-    match line {
+#[cold]
+fn explain(line: &[u8], scan: &Scan) -> LineError {
+    let text = &line[line.iter().take_while(|&&byte| byte == b' ').count()..];
+    match text {
         [b'{', ..] => LineError::Json,
         [b'#', ..] => LineError::HeaderLine,
-        _ if line.starts_with(b"Enable ") && memchr::memmem::find(line, b" for ELB: ").is_some() => LineError::ControlLine,
-        _ => LineError::NoKind { at, expected },
+        _ if matches!(split_ingest_time(line), (Some(_), [b'{', ..])) => LineError::Json,
+        _ if text.starts_with(b"Enable ") && memchr::memmem::find(text, b" for ELB: ").is_some() => LineError::ControlLine,
+        _ => {
+            let NoKind { at, expected } = no_kind(line, scan);
+            LineError::NoKind { at, expected }
+        }
     }
 }

@@ -104,7 +104,9 @@ impl Type {
         }
         let raw = token.raw;
         match self {
-            Type::Text => to.visit(Reading::Value(Value::Text(raw))),
+            Type::Text | Type::Word | Type::Arn | Type::LoadBalancerId | Type::LoadBalancerName | Type::ConnectionTraceId => {
+                to.visit(Reading::Value(Value::Text(raw)));
+            }
             Type::Integer => take_if(is_integer(raw), Value::Number(raw), to),
             Type::Port => take_if(is_port(raw), Value::Number(raw), to),
             Type::Decimal => take_if(is_decimal(raw), Value::Number(raw), to),
@@ -118,8 +120,8 @@ impl Type {
             Type::Timestamp | Type::Time => take_if(is_time(raw), Value::Time(raw), to),
             Type::Request if Request::is_absent(raw) => to.visit(Reading::Absent),
             Type::Request => to.visit(Reading::Value(Value::Request(raw))),
-            Type::CommaList => take_list(raw, b',', |_| true, Value::List(raw, b','), to),
-            Type::SpaceList => take_list(raw, b' ', |_| true, Value::List(raw, b' '), to),
+            Type::WordList => take_list(raw, b',', |_| true, Value::List(raw, b','), to),
+            Type::TargetList => take_list(raw, b' ', |_| true, Value::List(raw, b' '), to),
             Type::IntegerList => {
                 take_list(raw, b' ', |item| item == b"-" || is_integer(item), Value::IntegerList(raw), to);
             }
@@ -157,8 +159,9 @@ fn take_list<'a>(raw: &'a [u8], separator: u8, valid: impl Fn(&[u8]) -> bool, va
 }
 
 impl<'a> HostPort<'a> {
+    /// Splits `ip:port`; none for a text without a colon.
     #[inline(always)]
-    fn split(text: &'a [u8]) -> Option<HostPort<'a>> {
+    pub(super) fn split(text: &'a [u8]) -> Option<HostPort<'a>> {
         if text.starts_with(b"arn:") {
             return Some(HostPort { host: Host::Arn(text), port: Port::None });
         }
@@ -329,7 +332,7 @@ mod tests {
         no_time: Time "yesterday" => "invalid",
         integers: IntegerList "200 - 404" => "value",
         integers_with_a_bad_one: IntegerList "200 abc" => "invalid",
-        list_of_spaces: SpaceList "  " => "absent",
+        list_of_spaces: TargetList "  " => "absent",
         request_of_dashes: Request "- - -" => "absent",
         port: Port "65535" => "value",
         too_large_port: Port "65536" => "invalid",

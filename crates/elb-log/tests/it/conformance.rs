@@ -44,7 +44,7 @@ fn alb(request: &str, user_agent: &str, rest: &str) -> String {
 
 /// The fields after the certificate's ARN in today's format.
 const REST: &str = " 10 2026-03-02T10:15:04.131000Z \"forward\" \"-\" \"-\" \"10.0.4.9:9000\" \"201\" \"-\" \"-\" \
-    TID_404949171d49ad4b4d1357fbcff0262c \"-\" \"-\" \"-\" 203.0.113.7";
+    TID_404949171d49ad4b4d1357fbcff0262c \"-\" \"-\" \"-\" 203.0.113.7 \"-\" \"-\"";
 
 /// Returns an ALB line with some of its first twelve fields replaced. Fields are counted from 1.
 fn alb_head(fields: &[(usize, &str)]) -> String {
@@ -120,6 +120,9 @@ mod kinds {
         health_check_without_latency: "h2 2026-03-02T10:15:07.560481Z - 10.0.4.12:9000 api FAIL - TimedOut" => {"kind": "alb_health_check", "latency": null};
         health_check_of_a_lambda_target: "lambda 2026-03-02T10:15:07.560481Z 0.1 arn:aws:lambda:eu-west-1:123456789012:function:f:7 f PASS 200 -" =>
             {"kind": "alb_health_check", "target_arn": "arn:aws:lambda:eu-west-1:123456789012:function:f:7", "target_ip": null};
+        nlb_of_a_tcp_listener: nlb("").replace("tls 2.0", "tcp 2.0") => {"kind": "nlb", "type": "tcp", "version": "2.0", "client_ip": "198.51.100.201"};
+        nlb_of_a_udp_listener: nlb("").replace("tls 2.0", "udp 1.0") => {"kind": "nlb", "type": "udp"};
+        nlb_of_a_quic_listener: nlb("").replace("tls 2.0", "quic 2.0") => {"kind": "nlb", "type": "quic"};
         nlb_version_2: nlb("") => {"kind": "nlb", "version": "2.0"};
         nlb_future_version: nlb("").replace("tls 2.0", "tls 10.12") => {"kind": "nlb", "version": "10.12"};
     }
@@ -130,6 +133,10 @@ mod kinds {
         type_in_upper_case: "HTTPS 2026-03-02T10:15:04Z x 1.2.3.4:5" => "no known kind of log line: expected a time, or a type such as https at byte 0";
         month_out_of_range: "https 2026-13-02T10:15:04Z x 1.2.3.4:5" => "no known kind of log line: expected a time at byte 6";
         truncated_after_the_name: "https 2026-03-02T10:15:04Z app/x/1" => "no known kind of log line: expected the client's ip:port at byte 34";
+        year_zero: "https 0000-03-02T10:15:04Z app/x/1 1.2.3.4:5" => "no known kind of log line: expected a time at byte 6";
+        classic_with_a_client_that_is_not_an_address: "2026-03-02T10:15:04Z shop worker:7 10.0.8.4:80 0.1 0.1 0.1 200 200 0 5120 \"-\"" =>
+            "no known kind of log line: expected the client's ip:port of a classic log, or a port of a connection log at byte 26";
+        nlb_without_a_time: nlb("").replace("2026-03-02T10:15:46", "yesterday") => "no known kind of log line: expected a time at byte 8";
         control_line: "Enable AccessLog for ELB: app/x/1 at 2026-03-02T10:15:04Z" =>
             "control line, written by AWS when logging is switched on; no request (byte 0)";
         connection_control_line: "Enable ConnectionLog for ELB: app/x/1 at 2026-03-02T10:15:04Z" =>
@@ -137,7 +144,7 @@ mod kinds {
         w3c_header_line: "#Fields: time elb" => "W3C header line in an object that does not begin with one (byte 0)";
         unclosed_quote: "https 2026-03-02T10:15:04Z app/x/1 192.0.2.1:80 \"GET" => "alb: the quote at byte 48 never closes";
         dead_letter: "{\"elbship\":\"dead-letter/1\",\"id\":\"x\"}" =>
-            "JSON that is no log line: it has none of the members type, listener_port, target_group_id (byte 0)";
+            "JSON that is no log line: it has no type, and no member that only one log type has (byte 0)";
         broken_json: "{\"type\":" => "JSON that is no log line: EOF while parsing a value at line 1 column 8 (byte 7)";
     }
 }
@@ -226,12 +233,44 @@ mod values {
     }
 
     #[test]
-    fn an_invalid_nlb_time_is_replaced_by_the_object_time() {
-        let event = event(Schema::Native, &nlb("").replace("2026-03-02T10:15:46", "yesterday"));
+    fn an_invalid_time_of_a_json_line_is_replaced_by_the_object_time() {
+        let event = event(Schema::Native, r#"{"type":"tls","time":"yesterday"}"#);
         assert_eq!(
             (&event["@timestamp"], &event["elb"]["invalid"]),
             (&json!("1970-01-01T00:00:00Z"), &json!({"time": "yesterday"}))
         );
+    }
+
+    /// Elasticsearch rejects dates with more than nine digits of a second's fraction.
+    #[test]
+    fn times_are_cut_to_nanoseconds() {
+        let exact = [
+            alb_head(&[(2, "2026-03-02T10:15:04.123456789Z")]),
+            alb_head(&[(2, "2026-03-02T10:15:04.1234567890Z")]),
+            alb_head(&[(2, "2026-03-02T10:15:04.1234567899999")]),
+        ];
+        for line in exact {
+            assert_eq!(event(Schema::Native, &line)["@timestamp"], "2026-03-02T10:15:04.123456789Z", "{line}");
+            let ecs = event(Schema::Ecs, &line);
+            let cut = json!("2026-03-02T10:15:04.123456789Z");
+            assert_eq!((&ecs["@timestamp"], &ecs["event"]["end"]), (&cut, &cut), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_date_is_cut_to_nanoseconds() {
+        let long = "2026-03-02T10:15:04.1234567891";
+        let cut = json!("2026-03-02T10:15:04.123456789Z");
+        let created = alb("-", "-", &REST.replace("2026-03-02T10:15:04.131000Z", long));
+        assert_eq!(event(Schema::Native, &created)["elb"]["request_creation_time"], cut);
+        assert_eq!(event(Schema::Ecs, &created)["event"]["start"], cut);
+        let connected = nlb(&format!(" - - - {long}"));
+        assert_eq!(event(Schema::Native, &connected)["elb"]["tls_connection_creation_time"], cut);
+        let valid = connection(&format!("- NotBefore={long};NotAfter={long}Z 5C19 Success TID_1"));
+        assert_eq!(event(Schema::Native, &valid)["elb"]["leaf_client_cert_not_after"], cut);
+        assert_eq!(event(Schema::Ecs, &valid)["aws"]["elb"]["leaf_client_cert_not_before"], cut);
+        let exported = format!("{long}Z {}", connection("- - - - TID_1"));
+        assert_eq!(event(Schema::Native, &exported)["elb"]["ingest_time"], cut);
     }
 }
 
@@ -251,10 +290,141 @@ mod requests {
     }
 }
 
+/// Lines behind the timestamp that an export of CloudWatch Logs writes.
+mod exports {
+    use super::*;
+
+    const TIME: &str = "2026-08-19T21:34:48.000Z";
+
+    reads! {
+        alb_line: format!("{TIME} {}", alb_head(&[])) =>
+            {"kind": "alb", "type": "https", "client_ip": "192.0.2.61", "elb_error_code": null, "extra": null, "ingest_time": TIME};
+        alb_line_without_a_client: format!("{TIME} {}", alb_head(&[(4, "-")])) => {"kind": "alb", "client_ip": null, "ingest_time": TIME};
+        health_check_line: format!("{TIME} h2 2026-03-02T10:15:07.5Z 0.1 10.0.4.12:9000 api PASS 200 -") => {"kind": "alb_health_check", "ingest_time": TIME};
+        nlb_line: format!("{TIME} {}", nlb("")) => {"kind": "nlb", "listener": "3c9e51f08b27da64", "ingest_time": TIME};
+        connection_line: format!("{TIME} {}", connection("- - - - TID_1")) => {"kind": "alb_connection", "client_ip": "192.0.2.61", "ingest_time": TIME};
+        connection_line_whose_client_looks_like_one_with_a_port: format!("{TIME} {}", connection("- - - - TID_1").replace("192.0.2.61", "2001:db8::5:6")) =>
+            {"kind": "alb_connection", "client_ip": "2001:db8::5:6", "client_port": 33870, "ingest_time": TIME};
+        classic_line: format!("{TIME} {}", classic("GET http://h:80/ HTTP/1.1", " \"curl\" - -")) => {"kind": "classic", "id": "shop", "ingest_time": TIME};
+        json_line: format!("{TIME} {}", r#"{"listener_port":443,"tls_cipher":"x"}"#) => {"kind": "alb_connection", "listener_port": 443, "ingest_time": TIME};
+        line_of_tabs: format!("{TIME} {}", connection("- - - - TID_1").replace(' ', "\t")) => {"kind": "alb_connection", "listener_port": 443, "ingest_time": TIME};
+        spaces_around_the_timestamp: format!("  {TIME}   {}", nlb("")) => {"kind": "nlb", "type": "tls", "ingest_time": TIME};
+        line_without_a_timestamp: nlb("") => {"ingest_time": null};
+    }
+
+    rejects! {
+        log_of_a_program: "2026-08-19T21:34:48.000Z ERROR worker:7 something" =>
+            "no known kind of log line: expected the client's ip:port of a classic log, or a port of a connection log at byte 31";
+        log_of_a_program_with_times: "2026-08-19T21:34:48.000Z info 2026-08-19T21:34:48.000Z main worker:7 started" =>
+            "no known kind of log line: expected the client's ip:port of a classic log, or a port of a connection log at byte 30";
+        log_of_a_program_with_two_times: "2026-08-19T21:34:48.000Z 2026-08-19T21:34:48.000Z main - started" =>
+            "no known kind of log line: expected a load balancer's name at byte 25";
+        two_timestamps: "2026-08-19T21:34:48.000Z 2026-08-19T21:34:48.000Z 2026-03-02T10:15:08.4Z shop 198.51.100.54:40412 - -1 -1 -1 503 0 0 0 \"-\"" =>
+            "no known kind of log line: expected a load balancer's name at byte 25";
+    }
+
+    reads_ecs! {
+        ingested: format!("{TIME} {}", connection("- - - - TID_1")) => {"event": {"ingested": TIME, "end": "2026-03-02T10:15:11.604882Z"}};
+        not_ingested: connection("- - - - TID_1") => {"event": {"ingested": null}};
+    }
+
+    #[test]
+    fn the_time_of_an_exported_line_is_its_own() {
+        let line = format!("{TIME} {}", alb_head(&[]));
+        assert_eq!(event(Schema::Native, &line)["@timestamp"], "2026-03-02T10:15:04.318467Z");
+    }
+}
+
+/// Lines of deliveries through CloudWatch Logs with another field delimiter, or with chosen fields.
+mod chosen {
+    use super::*;
+
+    /// A connection line of fifteen fields, some of them with spaces.
+    fn fields() -> Vec<String> {
+        let rest = ["\"CN=a b,O=c\"", "NotBefore=2025-09-01T00:00:00Z;NotAfter=2026-09-01T23:59:59Z", "5C19", "Success", "TID_1"];
+        let head = connection("");
+        let last = ["x25519", "app/web/50dc6c495c0c9188", "203.0.113.7"];
+        head.trim_end().split(' ').chain(rest).chain(last).map(str::to_owned).collect()
+    }
+
+    fn line(delimiter: &str) -> String {
+        fields().join(delimiter)
+    }
+
+    /// The line without the field of this number, from 1.
+    fn line_without(number: usize) -> String {
+        let mut fields = fields();
+        fields.remove(number - 1);
+        fields.join(" ")
+    }
+
+    reads! {
+        tabs: line("\t") => {"kind": "alb_connection", "client_port": 33870, "leaf_client_cert_subject": "CN=a b,O=c", "tls_keyexchange": "x25519", "ip_address": "203.0.113.7"};
+        commas: line(",") => {"kind": "alb_connection", "client_port": 33870, "leaf_client_cert_subject": "CN=a b,O=c", "tls_keyexchange": "x25519", "ip_address": "203.0.113.7"};
+        alb_line_of_tabs: alb("GET https://h:443/a b HTTP/1.1", "a\tb", "").replace("\" \"", "\"\t\"").replace(" 192", "\t192").replace(" TLS", "\tTLS").replace(" arn", "\tarn")
+            .replace("https 2026-03-02T10:15:04.318467Z app/web/50dc6c495c0c9188", "https\t2026-03-02T10:15:04.318467Z\tapp/web/50dc6c495c0c9188")
+            .replace(" 10.0.4.9:9000 0.002 0.187 0.000 201 201 1893 624 ", "\t10.0.4.9:9000\t0.002\t0.187\t0.000\t201\t201\t1893\t624\t").replace("\" TLS", "\"\tTLS").replace(" \"Root", "\t\"Root") =>
+            {"kind": "alb", "request": {"path": "/a b"}, "user_agent": "a\tb", "sent_bytes": 624, "domain_name": "shop.example"};
+        nlb_line_of_tabs: nlb(r#" h2 h2 "h2","http/1.1" 2026-03-02T10:15:44"#).replace(' ', "\t") =>
+            {"kind": "nlb", "alpn_client_preference_list": ["h2", "http/1.1"], "tls_connection_creation_time": "2026-03-02T10:15:44Z"};
+        an_empty_field_between_tabs: line("\t").replace("TLSv1.2", "") => {"tls_protocol": null, "tls_cipher": "ECDHE-RSA-AES128-GCM-SHA256"};
+        connection_line_without_key_exchange: line_without(13) =>
+            {"tls_keyexchange": null, "id": null, "invalid": {"tls_keyexchange": "app/web/50dc6c495c0c9188", "id": "203.0.113.7"}};
+        connection_line_without_trace_id: line_without(12) => {"tls_keyexchange": null, "invalid": {"tls_keyexchange": "app/web/50dc6c495c0c9188", "id": "203.0.113.7"}};
+        connection_line_without_protocol: line_without(5) => {"invalid": {"tls_verify_status": "TID_1"}};
+        access_log_line_without_type: alb_head(&[]).replacen("https ", "", 1) => {"invalid": {"id": "app/web/50dc6c495c0c9188"}};
+        access_log_line_without_load_balancer: alb_head(&[]).replace("app/web/50dc6c495c0c9188 ", "") => {"id": null, "invalid": {"id": "192.0.2.61:33870"}};
+        access_log_line_without_classification: alb("-", "-", &REST.replace("\"-\" \"-\" TID_", "\"-\" TID_")) =>
+            {"invalid": {"classification_reason": "TID_404949171d49ad4b4d1357fbcff0262c", "request_transform_status": "203.0.113.7"}};
+        access_log_line_without_transformed_host: alb("-", "-", &REST.replace("\"-\" \"-\" \"-\" 203", "\"-\" \"-\" 203")) =>
+            {"ip_address": null, "invalid": {"request_transform_status": "203.0.113.7"}};
+    }
+
+    #[test]
+    fn lines_with_a_gap_are_tagged() {
+        for number in [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14] {
+            let event = event(Schema::Native, &line_without(number));
+            assert!(event["tags"].is_array(), "without field {number}: {event}");
+        }
+    }
+
+    #[test]
+    fn other_delimiters_are_named() {
+        for (line, at) in [
+            (line("|"), 27),
+            (line(";"), 27),
+            (line(" | "), 27),
+            (line(", "), 27),
+            (line("\t").replace("\t443\t", " 443 "), 44),
+            (line("\t").replace("\t4.036\t", " 4.036\t"), 84),
+            (alb_head(&[]).replacen(" app", "\tapp", 1), 5),
+            (line(",").replace(",443,", " 443,"), 44),
+            (format!("2026-08-19T21:34:48.000Z {}", line("|")), 52),
+        ] {
+            let event = event(Schema::Native, &line);
+            let message = event["error"]["message"].as_str().unwrap_or_else(|| panic!("{line} was parsed: {event}"));
+            assert!(message.contains("fieldDelimiter") && message.contains(&format!("(byte {at})")), "{line}: {message}");
+        }
+    }
+
+    #[test]
+    fn text_between_tabs_is_not_a_log_line() {
+        for line in
+            ["info\t2026-03-02T10:15:04Z\tmain\tworker:7", "2026-03-02T10:15:04Z,web,-,started", "a,2026-03-02T10:15:04Z,5,b"]
+        {
+            let message = event(Schema::Native, line)["error"]["message"].clone();
+            assert!(message.as_str().is_some_and(|message| message.starts_with("no known kind")), "{line}: {message}");
+        }
+    }
+}
+
 mod widths {
     use super::*;
 
     reads! {
+        alb_with_thirty_six_fields: alb("-", "-", &REST.replace("203.0.113.7 \"-\"", "203.0.113.7 \"TargetResetConnection\"")) =>
+            {"ip_address": "203.0.113.7", "target_error_code": "TargetResetConnection", "elb_error_code": null, "extra": null};
+        alb_with_thirty_four_fields: alb("-", "-", REST.trim_end_matches(" \"-\" \"-\"")) => {"ip_address": "203.0.113.7", "extra": null};
         classic_with_twelve_fields: classic("GET http://h:80/ HTTP/1.1", "") => {"sent_bytes": 5120, "user_agent": null};
         classic_with_two_extra_fields: classic("GET http://h:80/ HTTP/1.1", " \"a\" - - one \"two three\"") => {"extra": ["one", "two three"]};
         connection_with_eleven_fields: connection("- - - -") => {"conn_trace_id": null, "extra": null};
@@ -263,6 +433,28 @@ mod widths {
         nlb_with_one_extra_field: nlb(" - - - 2026-03-02T10:15:44 new") => {"extra": ["new"]};
         an_absent_extra_field_is_ignored: alb("-", "-", &format!("{REST} -")) => {"extra": null};
         two_extra_fields_are_kept: alb("-", "-", &format!("{REST} \"zone a\" 17")) => {"extra": ["zone a", "17"]};
+    }
+
+    #[test]
+    fn tags_two_lines_without_a_line_feed_between_them() {
+        let health_check = "h2 2026-03-02T10:15:07Z 0.1 10.0.4.12:9000 api PASS 200 - app/web/1 203.0.113.7";
+        for line in [
+            alb_head(&[]),
+            nlb(" - - - 2026-03-02T10:15:44"),
+            connection("- - - - TID_1 x25519 app/web/1 203.0.113.7"),
+            health_check.to_owned(),
+        ] {
+            let tags = event(Schema::Native, &format!("{line}{line}"))["tags"].clone();
+            assert!(tags.as_array().is_some_and(|tags| tags.contains(&json!("_elbextrafields"))), "{line}: {tags}");
+        }
+    }
+
+    #[test]
+    fn tags_more_than_eight_unknown_fields() {
+        for (fields, tags) in [(8, Value::Null), (9, json!(["_elbextrafields"]))] {
+            let line = alb("-", "-", &format!("{REST}{}", " -".repeat(fields)));
+            assert_eq!(event(Schema::Native, &line).get("tags").unwrap_or(&Value::Null), &tags, "{fields} unknown fields");
+        }
     }
 
     #[test]
@@ -322,6 +514,12 @@ mod vended {
     use super::*;
 
     reads! {
+        chosen_members_of_a_health_check: r#"{"type":"http","status":"PASS"}"# => {"kind": "alb_health_check", "status": "PASS"};
+        chosen_members_of_an_nlb: r#"{"type":"tcp","version":"2.0","client_port":"192.0.2.1:80"}"# => {"kind": "nlb", "type": "tcp", "client_ip": "192.0.2.1"};
+        arrays_are_lists: r#"{"actions_executed":["waf","forward"],"target_port_list":["10.0.4.9:9000"],"target_status_code_list":[502,null]}"# =>
+            {"kind": "alb", "actions_executed": ["waf", "forward"], "target_port_list": ["10.0.4.9:9000"], "target_status_code_list": [502, null]};
+        array_of_protocols: r#"{"type":"tls","alpn_client_preference_list":["h2","http/1.1"]}"# => {"alpn_client_preference_list": ["h2", "http/1.1"]};
+        empty_array: r#"{"type":"tls","alpn_client_preference_list":[]}"# => {"alpn_client_preference_list": null};
         alb_line: r#"{"type":"h2","time":"2026-03-02T10:15:04.3Z","client_port":"192.0.2.1:80","request_line":"GET https://h:443/ HTTP/2.0"}"# =>
             {"kind": "alb", "client_ip": "192.0.2.1", "client_port": 80, "request": {"host": "h"}};
         nlb_line: r#"{"type":"tls","destination_port":"10.0.0.1:443","tls_named_group":"x25519"}"# => {"kind": "nlb", "destination_ip": "10.0.0.1", "tls_keyexchange": "x25519"};

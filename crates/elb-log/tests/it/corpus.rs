@@ -237,7 +237,8 @@ fn kinds_of(events: &Events) -> Kinds {
 
 /// Shows the number of lines: in total, of each kind, and with each tag.
 fn summary<'e>(kinds: &Kinds, files: impl Iterator<Item = &'e Events>) -> String {
-    let mut counts = BTreeMap::from([("_elbfieldfailure", 0), ("_elbparsefailure", 0), ("_elbshortline", 0)]);
+    let mut counts =
+        BTreeMap::from([("_elbextrafields", 0), ("_elbfieldfailure", 0), ("_elbparsefailure", 0), ("_elbshortline", 0)]);
     for tag in files.flat_map(Events::values).flat_map(tags) {
         *counts.get_mut(tag).unwrap_or_else(|| panic!("the tag {tag} is new; count it here")) += 1;
     }

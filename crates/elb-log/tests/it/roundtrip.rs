@@ -26,6 +26,18 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof!["[a-zA-Z0-9/._%=:;,-]{2,20}", "x\\PC{0,20}", "x[ \"\\\\]{1,6}y"]
 }
 
+/// A word in a shape that is valid for the type, and not absent.
+fn word(ty: Type) -> impl Strategy<Value = String> {
+    let word = "[a-zA-Z][a-zA-Z0-9_.-]{1,20}|[0-9a-f]{8,16}x";
+    let own = match ty {
+        Type::Arn => "arn:aws:[a-z]{2,20}:eu-west-1:123456789012:[a-z/]{2,20}",
+        Type::LoadBalancerId => "(app|net)/[a-z0-9-]{1,20}/[0-9a-f]{16}",
+        Type::ConnectionTraceId => "TID_[0-9a-f]{16,32}",
+        _ => word,
+    };
+    prop_oneof![word, own].prop_filter("a word in no other shape", |word| !word.starts_with("TID_") || word.len() > 19)
+}
+
 fn escaped(text: &str) -> String {
     let escape = |byte: u8| match byte {
         b'"' | b'\\' | 0..0x20 | 0x7f.. => format!("\\x{byte:02X}"),
@@ -65,7 +77,7 @@ fn address() -> impl Strategy<Value = String> {
 fn field(ty: Type, name: String, quoting: Quoting) -> BoxedStrategy<Logged> {
     let present = match ty {
         Type::Request => request(name).boxed(),
-        Type::CommaList | Type::SpaceList | Type::IntegerList | Type::AlpnList => list(ty, name),
+        Type::WordList | Type::TargetList | Type::IntegerList | Type::AlpnList => list(ty, name),
         Type::Validity => validity().boxed(),
         other => scalar(other, name, quoting),
     };
@@ -82,6 +94,11 @@ fn scalar(ty: Type, name: String, quoting: Quoting) -> BoxedStrategy<Logged> {
         Type::Text => (text(), any::<bool>())
             .prop_map(move |(text, quote)| logged(quoted_if_needed(escaped(&text), quote, quoting), one(&name, json!(text))))
             .boxed(),
+        Type::Word | Type::Arn | Type::LoadBalancerId | Type::LoadBalancerName | Type::ConnectionTraceId => {
+            (word(ty), any::<bool>())
+                .prop_map(move |(word, quote)| logged(quoted_if_needed(word.clone(), quote, quoting), one(&name, json!(word))))
+                .boxed()
+        }
         Type::Integer => any::<i64>().prop_map(move |number| logged(number.to_string(), one(&name, json!(number)))).boxed(),
         Type::Port => any::<u16>().prop_map(move |port| logged(port.to_string(), one(&name, json!(port)))).boxed(),
         Type::Decimal | Type::ProcessingTime => (0_u32..100_000, 0_u32..1_000_000)
@@ -100,7 +117,7 @@ fn scalar(ty: Type, name: String, quoting: Quoting) -> BoxedStrategy<Logged> {
             .boxed(),
         Type::Timestamp => time().prop_map(|time| logged(time.clone(), one("@timestamp", json!(zoned(&time))))).boxed(),
         Type::Time => time().prop_map(move |time| logged(time.clone(), one(&name, json!(zoned(&time))))).boxed(),
-        Type::Request | Type::CommaList | Type::SpaceList | Type::IntegerList | Type::AlpnList | Type::Validity => {
+        Type::Request | Type::WordList | Type::TargetList | Type::IntegerList | Type::AlpnList | Type::Validity => {
             unreachable!("a field of type {ty:?} does not have a single value")
         }
     }
@@ -132,12 +149,15 @@ fn list(ty: Type, name: String) -> BoxedStrategy<Logged> {
                 logged(quoted.join(","), one(&name, json!(items)))
             })
             .boxed(),
-        _ => prop::collection::vec("[a-z0-9.:]{2,8}", 1..4)
-            .prop_map(move |items| {
-                let separator = if ty == Type::CommaList { "," } else { " " };
-                logged(format!("\"{}\"", items.join(separator)), one(&name, json!(items)))
-            })
-            .boxed(),
+        _ => prop::collection::vec(
+            if ty == Type::WordList { "[a-z-]{2,12}" } else { "[a-z.]{2,8}:[0-9]{1,5}|10\\.0\\.[0-9]\\.[0-9]:80" },
+            1..4,
+        )
+        .prop_map(move |items| {
+            let separator = if ty == Type::WordList { "," } else { " " };
+            logged(format!("\"{}\"", items.join(separator)), one(&name, json!(items)))
+        })
+        .boxed(),
     }
 }
 
@@ -161,10 +181,12 @@ fn identifying_field(kind: Kind, index: usize) -> Option<BoxedStrategy<Logged>> 
     match (kind, index) {
         (Kind::Alb, 0) => Some(text("type", "[a-z][a-z0-9]{0,5}")),
         (Kind::AlbHealthCheck, 0) => Some(text("type", "[a-z][a-z0-9]{0,5}")),
-        (Kind::Nlb, 0) => Some(text("type", "tls")),
+        (Kind::Nlb, 0) => Some(text("type", "tls|tcp|[a-z]{1,6}")),
         (Kind::Nlb, 1) => Some(text("version", "[0-9]{1,2}\\.[0-9]{1,2}")),
         (Kind::Alb, 2) => Some(text("id", "(app|net)/[a-z0-9-]{1,20}/[0-9a-f]{16}")),
-        (Kind::Alb | Kind::AlbHealthCheck, 1) | (Kind::Classic | Kind::AlbConnection, 0) => Some(present(Type::Timestamp)),
+        (Kind::Nlb, 2) | (Kind::Alb | Kind::AlbHealthCheck, 1) | (Kind::Classic | Kind::AlbConnection, 0) => {
+            Some(present(Type::Timestamp))
+        }
         (Kind::Classic, 1) => Some(text("id", "[a-zA-Z0-9-]{2,30}")),
         (Kind::AlbConnection, 1) => {
             Some(address().prop_map(|ip| logged(ip.clone(), [("client_ip".to_owned(), json!(ip))])).boxed())
@@ -181,6 +203,34 @@ fn record(kind: Kind) -> impl Strategy<Value = (Kind, Vec<Logged>)> {
         });
         fields.collect::<Vec<_>>().prop_map(move |fields| (kind, fields))
     })
+}
+
+/// Number of fields at the end of a line in which a gap cannot be seen: behind it are only fields like those in the gap.
+const LAST_UNTYPED: [(Kind, usize); 1] = [(Kind::Alb, 2)];
+
+/// Returns the fields of a line of which each has a value.
+fn complete_fields(kind: Kind) -> Vec<&'static str> {
+    let line = match kind {
+        Kind::Alb => {
+            "https 2026-09-23T10:15:04.3Z app/web/50dc6c495c0c9188 192.0.2.61:33870 10.0.4.9:9000 0.002 0.187 0.000 502 502 1893 624 \
+             GET_ - TLS_AES_128_GCM_SHA256 TLSv1.3 arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/a4c1be02977d5e63 \
+             Root=1-69a56328-246adb36420e01d6e4e6e9ec shop.example session-reused 10 2026-09-23T10:15:04.1Z forward - - 10.0.4.9:9000 502 \
+             - - TID_404949171d49ad4b4d1357fbcff0262c - - - 203.0.113.7 TargetResetConnection -"
+        }
+        Kind::AlbConnection => {
+            "2026-09-23T10:15:11.6Z 192.0.2.61 33870 443 TLSv1.2 ECDHE-RSA-AES128-GCM-SHA256 4.036 - - - - TID_404949171d49ad4b \
+             x25519 app/web/50dc6c495c0c9188 203.0.113.7"
+        }
+        Kind::AlbHealthCheck => {
+            "https 2026-09-23T10:15:07.5Z 5.000214930 10.0.4.12:9000 api FAIL 503 ResponseCodeMismatch app/web/50dc6c495c0c9188 203.0.113.7"
+        }
+        Kind::Nlb | Kind::Classic => {
+            "tls 2.0 2026-09-23T10:15:46 net/edge/7d2f0c41aa93be05 3c9e51f08b27da64 198.51.100.201:44372 10.0.9.11:8443 2041 14 1873 40962 - \
+             arn:aws:acm:eu-west-1:123456789012:certificate/6f1c0a52 - TLS_AES_128_GCM_SHA256 tlsv13 x25519 edge.example h2 h2 h2 \
+             2026-09-23T10:15:44"
+        }
+    };
+    line.split(' ').collect()
 }
 
 fn any_record() -> impl Strategy<Value = (Kind, Vec<Logged>)> {
@@ -242,6 +292,45 @@ proptest! {
             fields.push(extra_members(extra));
         }
         assert_event(&event, written, kind, &fields)?;
+    }
+
+    /// Lines that are exported from CloudWatch Logs, or written by it with another delimiter.
+    #[test]
+    fn reads_back_the_record_behind_a_timestamp((kind, fields) in any_record(), time in time()) {
+        let certain = match kind {
+            Kind::Classic => fields[2].raw != "-" && fields[3].raw != "-",
+            Kind::Alb | Kind::AlbHealthCheck => fields[3].raw != "-",
+            Kind::AlbConnection | Kind::Nlb => true,
+        };
+        prop_assume!(certain);
+        let (event, written) = event(Schema::Native, &format!("{time} {}", line_of(&fields)));
+        let mut fields = fields;
+        fields.push(logged("", [("ingest_time".to_owned(), json!(zoned(&time)))]));
+        assert_event(&event, written, kind, &fields)?;
+    }
+
+    #[test]
+    fn reads_back_the_record_between_tabs_and_commas((kind, fields) in any_record(), delimiter in prop::sample::select(vec!['\t', ','])) {
+        let unquoted = |field: &&Logged| !field.raw.starts_with('"');
+        prop_assume!(kind != Kind::Classic && fields.iter().filter(unquoted).all(|field| !field.raw.contains(delimiter)));
+        prop_assume!(kind != Kind::Nlb || fields.iter().all(|field| !field.raw.contains(delimiter)));
+        let line = fields.iter().map(|field| field.raw.as_str()).collect::<Vec<_>>().join(&delimiter.to_string());
+        let (event, written) = event(Schema::Native, &line);
+        assert_event(&event, written, kind, &fields)?;
+    }
+
+    /// Deliveries through CloudWatch Logs can leave out fields. The fields behind the gap must not be taken for others unnoticed.
+    #[test]
+    fn a_line_that_lacks_a_field_is_tagged_or_unparsed(
+        kind in prop::sample::select(vec![Kind::Alb, Kind::AlbConnection, Kind::AlbHealthCheck, Kind::Nlb]),
+        missing in any::<prop::sample::Index>(),
+    ) {
+        let mut fields = complete_fields(kind);
+        // Without its last field, a line is one of the time before AWS added it.
+        fields.remove(missing.index(fields.len() - LAST_UNTYPED.iter().find(|(found, _)| *found == kind).map_or(1, |(_, last)| *last)));
+        let line = fields.join(" ");
+        let (event, _) = event(Schema::Native, &line);
+        prop_assert!(event["tags"].is_array(), "{} has no tag: {}", line, event);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(crate) fn alb_line(number: usize) -> String {
          812 15342 \"GET https://shop.example:443/cart?id={number} HTTP/2.0\" \"Mozilla/5.0 (X11; Linux x86_64)\" \
          TLS_AES_128_GCM_SHA256 TLSv1.3 arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/a4c1be02977d5e63 \
          \"Root=1-69a56328-{number:024x}\" \"shop.example\" \"session-reused\" 10 2026-03-02T10:15:00.000000Z \"forward\" \"-\" \"-\" \
-         \"10.0.3.17:8080\" \"200\" \"-\" \"-\" TID_{number:032x} \"-\" \"-\" \"-\" 203.0.113.7",
+         \"10.0.3.17:8080\" \"200\" \"-\" \"-\" TID_{number:032x} \"-\" \"-\" \"-\" 203.0.113.7 \"-\" \"-\"",
         number / 1_000_000 % 60,
         number % 1_000_000,
         number % 250,

@@ -7,7 +7,7 @@ mod plan;
 
 use std::borrow::Cow;
 
-use self::plan::{HostPortPart, INVALID, LABELS, ORIGINAL, RequestPart, Source};
+use self::plan::{HostPortPart, INGESTED, INVALID, LABELS, ORIGINAL, RequestPart, Source};
 pub(super) use self::plan::{Plan, names, plan};
 use super::envelope::Envelope;
 use super::fields::{Fields, Parsed, own_time, tags};
@@ -96,6 +96,7 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
         has |= if self.include_original { ORIGINAL } else { 0 };
         has |= if self.envelope.labels.is_some() { LABELS } else { 0 };
         has |= if invalid.is_empty() { 0 } else { INVALID };
+        has |= if self.parsed.record.ingest_time.is_some() { INGESTED } else { 0 };
         has
     }
 
@@ -136,6 +137,7 @@ impl<'p, 'e, 't, 'a> Facts<'p, 'e, 't, 'a> {
             Source::Outcome(index, form) => constant(out, self.outcome(index, form)),
             Source::Start(_) => time(out, self.start),
             Source::End(_) => time(out, self.end),
+            Source::Ingested => time(out, self.parsed.record.ingest_time),
             Source::Duration => self.write_duration(out),
             Source::Protocol => constant(out, self.parsed.record.format.traffic.protocol(self.tcp)),
             Source::NodeIp(_) | Source::Field(..) | Source::HostPort(..) | Source::Request(..) => {

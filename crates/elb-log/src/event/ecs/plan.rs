@@ -36,6 +36,7 @@ pub(super) struct Leaf {
     pub(super) needs: u64,
 }
 
+pub(super) const INGESTED: u64 = 1 << 60;
 pub(super) const ORIGINAL: u64 = 1 << 61;
 pub(super) const LABELS: u64 = 1 << 62;
 pub(super) const INVALID: u64 = 1 << 63;
@@ -54,6 +55,7 @@ pub(super) enum Source {
     Start(usize),
     End(usize),
     Duration,
+    Ingested,
     Protocol,
     NodeIp(Option<usize>),
     Field(usize, EcsForm),
@@ -232,6 +234,7 @@ fn common_paths(format: &Format) -> Vec<(String, Source)> {
         ("event.start", start.map(Source::Start)),
         ("event.end", end.map(Source::End)),
         ("event.duration", start.map(|_| Source::Duration)),
+        ("event.ingested", Some(Source::Ingested)),
     ];
     names.into_iter().filter_map(|(path, source)| Some((path.to_owned(), source?))).collect()
 }
@@ -288,6 +291,7 @@ impl Source {
             | Source::Outcome(index, _)
             | Source::Start(index)
             | Source::End(index) => bit_of(index),
+            Source::Ingested => INGESTED,
             Source::Original => ORIGINAL,
             Source::Labels => LABELS,
             Source::Invalid => INVALID,
@@ -303,7 +307,7 @@ impl Source {
     fn shape(self, format: &Format) -> Shape {
         match self {
             Source::S3 | Source::Log | Source::Cloud | Source::Labels | Source::Invalid => Shape::Object,
-            Source::Start(_) | Source::End(_) => Shape::Time,
+            Source::Start(_) | Source::End(_) | Source::Ingested => Shape::Time,
             Source::Duration | Source::HostPort(_, HostPortPart::Port) | Source::Request(_, RequestPart::Port) => Shape::Integer,
             Source::NodeIp(_) | Source::HostPort(_, HostPortPart::Ip) => Shape::Ip,
             Source::Field(index, form) => field_shape(format.fields[index].ty, form),
@@ -337,7 +341,16 @@ mod tests {
     fn every_field_has_a_bit_of_its_own() {
         for kind in Kind::ALL {
             let fields = kind.format().fields.len();
-            assert!(bit_of(fields) <= ORIGINAL, "{kind} has {fields} fields: keep their bits in a wider number");
+            assert!(bit_of(fields) <= INGESTED, "{kind} has {fields} fields: keep their bits in a wider number");
+        }
+    }
+
+    #[test]
+    fn only_lines_about_requests_or_tcp_connections_have_a_protocol() {
+        for kind in Kind::ALL {
+            let listed = names(kind.format()).iter().any(|name| name.name == "aws.elb.protocol");
+            let has_one = [false, true].into_iter().any(|is_tcp| kind.format().traffic.protocol(is_tcp).is_some());
+            assert_eq!(listed, has_one, "aws.elb.protocol of {kind}: list it only if lines of this kind have it");
         }
     }
 
