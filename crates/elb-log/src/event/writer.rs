@@ -59,7 +59,7 @@ impl EventWriter {
         let parsed = if line.truncated { Err(LineError::TooLong { at: line.text.len() }) } else { parse(line.text, tokens) };
         match parsed {
             Ok(record) => self.write_parsed(out, line, &record, fields),
-            Err(LineError::Json) if self.resend && line.text.starts_with(DEAD_LETTER_START) => self.write_resent(out, line),
+            Err(LineError::Json) if line.text.starts_with(DEAD_LETTER_START) => self.write_dead_letter(out, line),
             Err(LineError::Json) => self.write_vended(out, line),
             Err(error) => self.write_unparsed(out, line, &error.to_string()),
         }
@@ -100,8 +100,11 @@ impl EventWriter {
         }
     }
 
-    /// Writes the event in a line of a dead letter, which keeps its id and every digit.
-    fn write_resent(&self, out: &mut Buffer, line: &Line<'_>) -> Written {
+    /// Writes the event in a line of a dead letter, which keeps its id and every digit. Only a replay sends dead letters again.
+    fn write_dead_letter(&self, out: &mut Buffer, line: &Line<'_>) -> Written {
+        if !self.resend {
+            return self.write_unparsed(out, line, "a dead letter, not a log line; replay it (byte 0)");
+        }
         match event_of(line.text) {
             Some(event) => {
                 out.put(event.get().as_bytes());

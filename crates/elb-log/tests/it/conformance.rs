@@ -128,6 +128,7 @@ mod kinds {
     }
 
     rejects! {
+        a_dead_letter_outside_of_a_replay: r#"{"elbship":"dead-letter/1","id":"aa-07","status":422,"event":{}}"# => "a dead letter, not a log line; replay it (byte 0)";
         text_that_is_not_a_log_line: "hello world" => "no known kind of log line: expected a time at byte 6";
         only_spaces: "  " => "no known kind of log line: expected a time, or a type such as https at byte 2";
         type_in_upper_case: "HTTPS 2026-03-02T10:15:04Z x 1.2.3.4:5" => "no known kind of log line: expected a time, or a type such as https at byte 0";
@@ -143,8 +144,6 @@ mod kinds {
             "control line, written by AWS when logging is switched on; no request (byte 0)";
         w3c_header_line: "#Fields: time elb" => "W3C header line in an object that does not begin with one (byte 0)";
         unclosed_quote: "https 2026-03-02T10:15:04Z app/x/1 192.0.2.1:80 \"GET" => "alb: the quote at byte 48 never closes";
-        dead_letter: "{\"elbship\":\"dead-letter/1\",\"id\":\"x\"}" =>
-            "JSON that is no log line: it has no type, and no member that only one log type has (byte 0)";
         broken_json: "{\"type\":" => "JSON that is no log line: EOF while parsing a value at line 1 column 8 (byte 7)";
     }
 }
