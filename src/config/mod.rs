@@ -125,7 +125,20 @@ impl Config {
     /// # Errors
     /// All errors at once, each with the variable's name, its value unless it is a secret, and the allowed values.
     pub fn from_vars(program: Program, lookup: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
-        let mut vars = EnvReader::new(VARIABLES, &lookup);
+        Config::from_flags_and_vars(program, lookup, |_| None)
+    }
+
+    /// Does the same as [`Config::from_vars`] for a command line. `lookup` returns the value of a flag in place of its variable, and
+    /// `flag_of` the flag that was used, which errors then name.
+    ///
+    /// # Errors
+    /// As for [`Config::from_vars`].
+    pub fn from_flags_and_vars(
+        program: Program,
+        lookup: impl Fn(&str) -> Option<String>,
+        flag_of: impl Fn(&str) -> Option<&'static str>,
+    ) -> Result<Config, ConfigErrors> {
+        let mut vars = EnvReader::new(VARIABLES, &lookup).with_flags(&flag_of);
         let config = read::config(&mut vars, program);
         vars.finish(config)
     }
@@ -184,6 +197,29 @@ mod tests {
         }
         let line = "BATCH_EVENTS=\"0\" is out of range; allowed: a whole number from 1 to 100000";
         assert!(errors.contains(line), "{errors}");
+    }
+
+    #[test]
+    fn an_error_names_the_flag_that_was_used() {
+        let lookup = |name: &str| match name {
+            "LOGSTASH_URL" => Some("ftp://h/".to_owned()),
+            "LABELS" => Some("env".to_owned()),
+            "EVENT_SCHEMA" => Some(String::new()),
+            _ => None,
+        };
+        let flag_of = |name: &str| match name {
+            "LOGSTASH_URL" => Some("--to"),
+            "EVENT_SCHEMA" => Some("--schema"),
+            _ => None,
+        };
+        let errors = Config::from_flags_and_vars(Program::CommandLine, lookup, flag_of).unwrap_err().to_string();
+        for error in [
+            "--to \"ftp://h/\" does not begin",
+            "LABELS=\"env\" has no =",
+            "--schema is empty; leave it out, or set it to native",
+        ] {
+            assert!(errors.contains(error), "{error} is missing:\n{errors}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ This page is generated from the table in `src/config/variables.rs`. After a chan
 * A flag of `elbship` takes precedence over its variable. [replay.md](replay.md) and [backfill.md](backfill.md) describe the flags.
 * A duration is a number with a unit, such as `500ms`, `90s` or `5m`. The maximum is a day.
 * A size is a number of bytes, or a number with a unit, such as `64KiB` or `4MiB`.
-* Invalid values stop the start. The error contains all of them, each with the variable, its value, and the allowed values. The values of secrets are hidden, and URLs that may contain a password.
+* Invalid values stop the start. The error contains all of them, each with the variable or the flag, its value, and the allowed values. The values of secrets are hidden, and URLs that may contain a password.
 * An empty value is invalid, except for `LABELS`. To use the default, unset the variable.
 * The AWS SDK reads the region, the credentials and proxies from its own variables, such as `AWS_REGION`. The shipper does not use a proxy (`HTTPS_PROXY`) for Logstash.
 

@@ -11,4 +11,5 @@ pub mod env;
 pub mod log;
 pub mod redact;
 pub mod terminal;
+pub mod text;
 pub mod tls;

@@ -4,7 +4,7 @@ use std::io;
 
 use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -43,4 +43,14 @@ pub fn init(format: LogFormat, level: LevelFilter) {
 /// without fields. The programs log these errors themselves. Panics, which the runtime logs in the same place, have a field.
 fn is_ours(metadata: &Metadata<'_>) -> bool {
     metadata.target() != "lambda_runtime::layers::panic" || metadata.fields().field("error").is_some()
+}
+
+/// Starts logging as text beside a progress display, for people. `writer` writes each line where the display lets it. Only the
+/// programs of this workspace log there: the AWS SDK also logs what is no problem.
+pub fn init_beside_display<W: io::Write + 'static>(level: LevelFilter, writer: impl Fn() -> W + Send + Sync + 'static) {
+    let lines = tracing_subscriber::fmt().with_max_level(level).with_target(false).log_internal_errors(false);
+    let lines = lines.with_ansi(false).without_time().with_writer(move || EscapingWriter(writer()));
+    let own = Targets::new().with_targets(["elb_log_shipper", "elb_common", "elbship"].map(|program| (program, level)));
+    // The only error is that logging has already started.
+    let _ = tracing::subscriber::set_global_default(lines.finish().with(own));
 }

@@ -41,6 +41,7 @@ pub enum Shown {
 pub struct EnvReader<'l> {
     table: &'static [Variable],
     lookup: &'l dyn Fn(&str) -> Option<String>,
+    flag_of: &'l dyn Fn(&str) -> Option<&'static str>,
     errors: Vec<ConfigError>,
 }
 
@@ -50,14 +51,32 @@ pub struct ConfigErrors(Vec<ConfigError>);
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum ConfigError {
-    #[error("{name}={value:?} {problem}; allowed: {allowed}")]
-    Value { name: &'static str, value: String, problem: String, allowed: &'static str },
+    #[error("{setting}{value:?} {problem}; allowed: {allowed}")]
+    Value { setting: Setting, value: String, problem: String, allowed: &'static str },
     #[error("{name} is empty; unset it, or set it to {allowed}")]
     Empty { name: &'static str, allowed: &'static str },
+    #[error("{flag} is empty; leave it out, or set it to {allowed}")]
+    EmptyFlag { flag: &'static str, allowed: &'static str },
     #[error("{name} is missing; set it to {allowed}")]
     Missing { name: &'static str, allowed: &'static str },
     #[error("{name} and {other} are both set; unset one of them")]
     Conflict { name: &'static str, other: &'static str },
+}
+
+/// Where a value comes from. It is shown in front of the value.
+#[derive(Debug, PartialEq, Eq)]
+enum Setting {
+    Variable(&'static str),
+    Flag(&'static str),
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Setting::Variable(name) => write!(f, "{name}="),
+            Setting::Flag(flag) => write!(f, "{flag} "),
+        }
+    }
 }
 
 impl fmt::Display for ConfigErrors {
@@ -77,7 +96,13 @@ impl std::error::Error for ConfigErrors {}
 impl<'l> EnvReader<'l> {
     /// Creates a reader of the variables in `table`. `lookup` returns the value of a variable that is set.
     pub fn new(table: &'static [Variable], lookup: &'l dyn Fn(&str) -> Option<String>) -> Self {
-        EnvReader { table, lookup, errors: Vec::new() }
+        EnvReader { table, lookup, flag_of: &|_| None, errors: Vec::new() }
+    }
+
+    /// Makes errors name the flag that a value comes from. `flag_of` returns the flag that was used instead of a variable.
+    #[must_use]
+    pub fn with_flags(self, flag_of: &'l dyn Fn(&str) -> Option<&'static str>) -> Self {
+        EnvReader { flag_of, ..self }
     }
 
     /// Returns `value` if there was no error in any variable.
@@ -125,14 +150,19 @@ impl<'l> EnvReader<'l> {
 
     fn parse<T>(&mut self, name: &str, text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let Variable { name, allowed, shown, .. } = self.variable(name);
+        let flag = (self.flag_of)(name);
         if text.is_empty() {
-            self.errors.push(ConfigError::Empty { name, allowed });
+            self.errors.push(match flag {
+                Some(flag) => ConfigError::EmptyFlag { flag, allowed },
+                None => ConfigError::Empty { name, allowed },
+            });
             return None;
         }
         match parse(text) {
             Ok(value) => Some(value),
             Err(problem) => {
-                self.errors.push(ConfigError::Value { name, value: shown.of(text), problem, allowed });
+                let setting = flag.map_or(Setting::Variable(name), Setting::Flag);
+                self.errors.push(ConfigError::Value { setting, value: shown.of(text), problem, allowed });
                 None
             }
         }

@@ -43,6 +43,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if duration <= LONGEST_DURATION { Ok(duration) } else { Err("is longer than a day".to_owned()) }
 }
 
+/// Parses how long ago a time is, such as `7d` or `36h`.
+///
+/// # Errors
+/// Any other text.
+pub fn age(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("is not a duration ({error})"))
+}
+
 /// Parses a duration that is greater than zero and at most a day.
 ///
 /// # Errors

@@ -1,0 +1,25 @@
+//! Words for messages.
+
+/// Returns a number with its noun: `1 object`, `2 objects`.
+pub fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {}", plural(number, noun))
+}
+
+/// Returns the form of a regular noun that follows a number: `object` for 1, else `objects`.
+pub fn plural(number: u64, noun: &str) -> String {
+    // The nouns of messages that end in these letters: batch, box, pass.
+    let ending = if noun.ends_with(['h', 'x', 's']) { "es" } else { "s" };
+    if number == 1 { noun.to_owned() } else { format!("{noun}{ending}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_object_is_singular() {
+        assert_eq!(counted(1, "object"), "1 object");
+        assert_eq!(counted(0, "object"), "0 objects");
+        assert_eq!(counted(2, "batch"), "2 batches");
+    }
+}
