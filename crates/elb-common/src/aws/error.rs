@@ -6,6 +6,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
+use super::profile;
+
 /// Headers in which AWS's services return the ID of a request, which AWS's support asks for.
 const REQUEST_ID_HEADERS: [&str; 2] = ["x-amzn-requestid", "x-amz-request-id"];
 
@@ -71,6 +73,9 @@ fn describe(response: &HttpResponse) -> String {
 /// Appends the messages of the causes. Messages that repeat the one before are left out, and so are those in debug form, which can
 /// contain pieces of a response.
 fn with_causes(what: &str, mut cause: Option<&(dyn Error + 'static)>) -> String {
+    if let Some(advice) = cause.and_then(profile::advice) {
+        return advice.to_owned();
+    }
     let mut texts = vec![what.to_owned()];
     while let Some(error) = cause {
         let text = error.to_string();

@@ -1,6 +1,7 @@
 //! Region, credentials and HTTP client of the AWS clients, loaded when the first client needs them. `error` describes their errors.
 
 mod error;
+mod profile;
 
 use std::fmt;
 use std::future::Future;
