@@ -71,6 +71,8 @@ define_reasons! {
     Continued = "continued";
     /// No time was left in the invocation.
     OutOfTime = "out_of_time";
+    /// Ctrl-C or SIGTERM has ended the run (command line).
+    Interrupted = "interrupted";
     /// A bug of the shipper.
     Internal = "internal";
 }

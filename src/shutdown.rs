@@ -1,4 +1,5 @@
-//! When a run ends: an invocation has a deadline, and a failure that every object would share ends the whole run.
+//! When a run ends: an invocation has a deadline, a failure that every object would share ends the whole run, and so does a signal
+//! to the command line.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,6 +16,8 @@ pub struct Shutdown {
     /// The deadline for reporting to other services how the run ended.
     report_until: Option<Instant>,
     token: CancellationToken,
+    /// Cancelled when work in flight is given up, too. All objects of a run share it.
+    abandonment: CancellationToken,
     cause: Arc<OnceLock<Cause>>,
     /// The run's cause, if this is the signal of one object.
     parent_cause: Arc<OnceLock<Cause>>,
@@ -34,6 +37,7 @@ impl Shutdown {
             deadline,
             report_until: None,
             token: CancellationToken::new(),
+            abandonment: CancellationToken::new(),
             cause: Arc::default(),
             parent_cause: Arc::default(),
         }
@@ -47,18 +51,29 @@ impl Shutdown {
     /// Returns a signal that begins together with this one, or earlier.
     pub(crate) fn child(&self) -> Self {
         let (token, parent_cause) = (self.token.child_token(), Arc::clone(&self.cause));
-        Shutdown { deadline: self.deadline, report_until: self.report_until, token, cause: Arc::default(), parent_cause }
+        let Shutdown { deadline, report_until, .. } = *self;
+        Shutdown { deadline, report_until, token, abandonment: self.abandonment.clone(), cause: Arc::default(), parent_cause }
     }
 
     /// Begins the shutdown. Only the first error is kept, because later ones are its consequences.
-    pub(crate) fn stop(&self, reason: Reason, error: &str) {
+    pub fn stop(&self, reason: Reason, error: &str) {
         let _ = self.cause.set(Cause { reason, error: error.to_owned() });
         self.token.cancel();
+    }
+
+    /// Gives up the work that is still in flight after [`Shutdown::stop`]: requests without a response count as failed.
+    pub fn abandon(&self) {
+        self.abandonment.cancel();
     }
 
     /// Returns the reason of the error that began the shutdown; none before, and none after the deadline alone.
     pub fn reason(&self) -> Option<Reason> {
         self.cause().map(|cause| cause.reason)
+    }
+
+    /// Returns the error that began the shutdown; none before, and none after the deadline alone.
+    pub fn error(&self) -> Option<&str> {
+        self.cause().map(|cause| cause.error.as_str())
     }
 
     fn cause(&self) -> Option<&Cause> {
@@ -83,8 +98,13 @@ impl Shutdown {
         self.is_stopped() && self.reason().is_none()
     }
 
+    /// Waits until work in flight is given up.
+    pub(crate) async fn abandoned(&self) {
+        self.abandonment.cancelled().await;
+    }
+
     /// Waits until the shutdown begins.
-    pub(crate) async fn stopped(&self) {
+    pub async fn stopped(&self) {
         match self.deadline {
             Some(deadline) => tokio::select! {
                 biased;

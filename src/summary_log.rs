@@ -16,6 +16,8 @@ use crate::reason::Reason;
 pub enum SummaryLog {
     /// To the log, like all other messages.
     Log,
+    /// Nowhere: a person looks at a progress display instead.
+    Off,
     /// To standard output in CloudWatch's embedded metric format, whatever the log level: the metrics are extracted from it.
     Metrics {
         /// `AWS_LAMBDA_FUNCTION_NAME`.
@@ -30,6 +32,7 @@ impl SummaryLog {
     pub(crate) fn write(&self, report: &ObjectReport, notified_at: Option<Timestamp>) {
         match self {
             SummaryLog::Log => log_object(report),
+            SummaryLog::Off => {}
             SummaryLog::Metrics { function, now } => {
                 let line = emf::line(report, function, notified_at, now());
                 let Ok(line) = serde_json::to_string(&line) else { return };

@@ -2,6 +2,7 @@
 
 use std::fs::{FileType, Metadata};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -65,8 +66,18 @@ pub(super) async fn open_named(name: &ObjectName, path: &Path) -> Result<OpenedO
     if special_type(metadata.file_type()).is_none() {
         return open_file(name, path).await;
     }
-    let chunks = stream::read_in_thread(path).map_err(|error| open_error(name, &error))?;
+    let path = path.to_owned();
+    let chunks = stream::read_in_thread(|| std::fs::File::open(path)).map_err(|error| open_error(name, &error))?;
     Ok(OpenedObject { body: Body::Stream(chunks), etag: None, length: None, modified: modified(&metadata) })
+}
+
+/// Begins to read standard input. Its path `/dev/stdin` cannot be opened if it is a socket.
+pub(super) async fn open_stdin(name: &ObjectName) -> Result<OpenedObject, ObjectError> {
+    let stdin = io::stdin().as_fd().try_clone_to_owned().map(std::fs::File::from);
+    let stdin = stdin.map_err(|error| open_error(name, &error))?;
+    let modified = stdin.metadata().map(|metadata| modified(&metadata)).unwrap_or_default();
+    let chunks = stream::read_in_thread(|| Ok(stdin)).map_err(|error| open_error(name, &error))?;
+    Ok(OpenedObject { body: Body::Stream(chunks), etag: None, length: None, modified })
 }
 
 /// Returns the metadata of a file or a special file.

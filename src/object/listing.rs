@@ -187,7 +187,15 @@ impl DirectoryListing {
 
     fn next(&mut self) -> Result<Option<ListedObject>, String> {
         while let Some(entry) = self.entries.next() {
-            let entry = entry.map_err(|error| error.to_string())?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => match self.broken_link(&error) {
+                    // It is listed, because reading it is an error that names it.
+                    Some(object) if object.key.starts_with(&self.prefix) => return Ok(Some(object)),
+                    Some(_) => continue,
+                    None => return Err(error.to_string()),
+                },
+            };
             if entry.file_type().is_dir() {
                 if !self.descends_into(&entry) {
                     self.entries.skip_current_dir();
@@ -201,6 +209,12 @@ impl DirectoryListing {
             }
         }
         Ok(None)
+    }
+
+    /// Returns the object of a symbolic link whose target does not exist, if that is the error.
+    fn broken_link(&self, error: &walkdir::Error) -> Option<ListedObject> {
+        let path = error.path().filter(|path| path.is_symlink())?;
+        Some(ListedObject { key: key_of(path.strip_prefix(&self.root).ok()?)?, bytes: 0, archived: false })
     }
 
     /// Returns whether a directory is in the prefix, or contains it, and is not outside the time range. A directory whose name

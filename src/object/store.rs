@@ -29,6 +29,7 @@ impl Store {
         match (&object.location, self) {
             (Location::File(path), _) if object.requested_by_name => dir::open_named(object.name(), path).await,
             (Location::File(path), _) => dir::open_file(object.name(), path).await,
+            (Location::Stdin, _) => dir::open_stdin(object.name()).await,
             (Location::Store, Store::Dir(store)) => store.open(object.name()).await,
             (Location::Store, Store::S3(store)) => store.open(object.name()).await,
             (Location::Store, Store::LocalFiles) => Err(ObjectError::NotFound { name: object.name().clone() }),

@@ -49,6 +49,8 @@ pub enum Location {
     Store,
     /// In a local file, independent of the store.
     File(PathBuf),
+    /// On standard input.
+    Stdin,
 }
 
 /// Why an object is not read.

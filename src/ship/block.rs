@@ -75,6 +75,10 @@ impl<T: Transport> Shipper<T> {
     async fn ship_batch(&self, batch: &Batch, pending: &mut Pending, result: &mut BlockResult, object: &ObjectContext) -> bool {
         self.wait_for_rate_limit(batch, &object.object_shutdown).await;
         let delivery = self.sink.deliver(batch, &object.evidence, &object.object_shutdown).await;
+        self.progress.add_delivered(delivery.delivered as u64);
+        if delivery.error == Some(SendError::ClosedPipe) {
+            self.progress.close_output();
+        }
         result.counts.batches += 1;
         result.counts.requests += delivery.requests;
         result.counts.retries += delivery.requests.saturating_sub(1);
@@ -112,8 +116,14 @@ impl<T: Transport> Shipper<T> {
             return (0, Some(SendError::RejectedEvents { endpoint, events: rejected.len(), outcome }));
         };
         let timeout = object.object_shutdown.cap(DEAD_LETTER_TIMEOUT);
-        let written = destination.write(rejected, timeout).await;
-        (written.events, written.error().map(SendError::DeadLetter))
+        tokio::select! {
+            biased;
+            written = destination.write(rejected, timeout) => (written.events, written.error().map(SendError::DeadLetter)),
+            () = object.object_shutdown.abandoned() => {
+                let error = format!("cannot write dead letters: {}", object.object_shutdown.description());
+                (0, Some(SendError::DeadLetter(error)))
+            }
+        }
     }
 }
 

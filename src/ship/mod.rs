@@ -27,10 +27,10 @@ use crate::buffer_pool::BufferPool;
 use crate::checkpoint::CheckpointStore;
 use crate::dead_letter::DeadLetterDestination;
 use crate::ledger::{ObjectReport, Report};
-use crate::object::{SkipReason, Store, Task};
+use crate::object::{ObjectRef, SkipReason, Store, Task};
 use crate::reason::Reason;
 use crate::shutdown::Shutdown;
-use crate::sink::{HttpTransport, Sink, Transport};
+use crate::sink::{HttpTransport, Retrying, Sink, Transport};
 use crate::summary_log::SummaryLog;
 
 /// Maximum number of objects read at the same time. Each holds a block of lines while it waits for a permit to send.
@@ -113,6 +113,11 @@ impl<T: Transport> Shipper<T> {
         &self.progress
     }
 
+    /// Returns the batches that are being retried now, or none.
+    pub fn retrying(&self) -> Option<Retrying> {
+        self.sink.retrying()
+    }
+
     /// Turns the task of a notification into a skip if its object is a dead letter. Shipping a dead letter again could repeat
     /// endlessly.
     pub fn skip_dead_letter(&self, task: Task) -> Task {
@@ -129,11 +134,19 @@ impl<T: Transport> Shipper<T> {
     /// Carries out every task, and reports on each in the order in which they came. Writes one log line for each object.
     pub async fn ship(self: &Arc<Self>, tasks: mpsc::Receiver<Task>, shutdown: &Shutdown) -> Report {
         let mut reports = BTreeMap::new();
-        self.ship_each(tasks, shutdown, |end| _ = reports.insert(end.index, end.report)).await;
+        let on_end = |end: TaskEnd| {
+            if end.kind == TaskEndKind::NotBegun {
+                self.summary_log.write(&end.report, end.notified_at);
+            }
+            reports.insert(end.index, end.report);
+        };
+        self.ship_each(tasks, shutdown, on_end).await;
         Report::of(reports.into_values().collect())
     }
 
     /// Does the same as [`Shipper::ship`], but keeps no report: `on_end` gets the report of each task when the task has ended.
+    /// Objects that the end of the run leaves, and objects that an earlier run has delivered, have no log line: they have one
+    /// cause, and there may be many of them.
     pub async fn ship_each(self: &Arc<Self>, mut tasks: mpsc::Receiver<Task>, shutdown: &Shutdown, on_end: impl FnMut(TaskEnd)) {
         self.sink.begin_run();
         let max_objects = MAX_OBJECTS.min(self.settings.concurrency);
@@ -145,13 +158,18 @@ impl<T: Transport> Shipper<T> {
             }
             match task {
                 Task::Ship(object) => {
-                    let (shipper, shutdown, name) = (Arc::clone(self), shutdown.clone(), object.name().clone());
-                    let started = run.running.spawn(async move { shipper.ship_object(object, shutdown).await });
-                    run.started.push(Started { task: started.id(), index, name });
+                    let (name, notified_at) = (object.name().clone(), object.notified_at);
+                    let started = run.running.spawn(Arc::clone(self).ship_or_leave(object, shutdown.clone()));
+                    run.started.push(Started { task: started.id(), index, name, notified_at });
                 }
-                Task::Skip(name, reason) => self.end_unread(index, ObjectReport::skipped(&name, &reason), &mut run),
+                Task::Skip(name, reason) => {
+                    let report = ObjectReport::skipped(&name, &reason);
+                    let kind = if reason == SkipReason::Resumed { TaskEndKind::Resumed } else { TaskEndKind::Unread };
+                    self.end_unread(index, kind, report, &mut run);
+                }
                 Task::Fail(name, error) => {
-                    self.end_unread(index, ObjectReport::failed(&name, Reason::Listing, error), &mut run);
+                    let report = ObjectReport::failed(&name, Reason::Listing, error);
+                    self.end_unread(index, TaskEndKind::Unread, report, &mut run);
                 }
             }
             index += 1;
@@ -162,10 +180,22 @@ impl<T: Transport> Shipper<T> {
     }
 
     /// Ends a task without reading its object.
-    fn end_unread<F: FnMut(TaskEnd)>(&self, index: usize, report: ObjectReport, run: &mut Run<F>) {
-        self.summary_log.write(&report, None);
+    fn end_unread<F: FnMut(TaskEnd)>(&self, index: usize, kind: TaskEndKind, report: ObjectReport, run: &mut Run<F>) {
+        if kind == TaskEndKind::Unread {
+            self.summary_log.write(&report, None);
+        }
         self.progress.add_object();
-        (run.on_end)(TaskEnd { index, attempted: false, report });
+        (run.on_end)(TaskEnd { index, kind, report, notified_at: None });
+    }
+
+    /// Ships an object, unless the run has ended.
+    async fn ship_or_leave(self: Arc<Self>, object: ObjectRef, shutdown: Shutdown) -> (TaskEndKind, ObjectReport) {
+        if !shutdown.is_stopped() {
+            return (TaskEndKind::Attempted, self.ship_object(object, shutdown).await);
+        }
+        let error = format!("not started: {}", shutdown.description());
+        let failed = ObjectReport::failed(object.name(), self.reason_of_end(&shutdown), error);
+        (TaskEndKind::NotBegun, ObjectReport { out_of_time: shutdown.is_out_of_time(), ..failed })
     }
 }
 
@@ -174,15 +204,30 @@ impl<T: Transport> Shipper<T> {
 pub struct TaskEnd {
     /// Number of the task in its run, from 0.
     pub index: usize,
-    /// Whether the object was to be shipped, and not skipped or failed from the beginning.
-    pub attempted: bool,
+    /// How far the task came.
+    pub kind: TaskEndKind,
     /// What happened to the object.
     pub report: ObjectReport,
+    /// The time of the object's notification.
+    notified_at: Option<jiff::Timestamp>,
+}
+
+/// How far a task came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskEndKind {
+    /// The object was opened, or opening it failed.
+    Attempted,
+    /// The run ended before the object was opened.
+    NotBegun,
+    /// An earlier run has delivered the object.
+    Resumed,
+    /// The task was to skip an object for another reason, or to fail.
+    Unread,
 }
 
 /// The objects of one run that are being shipped.
 struct Run<F> {
-    running: JoinSet<ObjectReport>,
+    running: JoinSet<(TaskEndKind, ObjectReport)>,
     /// As many as are running.
     started: Vec<Started>,
     on_end: F,
@@ -193,6 +238,7 @@ struct Started {
     task: tokio::task::Id,
     index: usize,
     name: ObjectName,
+    notified_at: Option<jiff::Timestamp>,
 }
 
 impl<F: FnMut(TaskEnd)> Run<F> {
@@ -201,9 +247,9 @@ impl<F: FnMut(TaskEnd)> Run<F> {
         let Some(ended) = self.running.join_next_with_id().await else { return };
         let task = ended.as_ref().map_or_else(JoinError::id, |(task, _)| *task);
         let Some(position) = self.started.iter().position(|started| started.task == task) else { return };
-        let Started { index, name, .. } = self.started.swap_remove(position);
-        let report = ended.map_or_else(|error| panicked(&name, &error), |(_, report)| report);
-        (self.on_end)(TaskEnd { index, attempted: true, report });
+        let Started { index, name, notified_at, .. } = self.started.swap_remove(position);
+        let (kind, report) = ended.map_or_else(|error| (TaskEndKind::Attempted, panicked(&name, &error)), |(_, ended)| ended);
+        (self.on_end)(TaskEnd { index, kind, report, notified_at });
     }
 }
 

@@ -81,15 +81,12 @@ impl<T: Transport> Shipper<T> {
     /// Ships an object, and writes its summary line.
     pub(super) async fn ship_object(self: Arc<Self>, object: ObjectRef, run_shutdown: Shutdown) -> ObjectReport {
         let started = Instant::now();
-        let mut report = if run_shutdown.is_stopped() {
-            let error = format!("not started: {}", run_shutdown.description());
-            let failed = ObjectReport::failed(object.name(), self.reason_of_end(&run_shutdown), error);
-            ObjectReport { out_of_time: run_shutdown.is_out_of_time(), ..failed }
-        } else {
-            self.open_and_ship(&object, &run_shutdown).await
-        };
+        let mut report = self.open_and_ship(&object, &run_shutdown).await;
         report.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.summary_log.write(&report, object.notified_at);
+        // A reader that needs no more events, such as `head`, is not a failure to report.
+        if !self.progress.is_output_closed() {
+            self.summary_log.write(&report, object.notified_at);
+        }
         self.progress.add_object();
         report
     }

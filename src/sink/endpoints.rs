@@ -11,8 +11,8 @@ use super::credentials::Credentials;
 use super::discovery::Discovery;
 use super::endpoint::Endpoint;
 use super::lock;
-use super::outcome::Outcome;
-use super::pool::{Choice, ChosenEndpoint, EndpointId, Observation, Pool, Removal};
+use super::outcome::{Fault, Outcome};
+use super::pool::{Choice, ChosenEndpoint, EndpointId, Observation, Pool, Removal, StateChange};
 use super::transport::Transport;
 use crate::shutdown::Shutdown;
 
@@ -76,7 +76,8 @@ pub(super) struct OutstandingRequest<'a> {
     pool: &'a Mutex<Pool>,
     max_pause: Duration,
     chosen: ChosenEndpoint,
-    observation: Option<Observation>,
+    /// How the request ended; none if it was given up.
+    ended: Option<Outcome>,
 }
 
 impl<T: Transport> Endpoints<T> {
@@ -139,7 +140,7 @@ impl<T: Transport> Endpoints<T> {
         match choice {
             Choice::Chosen(chosen) => {
                 let max_pause = self.timeouts.pause;
-                Selection::Endpoint(OutstandingRequest { pool: &self.pool, max_pause, chosen, observation: None })
+                Selection::Endpoint(OutstandingRequest { pool: &self.pool, max_pause, chosen, ended: None })
             }
             Choice::AllPaused(until) => Selection::AllPaused(until),
             Choice::NoEndpoint => Selection::NoEndpoint,
@@ -203,7 +204,8 @@ impl<T: Transport> Endpoints<T> {
         let outcome = self.transport.post(&due.endpoint, &empty, header, self.timeouts.request).await;
         tracing::debug!(endpoint = %due.endpoint, %outcome, "checked the health of an endpoint");
         let observation = Observation::of(&outcome, self.timeouts.pause);
-        lock(&self.pool).record_health_check(due.id, observation, Instant::now());
+        let change = lock(&self.pool).record_health_check(due.id, observation, Instant::now());
+        log_change(&due.endpoint, change, &outcome);
     }
 
     async fn refresh_in_background(self: Arc<Self>) {
@@ -256,7 +258,8 @@ impl OutstandingRequest<'_> {
 
     /// Records how the request ended.
     pub(super) fn finish(mut self, outcome: &Outcome) -> ChosenEndpoint {
-        self.observation = Some(Observation::of(outcome, self.max_pause));
+        // A request that the program gave up says nothing about its endpoint.
+        self.ended = (*outcome != Outcome::NoResponse(Fault::Abandoned)).then(|| outcome.clone());
         self.chosen.clone()
     }
 }
@@ -269,6 +272,23 @@ impl Observation {
 
 impl Drop for OutstandingRequest<'_> {
     fn drop(&mut self) {
-        lock(self.pool).record(self.chosen.id, self.observation, Instant::now());
+        let observation = self.ended.as_ref().map(|outcome| Observation::of(outcome, self.max_pause));
+        let change = lock(self.pool).record(self.chosen.id, observation, Instant::now());
+        if let Some(outcome) = &self.ended {
+            log_change(&self.chosen.endpoint, change, outcome);
+        }
+    }
+}
+
+/// Logs that an endpoint began, or ceased, to accept requests. The same state is logged once, however many requests show it.
+fn log_change(endpoint: &Endpoint, change: Option<StateChange>, outcome: &Outcome) {
+    match change {
+        Some(StateChange::Down) => {
+            tracing::warn!(%endpoint, error = %outcome, "an endpoint does not accept events; they are retried");
+        }
+        Some(StateChange::Up(after)) => {
+            tracing::warn!(%endpoint, after_s = after.as_secs(), "an endpoint accepts events again");
+        }
+        None => {}
     }
 }

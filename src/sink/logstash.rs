@@ -16,6 +16,7 @@ use super::endpoints::{EndpointSource, Endpoints, OutstandingRequest, REFRESH_IN
 use super::outcome::{Fault, Outcome, Verdict};
 use super::pool::{ChosenEndpoint, EndpointId};
 use super::retry_plan::{Action, Evidence, Failure, Form, Part, RetryContext, RetryPlan, Step};
+use super::retrying::{RetryEntry, RetryList, Retrying};
 use super::transport::Transport;
 use super::{Delivery, RejectedEvent, SendError, lock};
 use crate::reason::Reason;
@@ -54,6 +55,7 @@ pub struct Logstash<T> {
     acceptances: Mutex<Acceptances>,
     /// How the last request of any batch failed, if it failed because of an outage.
     outage: Mutex<Option<Reason>>,
+    retries: Arc<RetryList>,
 }
 
 /// The delivery of one batch.
@@ -75,6 +77,8 @@ struct BatchDelivery<'a, T> {
     preferred: Option<EndpointId>,
     /// The endpoint that does not get the next request, if another is in service: it failed just now.
     avoided: Option<EndpointId>,
+    /// The batch's place in the list of batches that are being retried.
+    retrying: Option<RetryEntry>,
 }
 
 /// One request and how it ended.
@@ -108,7 +112,13 @@ impl<T: Transport> Logstash<T> {
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
             acceptances: Mutex::default(),
             outage: Mutex::default(),
+            retries: Arc::default(),
         }
+    }
+
+    /// Returns what is being retried now.
+    pub(super) fn retrying(&self) -> Option<Retrying> {
+        self.retries.summary()
     }
 
     /// Begins a run: endpoints that were removed during an earlier run get requests again.
@@ -123,7 +133,7 @@ impl<T: Transport> Logstash<T> {
     }
 
     /// Delivers one batch. Returns soon after `shutdown` begins: an outstanding request is awaited, because it may be accepted,
-    /// and no new request is sent.
+    /// unless the shutdown abandons it; and no new request is sent.
     pub async fn deliver(&self, batch: &Batch, evidence: &Mutex<Evidence>, shutdown: &Shutdown) -> Delivery {
         let compressed = batch.body.compression != Compression::None;
         let mut delivery = BatchDelivery {
@@ -139,6 +149,7 @@ impl<T: Transport> Logstash<T> {
             last: None,
             preferred: None,
             avoided: None,
+            retrying: None,
         };
         let result = delivery.run().await;
         delivery.finish(result)
@@ -165,7 +176,11 @@ impl<T: Transport> Logstash<T> {
 
     async fn post(&self, endpoint: &Endpoint, body: &Body, authorization: &Authorization, shutdown: &Shutdown) -> Outcome {
         let timeout = shutdown.cap(self.request_timeout);
-        self.transport.post(endpoint, body, authorization.header.as_ref(), timeout).await
+        tokio::select! {
+            biased;
+            outcome = self.transport.post(endpoint, body, authorization.header.as_ref(), timeout) => outcome,
+            () = shutdown.abandoned() => Outcome::NoResponse(Fault::Abandoned),
+        }
     }
 
     /// Finds out whether an https connection was lost because the server refuses the client's certificate. With TLS 1.3, its alert
@@ -413,8 +428,14 @@ impl<T: Transport> BatchDelivery<'_, T> {
     fn record(&mut self, attempt: &Attempt) {
         let endpoint = attempt.endpoint_id();
         match attempt.outcome.verdict() {
-            Verdict::Busy | Verdict::Failing | Verdict::Down => (self.preferred, self.avoided) = (None, Some(endpoint)),
-            _ => (self.preferred, self.avoided) = (Some(endpoint), None),
+            Verdict::Busy | Verdict::Failing | Verdict::Down => {
+                (self.preferred, self.avoided) = (None, Some(endpoint));
+                self.retrying = Some(self.logstash.retries.add(self.retrying.take(), &attempt.outcome));
+            }
+            _ => {
+                (self.preferred, self.avoided) = (Some(endpoint), None);
+                self.retrying = None;
+            }
         }
         // The end of the run interrupts requests of a Logstash that is only slow.
         if !self.shutdown.is_stopped() {

@@ -13,6 +13,7 @@ mod outcome;
 mod pool;
 mod request_body;
 mod retry_plan;
+mod retrying;
 mod secrets;
 mod stdout;
 mod tls_fault;
@@ -21,6 +22,7 @@ mod transport;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use elb_common::text::counted;
 use elb_log::batch::Batch;
 
 pub use self::credentials::Credentials;
@@ -31,6 +33,7 @@ pub use self::logstash::{Logstash, LogstashSettings};
 pub(crate) use self::outcome::Verdict;
 pub use self::outcome::{Fault, Outcome, Response, ResponseCheck};
 pub use self::retry_plan::Evidence;
+pub use self::retrying::Retrying;
 pub use self::stdout::StdoutSink;
 pub use self::tls_fault::TlsFault;
 pub use self::transport::{HttpSettings, HttpTransport, Transport};
@@ -116,7 +119,7 @@ pub enum SendError {
         outcome: Outcome,
     },
     /// Events were rejected, and there is no dead-letter destination.
-    #[error("cannot deliver {events} events of the object to {endpoint}: {outcome}; set DEAD_LETTER_URL to keep rejected events")]
+    #[error("cannot deliver {} of the object to {endpoint}: {outcome}; set DEAD_LETTER_URL to keep rejected events", counted(*.events as u64, "event"))]
     RejectedEvents {
         /// The URL without secrets.
         endpoint: String,
@@ -168,6 +171,9 @@ pub enum SendError {
     /// Standard output could not be written.
     #[error("cannot write events to standard output: {0}")]
     Stdout(String),
+    /// The program that reads standard output has closed it, because it needs no more events.
+    #[error("cannot write events to standard output: its reader has closed it")]
+    ClosedPipe,
 }
 
 impl SendError {
@@ -182,7 +188,7 @@ impl SendError {
             SendError::DeadLetter(_) => Reason::DeadLetter,
             SendError::AllPaused { .. } => Reason::Busy,
             SendError::Credentials(_) => Reason::Credentials,
-            SendError::Stdout(_) => Reason::Output,
+            SendError::Stdout(_) | SendError::ClosedPipe => Reason::Output,
             SendError::Stopped { .. } => return None,
         })
     }
@@ -200,7 +206,8 @@ impl SendError {
             | SendError::BudgetSpent { .. }
             | SendError::AllPaused { .. }
             | SendError::Credentials(_)
-            | SendError::Stdout(_) => true,
+            | SendError::Stdout(_)
+            | SendError::ClosedPipe => true,
             SendError::NoWitness { .. }
             | SendError::NoFreshWitness { .. }
             | SendError::PoisonLimit { .. }
@@ -227,11 +234,19 @@ impl<T: Transport> Sink<T> {
         }
     }
 
+    /// Returns what is being retried now.
+    pub(crate) fn retrying(&self) -> Option<Retrying> {
+        match self {
+            Sink::Logstash(logstash) => logstash.retrying(),
+            Sink::Stdout(_) | Sink::Nowhere => None,
+        }
+    }
+
     /// Delivers one batch. All batches of one object share its `evidence`. Returns soon after `shutdown` begins.
     pub(crate) async fn deliver(&self, batch: &Batch, evidence: &Mutex<Evidence>, shutdown: &Shutdown) -> Delivery {
         match self {
             Sink::Logstash(logstash) => logstash.deliver(batch, evidence, shutdown).await,
-            Sink::Stdout(stdout) => stdout.deliver(batch).await,
+            Sink::Stdout(stdout) => stdout.deliver(batch, shutdown).await,
             Sink::Nowhere => Delivery { filtered: batch.event_count(), ..Delivery::default() },
         }
     }

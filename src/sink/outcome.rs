@@ -66,6 +66,8 @@ pub enum Fault {
     NotHttp(String),
     /// No response arrived within the timeout.
     Timeout,
+    /// The run ended before a response arrived.
+    Abandoned,
 }
 
 /// What an outcome means.
@@ -106,7 +108,7 @@ impl Outcome {
     pub(crate) fn verdict(&self) -> Verdict {
         match self {
             Outcome::NoResponse(Fault::NoEndpoint(_) | Fault::Connect(_) | Fault::NotHttp(_)) => Verdict::Down,
-            Outcome::NoResponse(Fault::Broken(_) | Fault::Timeout) => Verdict::Busy,
+            Outcome::NoResponse(Fault::Broken(_) | Fault::Timeout | Fault::Abandoned) => Verdict::Busy,
             Outcome::NoResponse(Fault::Tls(_)) => Verdict::Misconfigured,
             Outcome::Response(response) => response.verdict(),
         }
@@ -132,6 +134,18 @@ impl Outcome {
         self.verdict() == Verdict::Accepted
     }
 
+    /// Returns the cause of a retry in a few words, for a progress display.
+    pub(super) fn short_cause(&self) -> String {
+        match self {
+            Outcome::Response(response) => format!("HTTP {}", response.status),
+            Outcome::NoResponse(Fault::Connect(detail) | Fault::Broken(detail) | Fault::NotHttp(detail)) => last_cause(detail),
+            Outcome::NoResponse(Fault::NoEndpoint(reason)) => reason.clone(),
+            Outcome::NoResponse(Fault::Tls(fault)) => fault.to_string(),
+            Outcome::NoResponse(Fault::Timeout) => "no response in time".to_owned(),
+            Outcome::NoResponse(Fault::Abandoned) => "the run ends".to_owned(),
+        }
+    }
+
     /// Returns the time to wait before the next request, as the endpoint asked for it.
     pub(super) fn retry_after(&self) -> Duration {
         match self {
@@ -152,6 +166,12 @@ impl Outcome {
             Outcome::NoResponse(_) => None,
         }
     }
+}
+
+/// Returns the innermost of several causes, without the number of the operating system's error.
+fn last_cause(causes: &str) -> String {
+    let last = causes.rsplit(": ").next().unwrap_or(causes);
+    last.split(" (os error").next().unwrap_or(last).to_lowercase()
 }
 
 impl ResponseCheck {
@@ -193,7 +213,7 @@ impl Response {
         if !self.text.is_empty() {
             write!(f, ", {:?}", self.text)?;
         }
-        f.write_str("; is LOGSTASH_URL right? For another receiver, set RESPONSE_CHECK=status")
+        f.write_str("; is this the URL of an http input? For another receiver, set RESPONSE_CHECK=status")
     }
 }
 
@@ -211,6 +231,7 @@ impl fmt::Display for Outcome {
                 write!(f, "the response is not HTTP ({detail}); is this the Beats port, or a port with TLS?")
             }
             Outcome::NoResponse(Fault::Timeout) => f.write_str("no response within REQUEST_TIMEOUT"),
+            Outcome::NoResponse(Fault::Abandoned) => f.write_str("the run ended before the response arrived"),
         }
     }
 }
@@ -233,7 +254,9 @@ impl fmt::Display for Response {
         match (self.status, self.verdict()) {
             (401 | 403, _) => f.write_str("; check LOGSTASH_USER and LOGSTASH_PASSWORD, or the secret, and firewalls"),
             (_, Verdict::TooLarge) => f.write_str("; lower BATCH_BYTES or raise the input's max_content_length"),
-            (_, Verdict::Misconfigured | Verdict::Blocked) => f.write_str("; check that LOGSTASH_URL is a Logstash http input"),
+            (_, Verdict::Misconfigured | Verdict::Blocked) => {
+                f.write_str("; check that this is the URL of a Logstash http input")
+            }
             (_, Verdict::Accepted | Verdict::Busy | Verdict::Failing | Verdict::Down | Verdict::Refused) => Ok(()),
         }
     }
@@ -285,12 +308,24 @@ mod tests {
         assert_eq!(shown(401, None), "HTTP 401; check LOGSTASH_USER and LOGSTASH_PASSWORD, or the secret, and firewalls");
         assert_eq!(
             shown(302, Some("https://login.example/")),
-            "HTTP 302, redirecting to https://login.example/; check that LOGSTASH_URL is a Logstash http input"
+            "HTTP 302, redirecting to https://login.example/; check that this is the URL of a Logstash http input"
         );
         assert_eq!(shown(413, None), "HTTP 413; lower BATCH_BYTES or raise the input's max_content_length");
         assert_eq!(shown(503, None), "HTTP 503");
         let busy = Response { status: 503, retry_after: Duration::from_secs(3_600), ..Response::default() };
         assert_eq!(busy.to_string(), "HTTP 503, asking to wait 3600 s");
+    }
+
+    #[test]
+    fn a_short_cause_is_the_innermost_one() {
+        let connect = |detail: &str| Outcome::NoResponse(Fault::Connect(detail.to_owned())).short_cause();
+        assert_eq!(connect("tcp connect error: Connection refused (os error 111)"), "connection refused");
+        assert_eq!(
+            connect("dns error: failed to lookup address information: Name or service not known"),
+            "name or service not known"
+        );
+        let busy = Response { status: 503, text: "a long page".to_owned(), ..Response::default() };
+        assert_eq!(Outcome::Response(busy).short_cause(), "HTTP 503");
     }
 
     #[test]
@@ -300,7 +335,7 @@ mod tests {
             Response { status: 200, is_foreign: true, content_type: html, text: "<html>".to_owned(), ..Response::default() };
         assert_eq!(
             page.to_string(),
-            "HTTP 200 with text/html, not as a Logstash http input responds, \"<html>\"; is LOGSTASH_URL right? For another \
+            "HTTP 200 with text/html, not as a Logstash http input responds, \"<html>\"; is this the URL of an http input? For another \
              receiver, set RESPONSE_CHECK=status"
         );
         let empty = Response { status: 200, is_foreign: true, ..Response::default() };

@@ -17,6 +17,10 @@ use super::outcome::Verdict;
 /// How long an endpoint is out of service after a failure.
 const OUT_OF_SERVICE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
 
+/// Number of failed requests in a row after which an endpoint counts as down that stays in service, because there is no better one.
+/// A single busy response is normal.
+const FAILURES_UNTIL_DOWN: u32 = 3;
+
 /// Identifies an endpoint for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EndpointId(u64);
@@ -59,12 +63,25 @@ pub(super) struct Observation {
     pub pause: Duration,
 }
 
+/// A change of an endpoint that people should know about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StateChange {
+    /// The endpoint accepts no requests.
+    Down,
+    /// The endpoint accepts requests again, after this time.
+    Up(Duration),
+}
+
 #[derive(Debug)]
 struct Member {
     chosen: ChosenEndpoint,
     outstanding: u32,
     /// Failures in a row.
     failures: u32,
+    /// Failed requests in a row, also those that do not take the endpoint out of service.
+    failed_requests: u32,
+    /// Since when the endpoint counts as down.
+    down_since: Option<Instant>,
     health: Health,
     /// End of the pause that the endpoint asked for.
     paused_until: Option<Instant>,
@@ -187,14 +204,14 @@ impl Pool {
         !self.members.iter().any(|member| member.chosen.id != id && !member.is_removed())
     }
 
-    /// Records how a request to a chosen endpoint ended; `None` for a request that was cancelled.
-    pub(super) fn record(&mut self, id: EndpointId, observation: Option<Observation>, now: Instant) {
+    /// Records how a request to a chosen endpoint ended; `None` for a request that was cancelled. Returns what this changes.
+    pub(super) fn record(&mut self, id: EndpointId, observation: Option<Observation>, now: Instant) -> Option<StateChange> {
         // A busy response never takes the last endpoint in service, or the only endpoint, out of service.
         let can_be_spared = self.has_other_in_service(id, now);
         let is_only = self.is_only(id);
-        let Some(member) = self.member(id) else { return };
+        let member = self.member(id)?;
         member.outstanding = member.outstanding.saturating_sub(1);
-        let Some(Observation { verdict, pause }) = observation.filter(|_| !member.is_removed()) else { return };
+        let Observation { verdict, pause } = observation.filter(|_| !member.is_removed())?;
         // A batch waits for the only endpoint by itself.
         if !is_only && !pause.is_zero() {
             member.paused_until = member.paused_until.max(Some(now + pause));
@@ -205,6 +222,7 @@ impl Pool {
             Verdict::Down | Verdict::Busy | Verdict::Failing => {}
             _ => member.recover(),
         }
+        member.state_change(verdict, now)
     }
 
     /// Removes a misconfigured endpoint for the rest of the run, unless it is the only one. Returns what happened.
@@ -242,9 +260,9 @@ impl Pool {
         Some(member.chosen.clone())
     }
 
-    /// Records how a health check ended.
-    pub(super) fn record_health_check(&mut self, id: EndpointId, observation: Observation, now: Instant) {
-        let Some(member) = self.member(id).filter(|member| !member.is_removed()) else { return };
+    /// Records how a health check ended, and returns what this changes.
+    pub(super) fn record_health_check(&mut self, id: EndpointId, observation: Observation, now: Instant) -> Option<StateChange> {
+        let member = self.member(id).filter(|member| !member.is_removed())?;
         if !observation.pause.is_zero() {
             member.paused_until = Some(now + observation.pause);
         }
@@ -252,6 +270,7 @@ impl Pool {
             Verdict::Down | Verdict::Busy | Verdict::Failing => member.fail(now),
             _ => member.recover(),
         }
+        member.state_change(observation.verdict, now)
     }
 
     fn member(&mut self, id: EndpointId) -> Option<&mut Member> {
@@ -272,7 +291,15 @@ pub(super) enum Removal {
 
 impl Member {
     fn new(chosen: ChosenEndpoint) -> Self {
-        Member { chosen, outstanding: 0, failures: 0, health: Health::InService, paused_until: None }
+        Member {
+            chosen,
+            outstanding: 0,
+            failures: 0,
+            failed_requests: 0,
+            down_since: None,
+            health: Health::InService,
+            paused_until: None,
+        }
     }
 
     fn is_removed(&self) -> bool {
@@ -295,6 +322,23 @@ impl Member {
     fn recover(&mut self) {
         self.failures = 0;
         self.health = Health::InService;
+    }
+
+    /// Counts the outcome of a request, and returns whether the endpoint counts as down, or as up, from now on.
+    fn state_change(&mut self, verdict: Verdict, now: Instant) -> Option<StateChange> {
+        if !matches!(verdict, Verdict::Down | Verdict::Busy | Verdict::Failing) {
+            self.failed_requests = 0;
+            return self.down_since.take().map(|since| StateChange::Up(now - since));
+        }
+        self.failed_requests = self.failed_requests.saturating_add(1);
+        let is_down = verdict == Verdict::Down
+            || self.failed_requests >= FAILURES_UNTIL_DOWN
+            || matches!(self.health, Health::OutOfService { .. });
+        if !is_down || self.down_since.is_some() {
+            return None;
+        }
+        self.down_since = Some(now);
+        Some(StateChange::Down)
     }
 }
 
@@ -333,6 +377,23 @@ mod tests {
     fn sorted(mut ids: Vec<u64>) -> Vec<u64> {
         ids.sort_unstable();
         ids
+    }
+
+    #[test]
+    fn each_change_of_an_endpoint_is_reported_once() {
+        let start = Instant::now();
+        for (endpoints, verdict, until_down) in
+            [(1, Verdict::Down, 1), (1, Verdict::Busy, 3), (2, Verdict::Busy, 1), (2, Verdict::Down, 1)]
+        {
+            let mut pool = pool(endpoints);
+            let mut record =
+                |verdict, after: u64| pool.record(EndpointId(1), Some(observation(verdict)), start + Duration::from_secs(after));
+            assert_eq!(record(Verdict::Accepted, 0), None);
+            let changes: Vec<_> = (1..=10).filter_map(|second| record(verdict, second).map(|change| (second, change))).collect();
+            assert_eq!(changes, [(until_down, StateChange::Down)], "{endpoints} endpoints, {verdict:?}");
+            assert_eq!(record(Verdict::Accepted, 20), Some(StateChange::Up(Duration::from_secs(20 - until_down))));
+            assert_eq!(record(Verdict::Accepted, 21), None);
+        }
     }
 
     #[test]

@@ -7,8 +7,8 @@ use elb_log::origin::ObjectName;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Receiver, alb_key, alb_line, as_text, assert_status, elbship, gzip, id_of, json_lines, lines, put, read_json, run,
-    run_with_input, s3_event, stderr, stdout,
+    Receiver, alb_key, alb_line, as_text, assert_status, closed_port, elbship, gzip, id_of, json_lines, lines, put, read_json,
+    run, run_with_input, s3_event, stderr, stdout,
 };
 
 /// Returns the part of the event IDs that the lines of an object share.
@@ -27,7 +27,7 @@ async fn writes_only_events_to_stdout() {
     assert_eq!(events[0]["log"]["file"]["path"], file);
     assert_eq!(id_of(&events[0]), format!("{}-000000000000", id_prefix("", &file)));
     assert_eq!(events[0]["cloud"]["region"], "eu-west-1");
-    assert!(stderr(&output).ends_with("1 objects: 5 of 5 lines delivered\n"), "{}", stderr(&output));
+    assert!(stderr(&output).ends_with("1 object: 5 of 5 lines delivered\n"), "{}", stderr(&output));
 }
 
 #[tokio::test]
@@ -109,11 +109,78 @@ async fn the_report_is_complete_and_replaces_an_older_one() {
     assert_eq!(members, expected);
     assert_eq!((&report["objects"][0]["kind"], &report["objects"][1]["kind"]), (&json!("alb"), &Value::Null));
     assert_eq!((&report["totals"]["lines"], &report["totals"]["unparsed"]), (&json!(3), &json!(1)));
+}
 
-    let output = run(&mut elbship(&["replay", &directory, "--to", "-", "--report", "-"])).await;
-    let last = stderr(&output);
-    let json = last.lines().find(|line| line.starts_with("{\"objects\"")).expect("the report on standard error");
-    assert_eq!(serde_json::from_str::<Value>(json).expect("JSON")["totals"]["lines"], 3);
+#[tokio::test]
+async fn a_hyphen_writes_the_report_to_stdout() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", &alb_key("one"), lines(3).as_bytes()));
+    let receiver = Receiver::start().await;
+    for flags in [&["--dry-run"][..], &["--to", &receiver.url]] {
+        let output = run(elbship(&["replay", &file, "--report", "-"]).args(flags)).await;
+        assert_status(&output, 0);
+        assert_eq!(serde_json::from_str::<Value>(&stdout(&output)).expect("only the report")["totals"]["lines"], 3);
+    }
+    // The response of the handler leaves standard output to the report.
+    let event = s3_event("b", &alb_key("one")).to_string();
+    let invoke = ["invoke", "-", "--objects", &as_text(root.path()), "--to", &receiver.url, "--report", "-"];
+    let output = run_with_input(&mut elbship(&invoke), &event).await;
+    assert_status(&output, 0);
+    assert_eq!(serde_json::from_str::<Value>(&stdout(&output)).expect("only the report")["totals"]["lines"], 3);
+    assert!(stderr(&output).contains("\"delivered\": 3"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn a_report_between_the_events_is_refused() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", &alb_key("one"), lines(3).as_bytes()));
+    let event = s3_event("b", &alb_key("one")).to_string();
+    let objects = as_text(root.path());
+    for report in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        for arguments in
+            [vec!["replay", &file, "--report", report], vec!["invoke", "-", "--objects", &objects, "--report", report]]
+        {
+            let output = run_with_input(&mut elbship(&arguments), &event).await;
+            assert_status(&output, 2);
+            let expected = format!("cannot write the report to {report}: the events go to standard output");
+            assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
+            assert_eq!(stdout(&output), "", "events were written all the same");
+        }
+    }
+    let output = run(&mut elbship(&["replay", &file, "--report", "/dev/stderr"])).await;
+    assert_status(&output, 0);
+    assert_eq!(json_lines(&stdout(&output)).len(), 3);
+    assert!(stderr(&output).contains("{\"objects\":["), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn a_redirected_output_is_never_truncated() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "x.log", lines(3).as_bytes()));
+    let (log, link) = (root.path().join("log"), root.path().join("link"));
+    std::os::unix::fs::symlink("log", &link).expect("a link");
+    let append = || std::fs::OpenOptions::new().append(true).create(true).open(&log).expect("a file");
+    for report in ["/dev/stdout", "/proc/self/fd/1", &as_text(&log), &as_text(&link)] {
+        std::fs::write(&log, "kept\n").expect("a file");
+        let mut replay = elbship(&["replay", &file, "--dry-run", "--report", report]);
+        let status = replay.stdout(append()).status().await.expect("running elbship");
+        let text = std::fs::read_to_string(&log).expect("the file");
+        assert!(status.success() && text.starts_with("kept\n{\"objects\":["), "--report {report}: {text}");
+    }
+    for report in ["/dev/stderr", &as_text(&log)] {
+        std::fs::write(&log, "kept\n").expect("a file");
+        let mut replay = elbship(&["replay", &file, "--dry-run", "--report", report]);
+        let status = replay.stderr(append()).status().await.expect("running elbship");
+        let text = std::fs::read_to_string(&log).expect("the file");
+        assert!(status.success() && text.starts_with("kept\n") && text.contains("{\"objects\":["), "--report {report}: {text}");
+    }
+    std::fs::write(&log, "kept\n").expect("a file");
+    let mut receive = elbship(&["receive", "--listen", "127.0.0.1:0", "--out", "/dev/stdout"]);
+    let mut child = receive.stdout(append()).spawn().expect("starting elbship");
+    let mut errors = tokio::io::BufReader::new(child.stderr.take().expect("a piped standard error"));
+    tokio::io::AsyncBufReadExt::read_line(&mut errors, &mut String::new()).await.expect("the first line");
+    child.kill().await.expect("stopping elbship");
+    assert_eq!(std::fs::read_to_string(&log).expect("the file"), "kept\n");
 }
 
 #[tokio::test]
@@ -155,7 +222,7 @@ async fn never_skips_a_file_named_on_the_command_line() {
     let output = run(&mut elbship(&["replay", &as_text(&root.path().join("b"))])).await;
     assert_status(&output, 0);
     assert_eq!(stdout(&output), "");
-    assert!(stderr(&output).contains("1 objects skipped"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("1 object skipped"), "{}", stderr(&output));
 }
 
 #[tokio::test]
@@ -174,6 +241,11 @@ async fn invalid_flags_and_variables_exit_with_2() {
     for arguments in [
         vec!["replay"],
         vec!["replay", "x", "--since", "yesterday"],
+        vec!["replay", "x", "--since", "2026-03-02", "--until", "2026-03-01"],
+        vec!["replay", "x", "--since", "1d", "--until", "7d"],
+        vec!["replay", "x", "--grace", "soon"],
+        vec!["replay", "-", "--as", "s3://logs"],
+        vec!["replay", "-", "--resume", "state"],
         vec!["replay", "x", "--as", "logs"],
         vec!["replay", "s3://logs/", "--as", "s3://logs"],
         vec!["replay", "x", "--to", "ftp://h/"],
@@ -191,6 +263,84 @@ async fn invalid_flags_and_variables_exit_with_2() {
 }
 
 #[tokio::test]
+async fn an_error_names_the_flag_or_the_variable_that_was_used() {
+    for (flags, variable, expected) in [
+        (&["--to", "logs:1"][..], None, "--to \"…\" does not begin with http://"),
+        (&[][..], Some(("LOGSTASH_URL", "logs:1")), "LOGSTASH_URL=\"…\" does not begin with http://"),
+        (&["--to", "-", "--label", "env"][..], Some(("LABELS", "team=web")), "--label \"env\" has no ="),
+        (&[][..], Some(("LABELS", "env")), "LABELS=\"env\" has no ="),
+        (&["--to", ""][..], None, "--to is empty; leave it out"),
+        (&["--schema", "otel"][..], None, "invalid value 'otel' for '--schema <SCHEMA>'"),
+        (&[][..], Some(("EVENT_SCHEMA", "otel")), "EVENT_SCHEMA=\"otel\" is not a schema"),
+        (&["--concurrency", "257"][..], None, "invalid value '257' for '--concurrency <N>'"),
+        (&[][..], Some(("SEND_CONCURRENCY", "257")), "SEND_CONCURRENCY=\"257\" is out of range"),
+    ] {
+        let mut replay = elbship(&["replay", "x"]);
+        let output = run(replay.args(flags).envs(variable)).await;
+        assert_status(&output, 2);
+        let errors = stderr(&output);
+        assert!(errors.contains(expected), "{flags:?} and {variable:?} lack {expected:?}:\n{errors}");
+        let other = if flags.is_empty() { "--" } else { "LOGSTASH_URL=" };
+        assert!(!errors.contains(other), "{flags:?} and {variable:?} name {other:?}:\n{errors}");
+    }
+}
+
+#[tokio::test]
+async fn explain_says_what_to_do_with_a_file() {
+    let root = tempfile::tempdir().expect("a directory");
+    let plain = as_text(&put(root.path(), "b", "x.log", lines(1).as_bytes()));
+    let zipped = as_text(&put(root.path(), "b", "x.log.gz", &gzip(lines(1).as_bytes())));
+    let directory = as_text(root.path());
+    for (path, advice) in [
+        (&plain, format!("explain its lines with: elbship explain - < {plain}")),
+        (&zipped, format!("explain its lines with: gzip -dc {zipped} | elbship explain -")),
+        (&directory, "it is a directory, not a line".to_owned()),
+    ] {
+        let output = run(&mut elbship(&["explain", path])).await;
+        assert_status(&output, 2);
+        assert!(stderr(&output).contains(&advice), "{}", stderr(&output));
+    }
+}
+
+#[tokio::test]
+async fn selects_the_last_days() {
+    let root = tempfile::tempdir().expect("a directory");
+    let now = jiff::Timestamp::now();
+    for (name, days) in [("old", 10), ("new", 1)] {
+        let time = now.checked_sub(jiff::SignedDuration::from_hours(24 * days)).expect("a time");
+        let end = time.strftime("%Y%m%dT%H%MZ").to_string();
+        put(root.path(), "b", &alb_key(name).replace("20260302T1020Z", &end).replace("2026/03/02", "x"), lines(1).as_bytes());
+    }
+    let directory = as_text(&root.path().join("b"));
+    let output = run(&mut elbship(&["replay", &directory, "--since", "7d"])).await;
+    assert_status(&output, 0);
+    assert!(stderr(&output).ends_with("1 object: 1 of 1 line delivered\n"), "{}", stderr(&output));
+    let output = run(&mut elbship(&["replay", &directory, "--since", "30d", "--until", "7d"])).await;
+    assert_status(&output, 0);
+    assert!(stdout(&output).contains("old"), "{}", stdout(&output));
+}
+
+#[tokio::test]
+async fn a_profile_with_single_sign_on_names_the_command_that_exports_credentials() {
+    let root = tempfile::tempdir().expect("a directory");
+    let config = root.path().join("config");
+    let sso = "[profile sso]\nsso_session = corp\nsso_account_id = 123456789012\nsso_role_name = Reader\nregion = eu-west-1\n\
+        [sso-session corp]\nsso_region = eu-west-1\nsso_start_url = https://corp.awsapps.com/start\n";
+    let login = "[profile login]\nlogin_session = arn:aws:iam::123456789012:user/Admin\nregion = eu-west-1\n";
+    std::fs::write(&config, format!("{sso}{login}")).expect("a file");
+    for profile in ["sso", "login"] {
+        let mut replay = elbship(&["replay", "s3://logs/", "--dry-run"]);
+        replay.env("AWS_CONFIG_FILE", &config).env("AWS_PROFILE", profile).env("HOME", root.path());
+        let output = run(replay.env("AWS_EC2_METADATA_DISABLED", "true").env("LOG_LEVEL", "error")).await;
+        assert_status(&output, 1);
+        let errors = stderr(&output);
+        let last = errors.lines().last().expect("a summary");
+        assert!(last.contains("run eval \"$(aws configure export-credentials --format env)\" and repeat the command"), "{last}");
+        assert!(!errors.contains("cargo feature"), "{errors}");
+    }
+}
+
+#[tokio::test]
 async fn shows_an_event_of_unknown_form() {
     let root = tempfile::tempdir().expect("a directory");
     for event in ["{\"hello\":1}", "not JSON", "[]"] {
@@ -202,14 +352,15 @@ async fn shows_an_event_of_unknown_form() {
 }
 
 #[tokio::test]
-async fn a_closed_pipe_counts_as_undelivered() {
+async fn a_closed_pipe_ends_quietly_with_141() {
     let root = tempfile::tempdir().expect("a directory");
     let file = as_text(&put(root.path(), "b", "x.log", lines(20_000).as_bytes()));
     let report = root.path().join("report.json");
     let mut child = elbship(&["replay", &file, "--report", &as_text(&report)]).spawn().expect("starting elbship");
     drop(child.stdout.take());
     let output = child.wait_with_output().await.expect("waiting for elbship");
-    assert_status(&output, 1);
+    assert_status(&output, 141);
+    assert_eq!(stderr(&output), "", "`cat` would say nothing");
     let report = read_json(&report);
     assert!(report["totals"]["undelivered"].as_u64().is_some_and(|lines| lines > 0), "{report}");
 }
@@ -266,6 +417,7 @@ async fn names_bad_directory_entries_and_ships_the_rest() {
         "a.link",
         "neither a file nor a directory",
         "the name is not UTF-8",
+        "a link to nowhere, which does not exist; remove the link, or restore its target",
         "5 objects: 3 of 3 lines delivered, 4 objects FAILED",
     ] {
         assert!(errors.contains(reason), "{reason:?} is missing:\n{errors}");
@@ -316,8 +468,16 @@ async fn replaces_the_report_if_the_event_is_unreadable() {
 }
 
 #[tokio::test]
-async fn a_closed_stdout_is_an_error_without_a_panic() {
+async fn every_command_ends_quietly_if_stdout_is_closed() {
     let root = tempfile::tempdir().expect("a directory");
+    let line = alb_line(0);
+    for arguments in [vec!["explain", &line], vec!["explain", "--json", &line]] {
+        let mut child = elbship(&arguments).spawn().expect("starting elbship");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().await.expect("waiting for elbship");
+        assert_status(&output, 141);
+        assert_eq!(stderr(&output), "", "{arguments:?}");
+    }
     let mut invoke = elbship(&["invoke", "-", "--objects", &as_text(root.path()), "--dry-run"]);
     let mut child = invoke.stdin(std::process::Stdio::piped()).spawn().expect("starting elbship");
     drop(child.stdout.take());
@@ -325,8 +485,61 @@ async fn a_closed_stdout_is_an_error_without_a_panic() {
     tokio::io::AsyncWriteExt::write_all(&mut stdin, b"{\"Records\":[]}").await.expect("writing the event");
     drop(stdin);
     let output = child.wait_with_output().await.expect("waiting for elbship");
+    assert_status(&output, 141);
+    assert!(!stderr(&output).contains("standard output"), "{}", stderr(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_files_piped_into_head_leave_its_lines_only() {
+    let root = tempfile::tempdir().expect("a directory");
+    for number in 0..10_000 {
+        put(root.path(), "logs", &format!("{}/{number}.log", number % 100), (alb_line(number) + "\n").as_bytes());
+    }
+    let shell = format!(
+        "{{ {} replay {}; echo status $? >&2; }} | head -n 2",
+        env!("CARGO_BIN_EXE_elbship"),
+        as_text(&root.path().join("logs"))
+    );
+    let output = run(&mut crate::support::program("sh", &["-c", &shell])).await;
+    assert_eq!(json_lines(&stdout(&output)).len(), 2);
+    let errors = stderr(&output);
+    assert!(errors.ends_with("status 141\n"), "{errors}");
+    let unexpected = errors.lines().find(|line| !line.contains("\"level\":\"INFO\"") && !line.starts_with("status"));
+    assert_eq!(unexpected, None, "a reader that needs no more is not a failure");
+}
+
+#[tokio::test]
+async fn objects_that_are_not_begun_are_one_line() {
+    let root = tempfile::tempdir().expect("a directory");
+    for number in 0..50 {
+        put(root.path(), "logs", &alb_key(&format!("{number:02}")), lines(2).as_bytes());
+    }
+    let logs = as_text(&root.path().join("logs"));
+    let mut replay = elbship(&["replay", &logs, "--to", &closed_port(), "--concurrency", "1"]);
+    let output = run(replay.env("RETRY_BUDGET", "100ms")).await;
     assert_status(&output, 1);
-    assert!(stderr(&output).contains("cannot write to standard output"), "{}", stderr(&output));
+    let errors = stderr(&output);
+    let expected =
+        "50 objects: 0 of 2 lines delivered, 2 UNDELIVERED, 1 object FAILED, 49 objects not begun; the run ended early: ";
+    assert!(errors.contains(expected), "{errors}");
+    let lines: Vec<&str> = errors.lines().collect();
+    assert_eq!(lines.len(), 3, "a warning, the failed object and a summary are enough:\n{errors}");
+    assert!(lines[0].contains("\"level\":\"WARN\"") && lines[0].contains("an endpoint does not accept events"), "{errors}");
+}
+
+#[tokio::test]
+async fn each_change_of_an_endpoint_is_one_warning() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = as_text(&put(root.path(), "b", "x.log", lines(4).as_bytes()));
+    let server = crate::support::Scripted::start(|number, _| crate::support::status(if number < 5 { 503 } else { 200 })).await;
+    let mut replay = elbship(&["replay", &file, "--to", &server.url, "--concurrency", "1"]);
+    let output = run(replay.env("BATCH_EVENTS", "1")).await;
+    assert_status(&output, 0);
+    let errors = stderr(&output);
+    let warnings: Vec<&str> = errors.lines().filter(|line| line.contains("\"level\":\"WARN\"")).collect();
+    assert_eq!(warnings.len(), 2, "{warnings:#?}");
+    assert!(warnings[0].contains("an endpoint does not accept events") && warnings[0].contains("HTTP 503"), "{warnings:#?}");
+    assert!(warnings[1].contains("an endpoint accepts events again"), "{warnings:#?}");
 }
 
 #[tokio::test]

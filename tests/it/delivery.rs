@@ -122,8 +122,8 @@ async fn a_wrong_address_fails_at_once_with_its_response() {
     for (code, hint, probes) in [
         (401, "check LOGSTASH_USER", 1),
         (403, "check LOGSTASH_USER", 1),
-        (404, "check that LOGSTASH_URL", 0),
-        (501, "check that LOGSTASH_URL", 0),
+        (404, "check that this is the URL", 0),
+        (501, "check that this is the URL", 0),
     ] {
         let server = Scripted::start(move |_, _| status(code)).await;
         let (exit, report, stderr) = Object::of_lines(20).ship(&server.url, &[]).await;

@@ -257,7 +257,7 @@ async fn the_manifest_names_what_the_function_would_ship() {
     for reason in ["1 × an empty object", "1 × a dead letter", "1 × the test object"] {
         assert!(stdout(&output).contains(reason), "{reason:?} is missing:\n{}", stdout(&output));
     }
-    assert!(stderr(&output).contains("1 objects are archived"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("1 object is archived"), "{}", stderr(&output));
     let job: serde_json::Value = serde_json::from_str(&s3.plan("job.json")).expect("JSON");
     assert_eq!(job["Manifest"]["Location"]["ObjectArn"], "arn:aws:s3:::plans/elb/manifest.csv");
 
@@ -284,4 +284,25 @@ async fn writes_no_plan_for_an_impossible_backfill() {
     let output = run(&mut s3.elbship(&arguments)).await;
     assert_status(&output, 2);
     assert!(stderr(&output).contains("add --plan"), "{}", stderr(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_without_a_function_only_counts() {
+    let keys: Vec<String> = (0..1_500).map(|number| alb_key(&format!("{number:05}"))).collect();
+    let s3 = Keys::serve(&keys).await;
+    for flags in [&[][..], &["--plan"]] {
+        let mut backfill = s3.elbship(&["backfill", "s3://logs/AWSLogs/"]);
+        let output = run(backfill.args(flags).current_dir(s3.server.root.path())).await;
+        assert_status(&output, 0);
+        for said in ["1,500 objects of 1.46 KiB compressed\n", "about 0.25 US$", "1,500 objects in the job", "--function-arn"] {
+            assert!(stdout(&output).contains(said), "{said:?} is missing:\n{}", stdout(&output));
+        }
+        assert!(!stdout(&output).contains("aws s3"), "{}", stdout(&output));
+        assert!(!s3.server.root.path().join("backfill").exists(), "a plan was written without a function");
+    }
+    let output = run(&mut s3.elbship(&["backfill", "s3://logs/", "--role-arn", JOB[4]])).await;
+    assert_status(&output, 2);
+    assert!(stderr(&output).contains("--function-arn"), "{}", stderr(&output));
+    let output = run(&mut s3.elbship(&["backfill", "s3://logs/", "--since", "1d", "--until", "7d"])).await;
+    assert_status(&output, 2);
 }

@@ -40,7 +40,7 @@ async fn reads_a_named_fifo_as_a_stream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_standard_input_as_a_stream() {
-    for path in ["/dev/stdin", "/dev/fd/0"] {
+    for path in ["-", "/dev/stdin", "/dev/fd/0"] {
         let output = run_with_input(&mut elbship(&["replay", path]), &lines(50)).await;
         assert_status(&output, 0);
         assert_eq!(json_lines(&stdout(&output)).len(), 50, "{path}");

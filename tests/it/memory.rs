@@ -84,7 +84,8 @@ async fn peak_kib_for_objects(objects: usize) -> u64 {
         put(root.path(), "logs", &format!("{}/{index}-{}.log", index / 100, "x".repeat(150)), b"");
     }
     let report = root.path().join("report.json");
-    // A named pipe: the program waits for its reader when everything is shipped, and its memory can be read.
+    // A named pipe: when everything is shipped, the program writes the report into it. The pipe holds less than the report, so the
+    // program waits, and its memory can be read.
     let (logs, pipe) = (root.path().join("logs").display().to_string(), root.path().join("pipe"));
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
     let mut command = elbship(&["replay", &logs, "--dry-run", "--report", &pipe.display().to_string()]);
@@ -95,8 +96,12 @@ async fn peak_kib_for_objects(objects: usize) -> u64 {
     // Not joined: if the program fails, nothing opens the other end of the pipe.
     std::thread::spawn(move || {
         let mut reader = std::fs::File::open(pipe).expect("a pipe");
+        let mut first = [0; 1];
+        std::io::Read::read_exact(&mut reader, &mut first).expect("the first byte of the report");
         let peak = peak_kib_of(pid);
-        std::io::copy(&mut reader, &mut std::fs::File::create(to).expect("a file")).expect("a report");
+        let mut file = std::fs::File::create(to).expect("a file");
+        file.write_all(&first).expect("writing");
+        std::io::copy(&mut reader, &mut file).expect("a report");
         sender.send(peak)
     });
     assert!(running.wait().await.expect("waiting for elbship").success(), "the replay fails");

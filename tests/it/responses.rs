@@ -57,7 +57,7 @@ async fn a_success_status_without_the_body_of_logstash_is_no_delivery() {
         assert_eq!(exit, 1, "{body:?} counts as a delivery");
         assert_books(&report, "0 delivered, 5 undelivered, complete false");
         let expected = format!("HTTP 200 with {content}, not as a Logstash http input responds");
-        assert!(errors.contains(&expected) && errors.contains("is LOGSTASH_URL right?"), "{expected}: {errors}");
+        assert!(errors.contains(&expected) && errors.contains("is this the URL of an http input?"), "{expected}: {errors}");
         assert_eq!(server.seen().len(), 2, "a batch and a probe show that this is not Logstash");
     }
 }
@@ -274,7 +274,7 @@ async fn the_last_line_of_a_replay_says_what_to_do() {
 
     let not_found = Scripted::start(|_, _| status(404)).await;
     let (exit, last) = last_line(&format!("{}wrong/path", not_found.url), &[]).await;
-    assert!(exit == 1 && last.contains("HTTP 404; check that LOGSTASH_URL is a Logstash http input"), "{last}");
+    assert!(exit == 1 && last.contains("HTTP 404; check that this is the URL of a Logstash http input"), "{last}");
 
     let authority = crate::support::tls::Authority::new("trusted");
     let (expired, _) = crate::support::tls::start(&authority.sign("localhost", true), None).await;

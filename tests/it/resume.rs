@@ -79,7 +79,7 @@ async fn resumes_only_failed_objects() {
 
     let output = run(&mut elbship(&arguments)).await;
     assert_status(&output, 0);
-    assert!(stderr(&output).contains("10 of 10 lines delivered, 5 objects skipped"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("10 of 10 lines delivered, 5 objects delivered by an earlier run"), "{}", stderr(&output));
     let objects = read_json(Path::new(&report))["objects"].clone();
     let skipped = objects.as_array().expect("objects").iter().filter_map(|object| object["skipped"].as_str());
     assert_eq!(skipped.collect::<Vec<_>>(), ["delivered by an earlier run (--resume)"; 5]);
@@ -88,7 +88,11 @@ async fn resumes_only_failed_objects() {
 
     let output = run(&mut elbship(&arguments)).await;
     assert_status(&output, 0);
-    assert!(stderr(&output).contains("0 of 0 lines delivered, 6 objects skipped"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("6 objects: 0 of 0 lines delivered, 6 objects delivered by an earlier run"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[tokio::test]
@@ -113,4 +117,33 @@ async fn limits_the_events_per_second() {
     assert!(started.elapsed() >= std::time::Duration::from_secs(1), "{:?}", started.elapsed());
     assert_eq!(receiver.ids().len(), 30);
     assert_status(&run(&mut elbship(&["replay", &directory, "--max-events-per-second", "0"])).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resumed_objects_are_one_line() {
+    let (_root, directory, state) = objects_and_state(30);
+    let receiver = Receiver::start().await;
+    let arguments = ["replay", &directory, "--to", &receiver.url, "--resume", &state];
+    assert_status(&run(&mut elbship(&arguments)).await, 0);
+    let output = run(&mut elbship(&arguments)).await;
+    assert_status(&output, 0);
+    assert_eq!(stderr(&output), "30 objects: 0 of 0 lines delivered, 30 objects delivered by an earlier run\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resumed_age_counts_from_the_first_run() {
+    let (_root, directory, state) = objects_and_state(1);
+    let receiver = Receiver::start().await;
+    let run_with = async |since: &str| {
+        run(&mut elbship(&["replay", &directory, "--to", &receiver.url, "--resume", &state, "--since", since])).await
+    };
+    assert_status(&run_with("100y").await, 0);
+    // The state is that of a run that began long ago.
+    let text = std::fs::read_to_string(&state).expect("the state");
+    let (before, after) = text.split_once("\"started_at\":\"").expect("the start of the first run");
+    std::fs::write(&state, format!("{before}\"started_at\":\"2000{}", &after[4..])).expect("writing");
+    assert_status(&run_with("100y").await, 0);
+    let output = run_with("99y").await;
+    assert_status(&output, 2);
+    assert!(stderr(&output).contains("since was \"100y\" and is now \"99y\""), "{}", stderr(&output));
 }

@@ -347,8 +347,9 @@ async fn way_18_logs_one_line_for_each_object() {
     let busy = Faulty::always(refuse).await;
     let (exit, _, stderr) = Object::of_lines(500).ship(&busy.url, &[("BATCH_EVENTS", "20"), ("RETRY_BUDGET", "1s")]).await;
     assert!(exit == 1 && busy.faults() > 8, "{} requests: there was nothing to log", busy.faults());
-    let lines = stderr.lines().filter(|line| line.starts_with('{')).count();
-    assert_eq!(lines, 1, "retries are logged at this level: {stderr}");
+    let lines = |level: &str| stderr.lines().filter(|line| line.contains(&format!("\"level\":\"{level}\""))).count();
+    let counts = ["ERROR", "WARN", "INFO", "DEBUG"].map(lines);
+    assert_eq!(counts, [1, 1, 0, 0], "the object and the state of its endpoint are one line each: {stderr}");
 
     let (exit, report, stderr) = Object::of(("bad\n".repeat(3_000)).as_bytes()).ship(&receiver.url, &[]).await;
     assert_eq!((exit, &report["unparsed"], stderr.lines().count()), (0, &json!(3_000), 1), "{stderr}");

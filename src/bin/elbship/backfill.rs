@@ -1,11 +1,13 @@
-//! `elbship backfill --plan`: plans an S3 Batch Operations job that invokes the function for every object below a prefix.
+//! `elbship backfill`: plans an S3 Batch Operations job that invokes the function for every object below a prefix, or only counts
+//! the objects and estimates the price.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use elb_common::redact::redact_other_value;
+use elb_common::text::plural;
 use elb_log::key::{TimeRange, skip_reason};
 use elb_log_shipper::backfill::{BatchJob, Manifest, ManifestError, ManifestWriter, Price, S3Location};
 use elb_log_shipper::object::{ListedObject, ObjectRef, SkipReason, Task};
@@ -14,9 +16,10 @@ use indicatif::{HumanBytes, HumanCount};
 
 use crate::cli::{BackfillArgs, ShipArgs, split_s3};
 use crate::error::CommandError;
-use crate::report::replace_file;
-use crate::setup;
+use crate::output::Output;
+use crate::setup::{self, Input, Use};
 use crate::terminal::{print, print_error};
+use crate::time_arg::time_range;
 
 /// Name of the manifest in the directory of the plan.
 const MANIFEST: &str = "manifest.csv";
@@ -29,29 +32,58 @@ const REQUEST: &str = "job.json";
 
 /// Runs the command.
 pub(crate) async fn run(args: BackfillArgs) -> Result<(), CommandError> {
-    if !args.plan {
+    let time_range = time_range(args.since.as_ref(), args.until.as_ref(), jiff::Timestamp::now())?;
+    let sources = sources(&args)?;
+    let job = job(&args, &sources)?;
+    if job.is_some() && !args.plan {
         return Err(CommandError::Usage(
             "cannot run the job: AWS runs it, and this command only plans it; add --plan".to_owned(),
         ));
     }
-    let sources = sources(&args)?;
-    let job = job(&args, &sources)?;
-    let dry_run = ShipArgs { dry_run: true, ..ShipArgs::default() };
-    let shipper = setup::shipper(setup::read_config(&dry_run, None)?, &dry_run, false)?;
+    let config = setup::read_config(&ShipArgs::default(), None)?;
+    let shipper = setup::shipper(config, Use { input: Input::Store, shown: false, dry_run: true })?;
+    let listing = Listing { shipper: &shipper, time_range, sources: &sources };
+    let Some(job) = job else {
+        let (manifest, left_out) = listing.write(io::sink()).await?;
+        check_not_empty(&manifest, &left_out)?;
+        print_archived(&left_out);
+        return print(&estimate(&manifest, &left_out));
+    };
     let files = PlanFiles::create(args.out)?;
-    let time_range = TimeRange { since: args.since, until: args.until };
-    let mut plan = Plan::new(&shipper, time_range, files.begin_manifest()?);
-    for source in &sources {
-        plan.list(source).await.map_err(CommandError::Failed)?;
-    }
-    let (manifest, left_out) = plan.finish().map_err(CommandError::Failed)?;
-    if manifest.objects == 0 {
+    let (manifest, left_out) = listing.write(BufWriter::new(files.begin_manifest()?)).await?;
+    if let Err(error) = check_not_empty(&manifest, &left_out) {
         files.discard()?;
-        return Err(CommandError::Failed(format!("nothing to ship: no object matches{}", left_out.description())));
+        return Err(error);
     }
     files.finish(&job, &manifest)?;
-    print_warnings(&job, &sources, &left_out);
+    print_warnings(&job, &sources);
+    print_archived(&left_out);
     print(&description(&job, &manifest, &left_out, &files))
+}
+
+/// The objects of a backfill.
+struct Listing<'a> {
+    shipper: &'a Shipper,
+    time_range: TimeRange,
+    sources: &'a [S3Location],
+}
+
+impl Listing<'_> {
+    /// Lists the objects and writes their manifest.
+    async fn write(&self, out: impl Write) -> Result<(Manifest, LeftOut), CommandError> {
+        let mut plan = Plan::new(self.shipper, self.time_range, out);
+        for source in self.sources {
+            plan.list(source).await.map_err(CommandError::Failed)?;
+        }
+        plan.finish().map_err(CommandError::Failed)
+    }
+}
+
+fn check_not_empty(manifest: &Manifest, left_out: &LeftOut) -> Result<(), CommandError> {
+    if manifest.objects > 0 {
+        return Ok(());
+    }
+    Err(CommandError::Failed(format!("nothing to ship: no object matches{}", left_out.description())))
 }
 
 /// Returns the prefixes to backfill.
@@ -68,13 +100,20 @@ fn sources(args: &BackfillArgs) -> Result<Vec<S3Location>, CommandError> {
     args.paths.iter().map(source).collect()
 }
 
-/// Returns the job. Its manifest and report must not be below a source, because the function would ship them as logs.
-fn job(args: &BackfillArgs, sources: &[S3Location]) -> Result<BatchJob, CommandError> {
-    let mut manifest = args.manifest.clone();
+/// Returns the job, or none without its flags, which are only accepted together. Its manifest and report must not be below a source,
+/// because the function would ship them as logs.
+fn job(args: &BackfillArgs, sources: &[S3Location]) -> Result<Option<BatchJob>, CommandError> {
+    let BackfillArgs {
+        function_arn: Some(function), role_arn: Some(role), manifest: Some(manifest), report: Some(report), ..
+    } = args
+    else {
+        return Ok(None);
+    };
+    let mut manifest = manifest.clone();
     if manifest.key.is_empty() || manifest.key.ends_with('/') {
         manifest.key.push_str(MANIFEST);
     }
-    for (flag, file) in [("--manifest", &manifest), ("--report", &args.report)] {
+    for (flag, file) in [("--manifest", &manifest), ("--report", report)] {
         if let Some(source) = sources.iter().find(|source| source.bucket == file.bucket && file.key.starts_with(&source.key)) {
             return Err(CommandError::Usage(format!(
                 "cannot use {flag} {file}: it is below {source}, where the function would ship it as a log; use another bucket or prefix"
@@ -82,8 +121,8 @@ fn job(args: &BackfillArgs, sources: &[S3Location]) -> Result<BatchJob, CommandE
         }
     }
     let description = format!("elbship backfill {}", args.paths.join(" "));
-    let (function, role, report) = (args.function_arn.clone(), args.role_arn.clone(), args.report.clone());
-    Ok(BatchJob { function, role, manifest, report, priority: args.priority, description })
+    let (function, role, report) = (function.clone(), role.clone(), report.clone());
+    Ok(Some(BatchJob { function, role, manifest, report, priority: args.priority, description }))
 }
 
 /// The files of a plan. The manifest has another name until it is complete.
@@ -116,7 +155,8 @@ impl PlanFiles {
     fn finish(&self, job: &BatchJob, manifest: &Manifest) -> Result<(), CommandError> {
         fs::rename(&self.unfinished, &self.manifest).map_err(|error| self.error(&error))?;
         let request = serde_json::to_string_pretty(&job.request(manifest)).map_err(|error| self.error(&error.into()))? + "\n";
-        replace_file(&self.request.to_string_lossy(), &mut request.as_bytes(), PUBLIC_MODE).map_err(|error| self.error(&error))
+        let file = Output::open(&self.request.to_string_lossy(), PUBLIC_MODE);
+        file.and_then(|file| file.write(&mut request.as_bytes(), PUBLIC_MODE)).map_err(|error| self.error(&error))
     }
 
     fn error(&self, error: &io::Error) -> CommandError {
@@ -125,10 +165,10 @@ impl PlanFiles {
 }
 
 /// A manifest that is being written.
-struct Plan<'a> {
+struct Plan<'a, W> {
     shipper: &'a Shipper,
     time_range: TimeRange,
-    writer: ManifestWriter<BufWriter<File>>,
+    writer: ManifestWriter<W>,
     left_out: LeftOut,
 }
 
@@ -140,9 +180,9 @@ struct LeftOut {
     archived: u64,
 }
 
-impl<'a> Plan<'a> {
-    fn new(shipper: &'a Shipper, time_range: TimeRange, file: File) -> Self {
-        Plan { shipper, time_range, writer: ManifestWriter::new(BufWriter::new(file)), left_out: LeftOut::default() }
+impl<'a, W: Write> Plan<'a, W> {
+    fn new(shipper: &'a Shipper, time_range: TimeRange, out: W) -> Self {
+        Plan { shipper, time_range, writer: ManifestWriter::new(out), left_out: LeftOut::default() }
     }
 
     async fn list(&mut self, source: &S3Location) -> Result<(), String> {
@@ -198,34 +238,63 @@ impl LeftOut {
     }
 }
 
-fn print_warnings(job: &BatchJob, sources: &[S3Location], left_out: &LeftOut) {
+fn print_warnings(job: &BatchJob, sources: &[S3Location]) {
     for (what, file) in [("the manifest", &job.manifest), ("the report", &job.report)] {
         if sources.iter().any(|source| source.bucket == file.bucket) {
             print_error(&format!("warning: {what} is in the bucket of the logs; do not notify the function of {file}"));
         }
     }
-    if left_out.archived > 0 {
-        let archived = left_out.archived;
-        print_error(&format!("warning: {archived} objects are archived, and their tasks will fail; restore the objects first"));
+}
+
+fn print_archived(left_out: &LeftOut) {
+    match left_out.archived {
+        0 => {}
+        1 => print_error("warning: 1 object is archived, and its task will fail; restore the object first"),
+        archived => {
+            print_error(&format!(
+                "warning: {archived} objects are archived, and their tasks will fail; restore the objects first"
+            ));
+        }
     }
+}
+
+/// Describes the objects.
+fn counts(manifest: &Manifest, left_out: &LeftOut) -> String {
+    let objects = plural(manifest.objects, "object");
+    let (number, size) = (HumanCount(manifest.objects), HumanBytes(manifest.object_bytes));
+    format!("{number} {objects} of {size} compressed{}", left_out.description())
+}
+
+/// Describes the price of the job.
+fn price(manifest: &Manifest) -> String {
+    let price = Price::of(manifest);
+    let objects = format!("{} {}", HumanCount(manifest.objects), plural(manifest.objects, "object"));
+    [
+        format!("about {:.2} US$ at list prices of us-east-1, without data transfer:", price.total()),
+        format!("  {:>8.2}  one S3 Batch Operations job", price.job),
+        format!("  {:>8.2}  {objects} in the job", price.objects),
+        format!("  {:>8.2}  one GET request for each object", price.requests),
+        format!("  {:>8.2}  one invocation of the function for each object", price.invocations),
+        format!("  {:>8.2}  Lambda time (256 MB, arm64), if the function does not wait for a busy Logstash", price.time),
+    ]
+    .join("\n")
+}
+
+/// Describes the objects and the price of a job that is not planned yet.
+fn estimate(manifest: &Manifest, left_out: &LeftOut) -> String {
+    let next = "to plan the job, add --plan, --function-arn, --role-arn, --manifest and --report";
+    [&counts(manifest, left_out), "", &price(manifest), "", next].join("\n")
 }
 
 /// Describes the plan, its price, and the commands that start the job.
 fn description(job: &BatchJob, manifest: &Manifest, left_out: &LeftOut, files: &PlanFiles) -> String {
-    let price = Price::of(manifest);
     let (manifest_file, request_file) = (files.manifest.display().to_string(), files.request.display().to_string());
     let [upload, create] = job.commands(manifest, &manifest_file, &request_file);
-    let objects = HumanCount(manifest.objects);
     [
-        format!("{objects} objects of {} compressed{}", HumanBytes(manifest.object_bytes), left_out.description()),
+        counts(manifest, left_out),
         format!("wrote {manifest_file} and {request_file}"),
         String::new(),
-        format!("about {:.2} US$ at list prices of us-east-1, without data transfer:", price.total()),
-        format!("  {:>8.2}  one S3 Batch Operations job", price.job),
-        format!("  {:>8.2}  {objects} objects in the job", price.objects),
-        format!("  {:>8.2}  one GET request for each object", price.requests),
-        format!("  {:>8.2}  one invocation of the function for each object", price.invocations),
-        format!("  {:>8.2}  Lambda time (256 MB, arm64), if the function does not wait for a busy Logstash", price.time),
+        price(manifest),
         String::new(),
         "upload the manifest, then create the job, which starts at once:".to_owned(),
         format!("  {upload}"),

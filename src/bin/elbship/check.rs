@@ -3,6 +3,7 @@
 //! The check creates no events, because the http input makes no event of an empty JSON array. Only `--canary` sends one event,
 //! which is tagged.
 
+use elb_common::text::counted;
 use elb_log::batch::{BatchBuilder, BatchSettings, Body, Framing};
 use elb_log_shipper::config::{Config, Target};
 use elb_log_shipper::sink::{Endpoint, Fault, HttpTransport, Logstash, Outcome, Response};
@@ -11,7 +12,7 @@ use serde_json::json;
 
 use crate::cli::{CheckArgs, ShipArgs};
 use crate::error::CommandError;
-use crate::setup;
+use crate::setup::{self, Input, Use};
 use crate::terminal::print;
 
 /// Runs the command.
@@ -22,7 +23,7 @@ pub(crate) async fn run(args: CheckArgs) -> Result<(), CommandError> {
     };
     // The bodies have the form in which the shipper sends them.
     let batch = BatchSettings { framing: Framing::JsonArray, ..ship.batch };
-    let platform = setup::platform(true, false);
+    let platform = setup::platform(Use { input: Input::LocalFiles, shown: true, dry_run: false });
     let sink = build_logstash(*target, ship.concurrency, &platform).map_err(CommandError::Failed)?;
     let endpoints = sink.endpoints().await.map_err(CommandError::Failed)?;
     let mut failed = 0;
@@ -32,7 +33,10 @@ pub(crate) async fn run(args: CheckArgs) -> Result<(), CommandError> {
     }
     match failed {
         0 => Ok(()),
-        failed => Err(CommandError::Failed(format!("{failed} of {} endpoints would not receive everything", endpoints.len()))),
+        failed => Err(CommandError::Failed(format!(
+            "{failed} of {} would not receive everything",
+            counted(endpoints.len() as u64, "endpoint")
+        ))),
     }
 }
 
@@ -119,7 +123,7 @@ fn advice(outcome: &Outcome) -> Option<String> {
         Outcome::NoResponse(Fault::Broken(_)) => {
             "the connection broke: check whether the input needs https://, whether this is the Beats port, and whether Logstash is blocked"
         }
-        Outcome::NoResponse(Fault::Timeout) => {
+        Outcome::NoResponse(Fault::Timeout | Fault::Abandoned) => {
             "no response in time: check firewalls, and whether the input is blocked; raise REQUEST_TIMEOUT only if the input is slow by design"
         }
     };

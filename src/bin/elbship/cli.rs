@@ -3,18 +3,20 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use elb_common::env::values;
 use elb_log_shipper::backfill::{Arn, S3Location};
-use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
+
+use crate::time_arg::TimeArg;
 
 /// Ships AWS load balancer logs to Logstash, one structured event per line.
 ///
 /// Environment variables configure all commands. A flag takes precedence over its variable, which the help shows in brackets.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+// build.rs makes the version.
+#[command(name = "elbship", version = env!("ELBSHIP_VERSION"), propagate_version = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -33,19 +35,19 @@ pub(crate) enum Command {
 /// Ship log objects: files, directories and S3 prefixes.
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// What to ship: a file, a directory with everything below it, or s3://BUCKET/PREFIX.
+    /// What to ship: a file, a directory with everything below it, s3://BUCKET/PREFIX, or - for standard input.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<String>,
     /// Treat local files as copies of the objects below s3://BUCKET[/PREFIX], so that their events have the same IDs.
     #[arg(long = "as", value_name = "s3://BUCKET[/PREFIX]", value_parser = parse_original_prefix)]
     pub original_prefix: Option<S3Location>,
-    /// Ship only objects whose interval ends at this time or later: an RFC 3339 time or a date. Objects without a time in their
-    /// key are always shipped.
-    #[arg(long, value_name = "T", value_parser = parse_time)]
-    pub since: Option<Timestamp>,
+    /// Ship only objects whose interval ends at this time or later: an RFC 3339 time, a date, or an age such as 7d. Objects without
+    /// a time in their key are always shipped.
+    #[arg(long, value_name = "T", value_parser = TimeArg::parse)]
+    pub since: Option<TimeArg>,
     /// Ship only objects whose interval ends before this time.
-    #[arg(long, value_name = "T", value_parser = parse_time)]
-    pub until: Option<Timestamp>,
+    #[arg(long, value_name = "T", value_parser = TimeArg::parse)]
+    pub until: Option<TimeArg>,
     /// Record delivered objects in this file, and skip the objects that it already contains. To continue an interrupted run,
     /// repeat the command.
     #[arg(long, value_name = "STATE", conflicts_with = "dry_run")]
@@ -63,32 +65,33 @@ pub(crate) struct BackfillArgs {
     /// What to ship: s3://BUCKET/PREFIX.
     #[arg(required = true, value_name = "s3://BUCKET/PREFIX")]
     pub paths: Vec<String>,
-    /// Write the manifest and the job request, and print the price and the commands. Required: AWS runs the job, not this
+    /// Write the manifest and the job request, and print the commands. Required with --function-arn: AWS runs the job, not this
     /// command.
     #[arg(long)]
     pub plan: bool,
-    /// Function that the job invokes. Give it its own reserved concurrency, so that live traffic keeps its share.
-    #[arg(long, value_name = "ARN", value_parser = Arn::parse_function)]
-    pub function_arn: Arn,
+    /// Function that the job invokes. Give it its own reserved concurrency, so that live traffic keeps its share. Without it, the
+    /// command prints the number of objects and the price, and writes nothing.
+    #[arg(long, value_name = "ARN", value_parser = Arn::parse_function, requires_all = ["role_arn", "manifest", "report"])]
+    pub function_arn: Option<Arn>,
     /// Role of the job, which allows it to invoke the function, read the manifest and write the report.
-    #[arg(long, value_name = "ARN", value_parser = Arn::parse_role)]
-    pub role_arn: Arn,
+    #[arg(long, value_name = "ARN", value_parser = Arn::parse_role, requires = "function_arn")]
+    pub role_arn: Option<Arn>,
     /// Where you upload the manifest; not below a prefix that is shipped.
-    #[arg(long, value_name = "s3://BUCKET/KEY", value_parser = parse_location)]
-    pub manifest: S3Location,
+    #[arg(long, value_name = "s3://BUCKET/KEY", value_parser = parse_location, requires = "function_arn")]
+    pub manifest: Option<S3Location>,
     /// Where the job reports the objects that failed; not below a prefix that is shipped.
-    #[arg(long, value_name = "s3://BUCKET/PREFIX", value_parser = parse_location)]
-    pub report: S3Location,
+    #[arg(long, value_name = "s3://BUCKET/PREFIX", value_parser = parse_location, requires = "function_arn")]
+    pub report: Option<S3Location>,
     /// Priority among the account's jobs; a higher number runs first.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=2_147_483_647))]
     pub priority: u32,
-    /// Ship only objects whose interval ends at this time or later: an RFC 3339 time or a date. Objects without a time in their
-    /// key are always shipped.
-    #[arg(long, value_name = "T", value_parser = parse_time)]
-    pub since: Option<Timestamp>,
+    /// Ship only objects whose interval ends at this time or later: an RFC 3339 time, a date, or an age such as 7d. Objects without
+    /// a time in their key are always shipped.
+    #[arg(long, value_name = "T", value_parser = TimeArg::parse)]
+    pub since: Option<TimeArg>,
     /// Ship only objects whose interval ends before this time.
-    #[arg(long, value_name = "T", value_parser = parse_time)]
-    pub until: Option<Timestamp>,
+    #[arg(long, value_name = "T", value_parser = TimeArg::parse)]
+    pub until: Option<TimeArg>,
     /// Directory for manifest.csv and job.json.
     #[arg(long, value_name = "DIR", default_value = "backfill")]
     pub out: PathBuf,
@@ -100,7 +103,7 @@ pub(crate) struct InvokeArgs {
     /// Notification as a JSON file; - reads standard input.
     #[arg(value_name = "EVENT.json")]
     pub event: String,
-    /// Read objects from a directory whose sub-directories are buckets, instead of S3 [OBJECT_STORE=dir:DIR].
+    /// Read objects from a directory whose sub-directories are buckets, instead of S3 [env: OBJECT_STORE=dir:DIR].
     #[arg(long, value_name = "DIR")]
     pub objects: Option<PathBuf>,
     #[command(flatten)]
@@ -141,7 +144,7 @@ pub(crate) struct CheckArgs {
     /// Also send one event, tagged elbship-canary.
     #[arg(long)]
     pub canary: bool,
-    /// URL of the Logstash http input, or several URLs separated by commas [LOGSTASH_URL].
+    /// URL of the Logstash http input, or several URLs separated by commas [env: LOGSTASH_URL].
     #[arg(long, value_name = "URL")]
     pub to: Option<String>,
 }
@@ -149,27 +152,49 @@ pub(crate) struct CheckArgs {
 /// Flags of replay and invoke.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ShipArgs {
-    /// URL of the Logstash http input, several URLs separated by commas, or - for standard output [LOGSTASH_URL; default: -].
+    /// URL of the Logstash http input, several URLs separated by commas, or - for standard output [env: LOGSTASH_URL] [default: -].
     #[arg(long, value_name = "URL")]
     pub to: Option<String>,
-    /// Field names of the events: native or ecs [EVENT_SCHEMA].
-    #[arg(long, value_name = "SCHEMA")]
-    pub schema: Option<String>,
-    /// Constant label of every event; can be repeated [LABELS].
+    /// Field names of the events [env: EVENT_SCHEMA] [default: native].
+    #[arg(long, value_name = "SCHEMA", value_enum)]
+    pub schema: Option<SchemaArg>,
+    /// Constant label of every event; can be repeated [env: LABELS].
     #[arg(long = "label", value_name = "NAME=VALUE")]
     pub labels: Vec<String>,
-    /// Also send the raw line in event.original [INCLUDE_ORIGINAL].
+    /// Also send the raw line in event.original [env: INCLUDE_ORIGINAL].
     #[arg(long)]
     pub include_original: bool,
-    /// Number of batches in flight [SEND_CONCURRENCY].
-    #[arg(long, value_name = "N")]
-    pub concurrency: Option<String>,
+    /// Number of batches in flight, from 1 to 256 [env: SEND_CONCURRENCY] [default: 4].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub concurrency: Option<u16>,
     /// Make the events and send none; the report counts them as filtered.
     #[arg(long)]
     pub dry_run: bool,
-    /// Write the report of the run, one JSON object, to this file; - is standard error.
+    /// Write the report of the run, one JSON object, to this file; - is standard output, unless the events go there.
     #[arg(long, value_name = "FILE")]
     pub report: Option<String>,
+    /// Time for requests in flight after Ctrl-C or SIGTERM. A second signal ends the command at once.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_grace)]
+    pub grace: Duration,
+}
+
+/// Value of `--schema`, one for each value of `EVENT_SCHEMA`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaArg {
+    /// AWS's own names.
+    Native,
+    /// Names of the Elastic Common Schema.
+    Ecs,
+}
+
+impl SchemaArg {
+    /// Returns the value of `EVENT_SCHEMA`.
+    pub(crate) fn variable(self) -> &'static str {
+        match self {
+            SchemaArg::Native => "native",
+            SchemaArg::Ecs => "ecs",
+        }
+    }
 }
 
 /// Splits `s3://BUCKET/KEY`. The key may be empty.
@@ -189,13 +214,8 @@ fn parse_original_prefix(text: &str) -> Result<S3Location, String> {
     Ok(S3Location { bucket: bucket.to_owned(), key: prefix.trim_end_matches('/').to_owned() })
 }
 
-fn parse_time(text: &str) -> Result<Timestamp, String> {
-    let date = |date: Date| date.to_zoned(TimeZone::UTC).map(|midnight| midnight.timestamp());
-    let time = text.parse::<Timestamp>().or_else(|error| {
-        // The date parser would also accept a time without a time zone.
-        if text.len() == "2026-03-02".len() { text.parse::<Date>().and_then(date) } else { Err(error) }
-    });
-    time.map_err(|_| "neither a date such as 2026-03-02 nor a time such as 2026-03-02T10:15:00Z".to_owned())
+fn parse_grace(text: &str) -> Result<Duration, String> {
+    values::duration(text)
 }
 
 #[cfg(test)]
@@ -206,17 +226,6 @@ mod tests {
     fn flags_are_consistent() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn parses_dates_and_rfc_3339_times() {
-        let read = |text| parse_time(text).map(|time| time.to_string());
-        assert_eq!(read("2026-03-02"), Ok("2026-03-02T00:00:00Z".to_owned()));
-        assert_eq!(read("2026-03-02T10:15:00Z"), Ok("2026-03-02T10:15:00Z".to_owned()));
-        assert_eq!(read("2026-03-02T10:15:00+02:00"), Ok("2026-03-02T08:15:00Z".to_owned()));
-        for wrong in ["yesterday", "2026-03-02T10:25:00", "2026-03-02 23:00", "2026-03-02T23"] {
-            assert!(read(wrong).is_err(), "{wrong} is accepted");
-        }
     }
 
     #[test]

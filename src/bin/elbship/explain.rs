@@ -1,11 +1,15 @@
 //! `elbship explain`: shows how lines are read.
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::path::Path;
 
+use anstream::{AutoStream, ColorChoice};
+use clap::CommandFactory as _;
 use elb_common::terminal::{escape, escape_json};
+use elb_common::text::counted;
 use elb_log::event::explain::{ExplainedField, Explanation, Members, explain};
 
-use crate::cli::ExplainArgs;
+use crate::cli::{Cli, ExplainArgs};
 use crate::error::CommandError;
 
 /// Width of the output, in columns of a terminal.
@@ -25,6 +29,7 @@ const TIMESTAMP_INDENT: usize = "behind the timestamp of a log export: ".len();
 /// # Errors
 /// A line that cannot be parsed, after all lines are explained.
 pub(crate) fn run(args: ExplainArgs) -> Result<(), CommandError> {
+    check_argument(args.line.as_deref())?;
     let failed = |what: &str, error: io::Error| CommandError::Failed(format!("cannot {what}: {error}"));
     let text = read_lines(args.line).map_err(|error| failed("read the lines", error))?;
     // Some programs write a byte-order mark at the start of a text.
@@ -32,7 +37,7 @@ pub(crate) fn run(args: ExplainArgs) -> Result<(), CommandError> {
     if text.trim_ascii().is_empty() {
         return Err(CommandError::Failed("nothing to explain: there is no line".to_owned()));
     }
-    let style = Style { colour: io::stdout().is_terminal() };
+    let style = Style { colour: AutoStream::choice(&io::stdout()) != ColorChoice::Never };
     let mut out = io::stdout().lock();
     let mut unparsed = 0;
     let lines = text.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -40,11 +45,39 @@ pub(crate) fn run(args: ExplainArgs) -> Result<(), CommandError> {
         let explanation = explain(line);
         unparsed += usize::from(explanation.error.is_some());
         let page = if args.json { to_json(&explanation) } else { style.page(&explanation, index > 0) };
-        out.write_all(page.as_bytes()).map_err(|error| failed("write to standard output", error))?;
+        out.write_all(page.as_bytes()).map_err(|error| CommandError::of_stdout(&error))?;
     }
     match unparsed {
         0 => Ok(()),
-        unparsed => Err(CommandError::Failed(format!("cannot parse {unparsed} lines"))),
+        unparsed => Err(CommandError::Failed(format!("cannot parse {}", counted(unparsed as u64, "line")))),
+    }
+}
+
+/// Rejects what is no line: nothing at all on a terminal, where the command would wait for input, and the name of a file.
+fn check_argument(argument: Option<&str>) -> Result<(), CommandError> {
+    match argument {
+        None if io::stdin().is_terminal() => {
+            let mut commands = Cli::command();
+            // Adds the name of the program to the usage.
+            commands.build();
+            let usage = commands.find_subcommand_mut("explain").map(|explain| explain.render_help().to_string());
+            Err(CommandError::Usage(format!(
+                "cannot explain nothing: give a line, or lines on standard input\n\n{}",
+                usage.unwrap_or_default()
+            )))
+        }
+        Some(path) if path != "-" && Path::new(path).exists() => {
+            let zipped = Path::new(path).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
+            let command =
+                if zipped { format!("gzip -dc {path} | elbship explain -") } else { format!("elbship explain - < {path}") };
+            let what = if Path::new(path).is_dir() {
+                "is a directory, not a line; give a line".to_owned()
+            } else {
+                format!("is a file, not a line; explain its lines with: {command}")
+            };
+            Err(CommandError::Usage(format!("cannot explain {path}: it {what}")))
+        }
+        _ => Ok(()),
     }
 }
 

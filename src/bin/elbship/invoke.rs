@@ -13,8 +13,10 @@ use elb_log_shipper::shutdown::Shutdown;
 
 use crate::cli::InvokeArgs;
 use crate::error::CommandError;
-use crate::report::write_report;
-use crate::setup;
+use crate::progress::Printer;
+use crate::report::ReportFile;
+use crate::setup::{self, Input, Use};
+use crate::signals::stop_on_signals;
 use crate::terminal::{is_interactive, print, print_error};
 
 /// Runs the command.
@@ -22,29 +24,45 @@ pub(crate) async fn run(args: InvokeArgs) -> Result<(), CommandError> {
     let InvokeArgs { event, objects, ship } = args;
     let config = setup::read_config(&ship, objects.map(|directory| format!("dir:{}", directory.display())))?;
     log::init(if is_interactive() { LogFormat::StderrText } else { LogFormat::StderrJson }, config.log_level);
+    let events_to_stdout = setup::writes_events_to_stdout(&config, &ship);
+    let report_file = ReportFile::begin(&ship, events_to_stdout)?;
+    let response_to_stderr = events_to_stdout || report_file.as_ref().is_some_and(ReportFile::is_on_stdout);
+    let write_report = |report: &Report| report_file.map_or(Ok(()), |file| file.write(report));
     let notification = match read_event(&event) {
         Ok(notification) => notification,
         Err(error) => {
-            write_report(&ship, &unknown_objects())?;
+            write_report(&unknown_objects())?;
             return Err(error);
         }
     };
-    let response_to_stderr = setup::writes_events_to_stdout(&config, &ship);
-    let shipper = setup::shipper(config, &ship, false)?;
+    let shipper = setup::shipper(config, Use { input: Input::Store, shown: false, dry_run: ship.dry_run })?;
+    let shutdown = Shutdown::at(None);
+    let signal = stop_on_signals(shutdown.clone(), ship.grace, Printer::default());
+    let signal = signal.map_err(|error| CommandError::Failed(format!("cannot watch for signals: {error}")))?;
     // Messages in a file are not in a queue, so no queue has to know which of them failed.
     // The command line has no checkpoints, so the request needs no ID.
-    match handle(&shipper, None, "", &notification, &Shutdown::at(None)).await {
+    let result = match handle(&shipper, None, "", &notification, &shutdown).await {
         Ok(CompletedInvocation { response, report }) => {
-            write_report(&ship, &report)?;
+            write_report(&report)?;
             print_response(&response, response_to_stderr)?;
             check_failures(&response)
         }
         Err(error) => {
             let unknown = unknown_objects();
             let report = if let HandlerError::Failed { report, .. } = &error { report } else { &unknown };
-            write_report(&ship, report)?;
+            write_report(report)?;
             Err(CommandError::Failed(error.to_string()))
         }
+    };
+    if shipper.progress().is_output_closed() {
+        return Err(CommandError::ClosedPipe);
+    }
+    match (signal.get(), result) {
+        (Some(signal), Ok(())) => {
+            Err(CommandError::Interrupted(signal, format!("interrupted by {signal}, after everything was shipped")))
+        }
+        (Some(signal), Err(error)) => Err(CommandError::Interrupted(signal, error.to_string())),
+        (None, result) => result,
     }
 }
 
@@ -59,6 +77,7 @@ fn check_failures(response: &InvocationResponse) -> Result<(), CommandError> {
     };
     match failed {
         0 => Ok(()),
+        1 => Err(CommandError::Failed("1 message or task of the event failed".to_owned())),
         failed => Err(CommandError::Failed(format!("{failed} messages or tasks of the event failed"))),
     }
 }

@@ -7,13 +7,16 @@ mod error;
 mod explain;
 mod invoke;
 mod listing;
+mod output;
 mod progress;
 mod receive;
 mod replay;
 mod report;
 mod resume;
 mod setup;
+mod signals;
 mod terminal;
+mod time_arg;
 
 use std::process::ExitCode;
 
@@ -21,10 +24,24 @@ use clap::Parser as _;
 use elb_common::redact::redact_arguments;
 
 use crate::cli::{Cli, Command};
+use crate::error::CommandError;
 use crate::terminal::print_error;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            print_error(&format!("elbship: cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let exit_code = runtime.block_on(run());
+    // A thread that writes to a pipe without a reader, or reads a file that does not respond, must not hold the process.
+    runtime.shutdown_background();
+    exit_code
+}
+
+async fn run() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) if error.use_stderr() => {
@@ -44,6 +61,7 @@ async fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error @ CommandError::ClosedPipe) => error.exit_code(),
         Err(error) => {
             print_error(&format!("elbship: {error}"));
             error.exit_code()

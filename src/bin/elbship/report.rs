@@ -1,16 +1,16 @@
 //! The report of a run: the JSON of `--report`, written while the run goes on, and a summary in one sentence.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, BufWriter, Read, Seek as _, Write};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, BufWriter, Seek as _, Write};
 
 use elb_common::terminal::escape_json;
+use elb_common::text::{counted, plural};
 use elb_log_shipper::ledger::{ObjectReport, Report, Tally, Totals};
 
 use crate::cli::ShipArgs;
 use crate::error::CommandError;
+use crate::output::Output;
 
 /// Permissions of a new report or state file. The errors in a report contain the start of responses, and a receiver may repeat a
 /// secret in its response.
@@ -23,6 +23,7 @@ const MAX_WAITING: usize = 1_000;
 /// grow with the number of objects, and so that the file is replaced as a whole.
 pub(crate) struct ReportFile {
     target: String,
+    output: Output,
     writer: ReportWriter<BufWriter<File>>,
     /// The first error. The run continues without a report.
     failed: Option<io::Error>,
@@ -40,24 +41,26 @@ struct ReportWriter<W> {
 }
 
 impl ReportFile {
-    /// Begins the file of `--report`, if there is one.
+    /// Opens the file of `--report`, if there is one.
     ///
     /// # Errors
-    /// A temporary file cannot be written.
-    pub(crate) fn begin(args: &ShipArgs) -> Result<Option<Self>, CommandError> {
+    /// The file, or a temporary file, cannot be written, or the file is standard output and the events go there.
+    pub(crate) fn begin(args: &ShipArgs, events_to_stdout: bool) -> Result<Option<Self>, CommandError> {
         let Some(target) = args.report.clone() else { return Ok(None) };
-        let begin = || {
-            let spool = if is_replaced(Path::new(&target)) {
-                tempfile::tempfile_in(directory_of(Path::new(&target)))?
-            } else {
-                tempfile::tempfile()?
-            };
-            ReportWriter::begin(BufWriter::new(spool))
-        };
-        match begin() {
-            Ok(writer) => Ok(Some(ReportFile { target, writer, failed: None })),
-            Err(error) => Err(failure(&target, &error)),
+        let output = Output::open(&target, PRIVATE_MODE).map_err(|error| failure(&target, &error))?;
+        if events_to_stdout && matches!(output, Output::Stdout) {
+            return Err(CommandError::Usage(format!(
+                "cannot write the report to {target}: the events go to standard output; name another file, or use --to or --dry-run"
+            )));
         }
+        let writer = output.spool().and_then(|spool| ReportWriter::begin(BufWriter::new(spool)));
+        let writer = writer.map_err(|error| failure(&target, &error))?;
+        Ok(Some(ReportFile { target, output, writer, failed: None }))
+    }
+
+    /// Returns whether the report goes to standard output.
+    pub(crate) fn is_on_stdout(&self) -> bool {
+        matches!(self.output, Output::Stdout)
     }
 
     /// Adds the report of the object with this number.
@@ -67,22 +70,31 @@ impl ReportFile {
         }
     }
 
-    /// Writes the end of the report, and replaces the file.
+    /// Writes the end of the report, and then the file.
     ///
     /// # Errors
     /// The report cannot be written.
     pub(crate) fn finish(self, totals: &Totals) -> Result<(), CommandError> {
-        let ReportFile { target, writer, failed } = self;
+        let ReportFile { target, output, writer, failed } = self;
+        let is_stdout = matches!(output, Output::Stdout);
         let finish = || {
             let out = failed.map_or_else(|| writer.finish(totals), Err)?;
             let mut spool = out.into_inner().map_err(io::IntoInnerError::into_error)?;
             spool.rewind()?;
-            if target == "-" {
-                return io::copy(&mut spool, &mut io::stderr()).map(drop);
-            }
-            replace_file(&target, &mut spool, PRIVATE_MODE)
+            output.write(&mut spool, PRIVATE_MODE)
         };
-        finish().map_err(|error| failure(&target, &error))
+        finish().map_err(|error| if is_stdout { CommandError::of_stdout(&error) } else { failure(&target, &error) })
+    }
+
+    /// Adds the reports of all objects, and finishes the file.
+    ///
+    /// # Errors
+    /// The report cannot be written.
+    pub(crate) fn write(mut self, report: &Report) -> Result<(), CommandError> {
+        for (index, object) in report.objects.iter().enumerate() {
+            self.add(index, object.clone());
+        }
+        self.finish(&report.totals)
     }
 }
 
@@ -130,79 +142,55 @@ impl<W: Write> ReportWriter<W> {
     }
 }
 
-/// Writes a report that is complete to the file of `--report`, if there is one.
-///
-/// # Errors
-/// The file cannot be written.
-pub(crate) fn write_report(args: &ShipArgs, report: &Report) -> Result<(), CommandError> {
-    let Some(mut file) = ReportFile::begin(args)? else { return Ok(()) };
-    for (index, object) in report.objects.iter().enumerate() {
-        file.add(index, object.clone());
-    }
-    file.finish(&report.totals)
-}
-
-/// Replaces a file, so that a reader never sees half of it. A new file gets the permissions `mode`, as far as the umask allows; a
-/// file that is replaced keeps its permissions. A target that is not a plain file, such as `/dev/stdout` or a link, is written in
-/// place.
-///
-/// # Errors
-/// The file cannot be written.
-pub(crate) fn replace_file(target: &str, content: &mut dyn Read, mode: u32) -> io::Result<()> {
-    let path = Path::new(target);
-    if !is_replaced(path) {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
-        return io::copy(content, &mut file).map(drop);
-    }
-    let mut unfinished = tempfile::Builder::new();
-    let unfinished = unfinished.prefix(".").suffix(".unfinished").permissions(Permissions::from_mode(mode));
-    let mut unfinished = unfinished.tempfile_in(directory_of(path))?;
-    io::copy(content, unfinished.as_file_mut())?;
-    if let Ok(replaced) = fs::metadata(path) {
-        unfinished.as_file().set_permissions(replaced.permissions())?;
-    }
-    unfinished.as_file().sync_all()?;
-    unfinished.persist(path)?;
-    Ok(())
-}
-
-/// Returns whether a target is a plain file or does not exist.
-fn is_replaced(target: &Path) -> bool {
-    target != Path::new("-") && fs::symlink_metadata(target).map_or(true, |metadata| metadata.is_file())
-}
-
-fn directory_of(path: &Path) -> PathBuf {
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-    directory.unwrap_or(Path::new(".")).to_owned()
-}
-
 /// What to do about events in the dead-letter destination.
 const AFTER_DEAD_LETTERS: &str = "; the rejected events are in DEAD_LETTER_URL: repair the cause, then replay them";
 
+/// What a summary says about a run, beside the sums of its objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RunEnd {
+    /// Number of objects that an earlier run has delivered. They are among the skipped objects.
+    pub resumed: u64,
+    /// Number of objects that the run left when it ended early. The tally does not contain them.
+    pub not_begun: u64,
+    /// Whether there are more objects, because the run ended before all were listed.
+    pub has_more: bool,
+}
+
 /// Returns the result of a run in one sentence, which ends with what to do if anything failed.
-pub(crate) fn summary(tally: &Tally) -> String {
-    let counts = &tally.totals.counts;
-    let parts = [
-        (counts.filtered, "not sent (dry run)"),
-        (counts.unparsed, "unparsed"),
-        (counts.dead_lettered, "dead-lettered"),
-        (counts.undelivered, "UNDELIVERED"),
-        (tally.skipped, "objects skipped"),
-        (tally.failed, "objects FAILED"),
-    ];
-    let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}"));
-    let (objects, delivered, lines) = (tally.objects, counts.delivered, counts.lines);
+pub(crate) fn summary(tally: &Tally, end: RunEnd) -> String {
     let advice = match &tally.first_failure {
         Some(first) => format!("; the first: {first}"),
-        None if counts.dead_lettered > 0 => AFTER_DEAD_LETTERS.to_owned(),
+        None if tally.totals.counts.dead_lettered > 0 => AFTER_DEAD_LETTERS.to_owned(),
         None => String::new(),
     };
-    format!("{objects} objects: {delivered} of {lines} lines delivered{}{advice}", parts.collect::<String>())
+    counts(tally, end) + &advice
+}
+
+/// Returns the numbers of a run in one sentence.
+pub(crate) fn counts(tally: &Tally, end: RunEnd) -> String {
+    let counts = &tally.totals.counts;
+    let object = |count, what: &str| (count, format!("{} {what}", plural(count, "object")));
+    let parts = [
+        (counts.filtered, "not sent (dry run)".to_owned()),
+        (counts.unparsed, "unparsed".to_owned()),
+        (counts.dead_lettered, "dead-lettered".to_owned()),
+        (counts.undelivered, "UNDELIVERED".to_owned()),
+        object(tally.skipped.saturating_sub(end.resumed), "skipped"),
+        object(end.resumed, "delivered by an earlier run"),
+        object(tally.failed, "FAILED"),
+        object(end.not_begun, "not begun"),
+    ];
+    let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}"));
+    let (delivered, lines) = (counts.delivered, counts.lines);
+    let objects = counted(tally.objects + end.not_begun, "object");
+    let objects = if end.has_more { format!("at least {objects}") } else { objects };
+    format!("{objects}: {delivered} of {} delivered{}", counted(lines, "line"), parts.collect::<String>())
 }
 
 #[cfg(test)]
 mod tests {
     use elb_log::origin::ObjectName;
+    use elb_log_shipper::reason::Reason;
 
     use super::*;
 
@@ -229,6 +217,24 @@ mod tests {
         assert_eq!(written([2, 0, 1, 4, 3]), (vec![0, 1, 2, 3, 4], 1));
         // An object whose task ended without a report.
         assert_eq!(written([2, 0]).0, [0, 2]);
+    }
+
+    #[test]
+    fn one_object_is_singular_in_the_summary() {
+        let mut tally = Tally::default();
+        tally.add(&ObjectReport { complete: true, ..report(1) });
+        assert_eq!(counts(&tally, RunEnd::default()), "1 object: 0 of 0 lines delivered");
+        let name = ObjectName { bucket: "logs".to_owned(), key: "x".to_owned() };
+        tally.add(&ObjectReport::failed(&name, Reason::NotFound, "no".to_owned()));
+        tally.totals.counts.lines = 1;
+        let end = RunEnd { not_begun: 48, ..RunEnd::default() };
+        let expected = "50 objects: 0 of 1 line delivered, 1 object FAILED, 48 objects not begun";
+        assert_eq!(summary(&tally, end), format!("{expected}; the first: s3://logs/x: no"));
+        let end = RunEnd { not_begun: 48, has_more: true, ..RunEnd::default() };
+        assert!(counts(&tally, end).starts_with("at least 50 objects: "));
+        tally.skipped = 3;
+        let end = RunEnd { resumed: 2, ..RunEnd::default() };
+        assert!(counts(&tally, end).contains(", 1 object skipped, 2 objects delivered by an earlier run, 1 object FAILED"));
     }
 
     #[test]

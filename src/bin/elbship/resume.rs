@@ -22,6 +22,7 @@ use std::thread::JoinHandle;
 use elb_log::event::IdPrefix;
 use elb_log::origin::ObjectName;
 use elb_log_shipper::ledger::ObjectReport;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -36,6 +37,9 @@ const VERSION: u64 = 1;
 /// The objects that an earlier run has delivered, one number for each, so that millions of them fit into memory.
 #[derive(Debug, Default)]
 pub(crate) struct FinishedObjects(HashSet<u128>);
+
+/// A state file with the objects in it, and the time when its first run began.
+type OpenedFile = (ResumeFile, FinishedObjects, Option<Timestamp>);
 
 /// A state file that is locked and read.
 #[derive(Debug)]
@@ -58,6 +62,9 @@ struct Header {
     version: u64,
     /// The selection and the destination, by the names of their flags.
     run: Map<String, Value>,
+    /// When the first run began, if `--since` or `--until` is an age.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -78,15 +85,16 @@ fn object_number(object: &ObjectName) -> u128 {
 }
 
 impl ResumeFile {
-    /// Opens the state file of a run, or creates it.
+    /// Opens the state file of a run, or creates it with this time of its start. Returns also the objects in it, and the time of
+    /// its start.
     ///
     /// # Errors
     /// A file that belongs to another run, has another version, is not a state file, is used by another process, or cannot be read.
-    pub(crate) fn open(path: &str, run: Map<String, Value>) -> Result<(ResumeFile, FinishedObjects), String> {
-        ResumeFile::try_open(path, run).map_err(|problem| format!("cannot resume from {path}: {problem}"))
+    pub(crate) fn open(path: &str, run: Map<String, Value>, started_at: Option<Timestamp>) -> Result<OpenedFile, String> {
+        ResumeFile::try_open(path, run, started_at).map_err(|problem| format!("cannot resume from {path}: {problem}"))
     }
 
-    fn try_open(path: &str, run: Map<String, Value>) -> Result<(ResumeFile, FinishedObjects), String> {
+    fn try_open(path: &str, run: Map<String, Value>, started_at: Option<Timestamp>) -> Result<OpenedFile, String> {
         let failed = |error: io::Error| error.to_string();
         // Keys and paths are not for every user of the machine.
         let mut options = OpenOptions::new();
@@ -96,16 +104,17 @@ impl ResumeFile {
             TryLockError::WouldBlock => "another run uses the file".to_owned(),
             TryLockError::Error(error) => failed(error),
         })?;
-        let header = Header { state_of: STATE_OF.to_owned(), version: VERSION, run };
+        let header =
+            Header { state_of: STATE_OF.to_owned(), version: VERSION, run, started_at: started_at.map(|time| time.to_string()) };
         let header = serde_json::to_string(&header).map_err(|error| error.to_string())? + "\n";
-        let (length, finished) = read(&file, &header)?;
+        let State { length, finished, started_at: known } = read(&file, &header)?;
         file.set_len(length).map_err(failed)?;
         if length == 0 {
             file.write_all(header.as_bytes()).map_err(failed)?;
             sync_directory(path).map_err(failed)?;
         }
         file.sync_all().map_err(failed)?;
-        Ok((ResumeFile { path: path.to_owned(), file }, finished))
+        Ok((ResumeFile { path: path.to_owned(), file }, finished, known.or(started_at)))
     }
 
     /// Starts the thread that appends to the file.
@@ -140,32 +149,48 @@ impl ResumeWriter {
     }
 }
 
-/// Returns the length of the complete lines, and the objects in them.
-fn read(file: &File, own_header: &str) -> Result<(u64, FinishedObjects), String> {
+/// What a state file contains.
+#[derive(Default)]
+struct State {
+    /// Length of its complete lines, in bytes.
+    length: u64,
+    finished: FinishedObjects,
+    started_at: Option<Timestamp>,
+}
+
+fn read(file: &File, own_header: &str) -> Result<State, String> {
     let mut reader = BufReader::new(file);
-    let (mut length, mut finished) = (0, FinishedObjects::default());
+    let mut state = State::default();
     let mut line = Vec::new();
     for line_number in 1.. {
         line.clear();
         reader.read_until(b'\n', &mut line).map_err(|error| error.to_string())?;
         let is_complete = line.last() == Some(&b'\n');
-        if line_number == 1 && (is_complete || !own_header.as_bytes().starts_with(&line)) {
-            check_header(&line, own_header)?;
+        if line_number == 1 && (is_complete || !is_start_of_header(&line, own_header)) {
+            state.started_at = check_header(&line, own_header)?;
         } else if is_complete {
             let entry: Entry = serde_json::from_slice(&line).map_err(|error| {
                 format!("line {line_number} is invalid ({error}); restore the file, or delete it to deliver everything again with the same event IDs")
             })?;
-            finished.0.insert(object_number(&ObjectName { bucket: entry.bucket, key: entry.key }));
+            state.finished.0.insert(object_number(&ObjectName { bucket: entry.bucket, key: entry.key }));
         }
         if !is_complete {
             break;
         }
-        length += line.len() as u64;
+        state.length += line.len() as u64;
     }
-    Ok((length, finished))
+    Ok(state)
 }
 
-fn check_header(line: &[u8], own_header: &str) -> Result<(), String> {
+/// Returns whether a line that is not complete is the start of this run's header. The time of the start, at its end, may differ.
+fn is_start_of_header(line: &[u8], own_header: &str) -> bool {
+    let fixed = own_header.find("\"started_at\":").unwrap_or(own_header.len());
+    let (own, length) = (own_header.as_bytes(), line.len().min(fixed));
+    own[..length] == line[..length] && line.len() <= own.len()
+}
+
+/// Returns the time when the first run began, if the header has one.
+fn check_header(line: &[u8], own_header: &str) -> Result<Option<Timestamp>, String> {
     let not_a_state_file = "not a state file of elbship replay; name another file";
     let header: Header = serde_json::from_slice(line).map_err(|_| not_a_state_file)?;
     let own: Header = serde_json::from_str(own_header).map_err(|_| not_a_state_file)?;
@@ -179,7 +204,9 @@ fn check_header(line: &[u8], own_header: &str) -> Result<(), String> {
         ));
     }
     let mut names = own.run.keys().chain(header.run.keys());
-    let Some(name) = names.find(|&name| header.run.get(name) != own.run.get(name)) else { return Ok(()) };
+    let Some(name) = names.find(|&name| header.run.get(name) != own.run.get(name)) else {
+        return Ok(header.started_at.and_then(|time| time.parse().ok()));
+    };
     let shown = |run: &Map<String, Value>| run.get(name).unwrap_or(&Value::Null).to_string();
     Err(format!(
         "the state file belongs to another run: {name} was {} and is now {}; use the flags of that run, or name another file",
@@ -229,7 +256,7 @@ mod tests {
     fn written() -> (tempfile::TempDir, String) {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("state").display().to_string();
-        let writer = ResumeFile::open(&path, run("http://a/")).unwrap().0.into_writer();
+        let writer = ResumeFile::open(&path, run("http://a/"), None).unwrap().0.into_writer();
         writer.record(&delivered("one"));
         writer.record(&delivered("ü \n\"two"));
         writer.record(&ObjectReport::failed(&name("failed"), Reason::Listing, "x".to_owned()));
@@ -238,13 +265,13 @@ mod tests {
     }
 
     fn reopened(path: &str) -> Result<usize, String> {
-        ResumeFile::open(path, run("http://a/")).map(|(_, finished)| finished.0.len())
+        ResumeFile::open(path, run("http://a/"), None).map(|(_, finished, _)| finished.0.len())
     }
 
     #[test]
     fn remembers_delivered_objects_but_not_failed_ones() {
         let (_root, path) = written();
-        let (_, finished) = ResumeFile::open(&path, run("http://a/")).unwrap();
+        let (_, finished, _) = ResumeFile::open(&path, run("http://a/"), None).unwrap();
         assert!(finished.contains(&name("one")) && finished.contains(&name("ü \n\"two")));
         assert!(!finished.contains(&name("failed")) && !finished.contains(&name("other")));
     }
@@ -258,7 +285,7 @@ mod tests {
             fs::write(&path, &text[..length]).unwrap();
             let whole_lines = text[..length].iter().filter(|&&byte| byte == b'\n').count();
             assert_eq!(reopened(&path), Ok(whole_lines.saturating_sub(1)), "cut off at byte {length}");
-            let writer = ResumeFile::open(&path, run("http://a/")).unwrap().0.into_writer();
+            let writer = ResumeFile::open(&path, run("http://a/"), None).unwrap().0.into_writer();
             writer.record(&delivered("three"));
             writer.finish().unwrap();
             assert_eq!(reopened(&path), Ok(whole_lines.max(1)), "cut off at byte {length}, then continued");
@@ -268,7 +295,7 @@ mod tests {
     #[test]
     fn rejects_the_file_of_another_run() {
         let (_root, path) = written();
-        let error = ResumeFile::open(&path, run("http://b/")).unwrap_err();
+        let error = ResumeFile::open(&path, run("http://b/"), None).unwrap_err();
         assert!(
             error.contains("the state file belongs to another run: to was \"http://a/\" and is now \"http://b/\""),
             "{error}"
@@ -301,9 +328,24 @@ mod tests {
     }
 
     #[test]
+    fn ages_count_from_the_first_run() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("state").display().to_string();
+        let times = ["2026-03-02T00:00:00Z", "2026-03-09T00:00:00.5Z"].map(|time| time.parse::<Timestamp>().unwrap());
+        let started_at = times.map(|now| ResumeFile::open(&path, run("http://a/"), Some(now)).unwrap().2);
+        assert_eq!(started_at, [Some(times[0]); 2], "the second run selects other objects than the first");
+        let text = fs::read(&path).unwrap();
+        for length in 0..text.len() {
+            fs::write(&path, &text[..length]).unwrap();
+            let reopened = ResumeFile::open(&path, run("http://a/"), Some(times[1])).map(|(_, _, started_at)| started_at);
+            assert_eq!(reopened, Ok(Some(times[1])), "cut off at byte {length}");
+        }
+    }
+
+    #[test]
     fn locks_the_file_for_one_run() {
         let (_root, path) = written();
-        let open = ResumeFile::open(&path, run("http://a/")).unwrap();
+        let open = ResumeFile::open(&path, run("http://a/"), None).unwrap();
         assert!(reopened(&path).unwrap_err().contains("another run uses the file"));
         drop(open);
         assert_eq!(reopened(&path), Ok(2));
