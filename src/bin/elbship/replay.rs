@@ -133,12 +133,13 @@ impl Run {
     }
 
     /// Returns what ends the listing early. After a failure, local files are still listed for the report; a bucket may have millions
-    /// of objects.
+    /// of objects, and a closed pipe is not a failure.
     fn listing_end(&self) -> impl Future<Output = ()> + Send + 'static {
-        let (shutdown, signal, local) = (self.shutdown.clone(), self.signal.clone(), self.local);
+        let (shipper, shutdown) = (self.shipper.clone(), self.shutdown.clone());
+        let (signal, local) = (self.signal.clone(), self.local);
         async move {
             shutdown.stopped().await;
-            if local && signal.get().is_none() {
+            if local && !shipper.progress().is_output_closed() {
                 signal.wait().await;
             }
         }
