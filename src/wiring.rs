@@ -91,7 +91,8 @@ fn settings_digest(config: &Config) -> String {
     hex::encode(&Sha256::digest(json!([destination, events]).to_string())[..16])
 }
 
-fn build_store(config: StoreConfig, platform: &Platform) -> Store {
+/// Builds the store of the log objects. It connects to nothing yet.
+pub fn build_store(config: StoreConfig, platform: &Platform) -> Store {
     match config {
         StoreConfig::Dir(root) => Store::Dir(DirStore::new(root)),
         StoreConfig::S3 { .. } if platform.local_files => Store::LocalFiles,

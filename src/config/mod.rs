@@ -11,7 +11,7 @@ mod redaction_tests;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use elb_common::env::{ConfigErrors, EnvReader};
+use elb_common::env::{self, ConfigErrors, EffectiveValue, EnvReader};
 use elb_common::tls::Identity;
 use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
@@ -141,6 +141,12 @@ impl Config {
         let mut vars = EnvReader::new(VARIABLES, &lookup).with_flags(&flag_of);
         let config = read::config(&mut vars, program);
         vars.finish(config)
+    }
+
+    /// Returns the values of the variables as they are used, in the order of the table, with secrets hidden. `lookup` returns the
+    /// value of a variable that is set.
+    pub fn effective_values(lookup: impl Fn(&str) -> Option<String>) -> Vec<EffectiveValue> {
+        env::effective_values(VARIABLES, lookup)
     }
 }
 

@@ -46,6 +46,19 @@ impl Store {
         }
     }
 
+    /// Reads the start of an object, to find out whether it can be read.
+    ///
+    /// # Errors
+    /// Why the object cannot be read, and what to do.
+    pub async fn try_read(&self, bucket: &str, key: &str) -> Result<(), String> {
+        let object = ObjectRef::stored(bucket, key);
+        let read = async {
+            let mut opened = self.open(&object).await?;
+            opened.body.next_chunk(object.name(), 0).await
+        };
+        read.await.map(drop).map_err(|error| error.to_string())
+    }
+
     /// Returns the path of an object's file, if the store is a directory.
     pub(crate) fn file_path(&self, name: &ObjectName) -> Option<PathBuf> {
         match self {

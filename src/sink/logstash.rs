@@ -10,6 +10,7 @@ use elb_log::batch::{Batch, Body, Compression, Unpacked};
 use tokio::time::Instant;
 
 use super::acceptances::{Acceptances, Moment};
+use super::connection::Connection;
 use super::credentials::{Authorization, Credentials, Renewal};
 use super::endpoint::Endpoint;
 use super::endpoints::{EndpointSource, Endpoints, OutstandingRequest, REFRESH_INTERVAL_WHEN_DOWN, Selection, Timeouts};
@@ -17,7 +18,7 @@ use super::outcome::{Fault, Outcome, Verdict};
 use super::pool::{ChosenEndpoint, EndpointId};
 use super::retry_plan::{Action, Evidence, Failure, Form, Part, RetryContext, RetryPlan, Step};
 use super::retrying::{RetryEntry, RetryList, Retrying};
-use super::transport::Transport;
+use super::transport::{HttpTransport, Transport};
 use super::{Delivery, RejectedEvent, SendError, lock};
 use crate::reason::Reason;
 use crate::shutdown::Shutdown;
@@ -205,6 +206,13 @@ impl<T: Transport> Logstash<T> {
             }
         }
         (outcome, MAX_EXPLANATIONS)
+    }
+}
+
+impl Logstash<HttpTransport> {
+    /// Connects to an endpoint once, without a request, and describes the connection.
+    pub async fn describe_connection(&self, endpoint: &Endpoint) -> Connection {
+        self.transport.describe_connection(endpoint).await
     }
 }
 

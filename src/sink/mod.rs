@@ -4,6 +4,7 @@
 //! endpoints that `endpoints` keeps up to date.
 
 mod acceptances;
+mod connection;
 mod credentials;
 mod discovery;
 mod endpoint;
@@ -25,6 +26,7 @@ use bytes::Bytes;
 use elb_common::text::counted;
 use elb_log::batch::Batch;
 
+pub use self::connection::{Connection, TlsSession};
 pub use self::credentials::Credentials;
 pub use self::discovery::Discovery;
 pub use self::endpoint::{Endpoint, EndpointError, EndpointTemplate};

@@ -16,6 +16,7 @@ use reqwest::{Client, Url};
 use rustls::ClientConfig;
 use tokio::time::timeout;
 
+use super::connection::Connection;
 use super::endpoint::Endpoint;
 use super::lock;
 use super::outcome::{Fault, Outcome, Response, ResponseCheck};
@@ -85,6 +86,11 @@ impl HttpTransport {
     pub fn new(settings: HttpSettings) -> Result<Self, String> {
         let client = client(&settings, None)?;
         Ok(HttpTransport { settings, client, pinned: Mutex::default() })
+    }
+
+    /// Connects to an endpoint once, without a request, and describes the connection.
+    pub(super) async fn describe_connection(&self, endpoint: &Endpoint) -> Connection {
+        Connection::describe(endpoint, &self.settings.tls, self.settings.connect_timeout).await
     }
 
     /// Returns the client for an endpoint.

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::support::{
-    Receiver, Scripted, alb_line, as_text, assert_status, closed_port, elbship, gunzip, lines, put, run, run_with_input, status,
-    stdout,
+    Receiver, Scripted, alb_line, as_text, assert_status, closed_port, elbship, gunzip, lines, page, put, run, run_with_input,
+    s3, status, stderr, stdout,
 };
 
 #[tokio::test]
@@ -73,10 +73,21 @@ async fn check_creates_no_events() {
     let receiver = Receiver::start().await;
     let output = run(&mut elbship(&["check", "--to", &receiver.url])).await;
     assert_status(&output, 0);
-    assert_eq!(
-        stdout(&output),
-        format!("{}\n  ok    an empty batch\n  ok    a batch of BATCH_BYTES (4194304 bytes)\n", receiver.url)
-    );
+    let page = stdout(&output);
+    let (_, page) = page.split_once(&format!("\n{}\n", receiver.url)).expect("the tests of the endpoint");
+    let address = receiver.url.trim_start_matches("http://").trim_end_matches('/');
+    let expected = [
+        format!("        addresses: {address}"),
+        format!("        connected to {address} in "),
+        "  ok    an empty batch (".to_owned(),
+        "  ok    a batch of BATCH_BYTES (4194304 bytes, ".to_owned(),
+    ];
+    let shown: Vec<&str> = page.lines().collect();
+    assert_eq!(shown.len(), expected.len(), "{page}");
+    for (line, start) in shown.iter().zip(&expected) {
+        assert!(line.starts_with(start), "{line:?} does not start with {start:?}");
+    }
+    assert!(shown[1..].iter().all(|line| line.contains(" ms")), "a step has no duration:\n{page}");
     assert_eq!(receiver.events(), [] as [Value; 0]);
 
     let output = run(&mut elbship(&["check", "--to", &receiver.url, "--canary"])).await;
@@ -98,7 +109,10 @@ async fn check_says_what_to_change() {
         let output = run(&mut elbship(&["check", "--to", &server.url])).await;
         assert_status(&output, 1);
         let page = stdout(&output);
-        assert!(page.contains(&format!("FAIL  an empty batch: HTTP {code}")) && page.contains(advice), "{page}");
+        assert!(
+            page.contains("FAIL  an empty batch (") && page.contains(&format!(" ms): HTTP {code}")) && page.contains(advice),
+            "{page}"
+        );
         assert_eq!(server.seen().len(), 1);
     }
     let server = Scripted::start(|number, _| status(if number == 0 { 200 } else { 413 })).await;
@@ -111,4 +125,82 @@ async fn check_says_what_to_change() {
     assert_status(&output, 1);
     assert!(stdout(&output).contains("no process listens there"), "{}", stdout(&output));
     assert_status(&run(&mut elbship(&["check"])).await, 2);
+}
+
+#[tokio::test]
+async fn check_shows_the_configuration_without_secrets() {
+    let receiver = Receiver::start().await;
+    let mut command = elbship(&["check", "--to", &receiver.url]);
+    let secrets = [("LOGSTASH_USER", "shipper"), ("LOGSTASH_PASSWORD", "hunter2"), ("BATCH_BYTES", "1KiB")];
+    let unused = ("REGISTRY_URL", "http://10.0.0.5:8081/logstash-ip?dcid=eu1&region=eu-west-1");
+    let output = run(command.envs(secrets).env(unused.0, unused.1)).await;
+    assert_status(&output, 0);
+    let page = stdout(&output);
+    for line in [
+        format!("  {:<24} {} (--to)", "LOGSTASH_URL", receiver.url),
+        format!("  {:<24} shipper", "LOGSTASH_USER"),
+        format!("  {:<24} …", "LOGSTASH_PASSWORD"),
+        format!("  {:<24} 1KiB", "BATCH_BYTES"),
+        format!("  {:<24} 2000 (default)", "BATCH_EVENTS"),
+    ] {
+        assert!(page.lines().any(|shown| shown == line), "{line:?} is missing in\n{page}");
+    }
+    assert!(!page.contains("hunter2") && !page.contains("REGISTRY_URL "), "{page}");
+}
+
+#[tokio::test]
+async fn check_shows_the_addresses_of_an_endpoint_that_refuses_connections() {
+    let url = closed_port();
+    let output = run(&mut elbship(&["check", "--to", &url])).await;
+    assert_status(&output, 1);
+    let page = stdout(&output);
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    assert!(page.contains(&format!("        addresses: {address}\n  FAIL  an empty batch (")), "{page}");
+    assert!(!page.contains("connected to"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_lists_and_reads_objects() {
+    let server = s3::Server::start().await;
+    server.put("my-logs", "elb/x.log", (alb_line(0) + "\n").as_bytes());
+    let output = run(&mut server.elbship(&["check", "--objects", "s3://my-logs/elb/"])).await;
+    assert_status(&output, 0);
+    let page = stdout(&output);
+    assert!(page.contains("\ns3://my-logs/elb/\n  ok    list objects ("), "{page}");
+    assert!(page.contains("\n  ok    read elb/x.log ("), "{page}");
+
+    let output = run(&mut server.elbship(&["check", "--objects", "s3://my-logs/other/"])).await;
+    assert_status(&output, 0);
+    assert!(stdout(&output).contains("reading is not tested: there is no object below the prefix"), "{}", stdout(&output));
+
+    let output = run(&mut server.elbship(&["check", "--objects", "s3://no-such-bucket/"])).await;
+    assert_status(&output, 1);
+    assert!(stdout(&output).contains("  FAIL  list objects: cannot list "), "{}", stdout(&output));
+    assert_eq!(stderr(&output), "elbship: objects below s3://no-such-bucket/ cannot be read\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_shows_why_an_object_cannot_be_read() {
+    let denied = "<Error><Code>AccessDenied</Code><Message>not authorized to perform: kms:Decrypt</Message></Error>";
+    let listed = "<ListBucketResult><Contents><Key>x.log</Key><Size>1</Size></Contents></ListBucketResult>";
+    let server = Scripted::start(move |_, request| {
+        if request.path.contains("list-type") {
+            page(200, "application/xml", listed)
+        } else {
+            page(403, "application/xml", denied)
+        }
+    })
+    .await;
+    let mut command = elbship(&["check", "--objects", "s3://my-logs/"]);
+    let variables = [
+        ("AWS_ENDPOINT_URL_S3", server.url.as_str()),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_REGION", "eu-west-1"),
+    ];
+    let output = run(command.envs(variables)).await;
+    assert_status(&output, 1);
+    let page = stdout(&output);
+    assert!(page.contains("  ok    list objects (") && page.contains("  FAIL  read x.log: "), "{page}");
+    assert!(page.contains("not authorized to perform: kms:Decrypt"), "{page}");
 }

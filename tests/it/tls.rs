@@ -126,6 +126,20 @@ async fn the_check_explains_a_missing_client_certificate_as_a_replay_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_check_shows_the_version_of_tls_and_the_end_of_the_certificate() {
+    let authority = Authority::new("trusted");
+    let (url, kept) = start(&authority.sign("localhost", false), None).await;
+    let output = run(elbship(&["check", "--to", &url]).env("LOGSTASH_CA", authority.certificate.pem())).await;
+    assert_status(&output, 0);
+    let page = stdout(&output);
+    let line = page.lines().find(|line| line.starts_with("        TLS 1.3, handshake in ")).unwrap_or_else(|| panic!("{page}"));
+    // The end that rcgen gives a certificate by default.
+    assert!(line.contains(" ms; the server's certificate expires at 4096-01-01T00:00:00Z (in "), "{line}");
+    assert!(page.contains("  LOGSTASH_CA              …\n"), "{page}");
+    assert_eq!(kept.drain().len(), 0, "the check has sent events");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_http_to_an_https_port() {
     let authority = Authority::new("trusted");
     let (url, _) = start(&authority.sign("localhost", false), None).await;

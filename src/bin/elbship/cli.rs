@@ -138,12 +138,15 @@ pub(crate) struct ExplainArgs {
     pub json: bool,
 }
 
-/// Test the connection to Logstash: TLS, credentials, an empty batch and the size limit.
+/// Test the connection to Logstash: addresses, TLS, credentials, an empty batch and the size limit.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     /// Also send one event, tagged elbship-canary.
     #[arg(long)]
     pub canary: bool,
+    /// Also test whether the objects below this prefix can be listed and read.
+    #[arg(long, value_name = "s3://BUCKET/PREFIX", value_parser = parse_location)]
+    pub objects: Option<S3Location>,
     /// URL of the Logstash http input, or several URLs separated by commas [env: LOGSTASH_URL].
     #[arg(long, value_name = "URL")]
     pub to: Option<String>,

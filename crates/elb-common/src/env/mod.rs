@@ -174,6 +174,29 @@ impl<'l> EnvReader<'l> {
     }
 }
 
+/// The value of a variable as a program uses it: the value that is set, or the default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EffectiveValue {
+    /// Name of the variable.
+    pub name: &'static str,
+    /// The value as errors show it, so that secrets are hidden.
+    pub shown: String,
+    /// Whether the value is the default.
+    pub is_default: bool,
+}
+
+/// Returns the values that a program uses, in the order of its table. Variables without a value are left out. `lookup` returns the
+/// value of a variable that is set.
+pub fn effective_values(table: &'static [Variable], lookup: impl Fn(&str) -> Option<String>) -> Vec<EffectiveValue> {
+    let value = |variable: &Variable| {
+        let set = lookup(variable.name);
+        let is_default = set.is_none();
+        let shown = set.map_or_else(|| variable.default.to_owned(), |value| variable.shown.of(&value));
+        (!shown.is_empty()).then_some(EffectiveValue { name: variable.name, shown, is_default })
+    };
+    table.iter().filter_map(value).collect()
+}
+
 impl Shown {
     fn of(self, value: &str) -> String {
         match self {
