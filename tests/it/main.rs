@@ -21,6 +21,7 @@ mod registry_list;
 mod responses;
 mod resume;
 mod s3;
+mod samples;
 mod signals;
 mod simulation;
 mod support;
