@@ -17,6 +17,7 @@ use tokio::process::Child;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::support::moto::MotoServer;
 use crate::support::runtime::{Outcome, RuntimeApi, milliseconds_from_now};
 use crate::support::{alb_key, alb_line, assert_status, elbship, gzip, id_of, program, put, run, stderr};
 
@@ -39,24 +40,13 @@ struct Moto {
     sqs: aws_sdk_sqs::Client,
     queue: String,
     dead_letters: String,
-    /// Killed when the test ends.
-    _server: Child,
+    _server: MotoServer,
 }
 
 impl Moto {
     async fn start() -> Self {
-        let mut server = program("moto_server", &["-H", "127.0.0.1", "-p", "0"]);
-        let mut server =
-            server.env("PYTHONUNBUFFERED", "1").spawn().expect("moto_server on the PATH: run ./check, which installs it");
-        let mut log = BufReader::new(server.stderr.take().expect("piped")).lines();
-        let endpoint = loop {
-            let line = log.next_line().await.expect("reading").expect("moto_server prints its URL");
-            if let Some((_, url)) = line.split_once("Running on ") {
-                break url.trim().to_owned();
-            }
-        };
-        // The server blocks when the pipe of its log is full.
-        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        let server = MotoServer::start().await;
+        let endpoint = server.endpoint.clone();
         let credentials = || Credentials::from_keys("test", "test", None);
         let s3 = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())

@@ -20,6 +20,7 @@ mod reasons;
 mod registry_list;
 mod responses;
 mod resume;
+mod runbook;
 mod s3;
 mod samples;
 mod signals;

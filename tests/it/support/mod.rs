@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod faulty;
+pub(crate) mod moto;
 pub(crate) mod pty;
 pub(crate) mod runtime;
 pub(crate) mod s3;
