@@ -101,7 +101,7 @@ ELB_ACCOUNTS = {
 IN_THE_SHELL = {"STACK", "ARN", "BUCKET", "ACCOUNT", "JOB", "GROUP", "HOOK", "INSTANCE", "PASSWORD", "PATH", "PWD"}
 IN_THE_SHELL |= {"INTERNAL_ALB", "GOOD_COMMIT", "NAME"}
 # What other programs read. The last two are of Logstash's keystore.
-OTHER_VARIABLES = {"ELASTICSEARCH_URL", "HTTPS_PROXY", "UPDATE_GOLDEN"} | {"ELASTICSEARCH_USER", "ELASTICSEARCH_PASSWORD"}
+OTHER_VARIABLES = {"CLICOLOR_FORCE", "ELASTICSEARCH_URL", "HTTPS_PROXY", "NO_COLOR", "UPDATE_GOLDEN"} | {"ELASTICSEARCH_USER", "ELASTICSEARCH_PASSWORD"}
 
 
 @cache
@@ -591,7 +591,8 @@ class Alarms(unittest.TestCase):
     def rings(self, alarm, **numbers):
         """Whether these numbers of an alarm's metrics are beyond its threshold."""
         (expression,) = (query["Expression"] for query in alarm["Metrics"] if "Expression" in query)
-        # Metric math's IF in Python.
+        # Metric math's IF and FILL in Python.
+        expression = re.sub(r"FILL\((\w+), 0\)", r"\1", expression)
         expression = re.sub(r"^IF\((.+), (.+), (.+)\)$", r"(\2) if (\1) else (\3)", expression)
         value = eval(expression, {"__builtins__": {}}, numbers)
         beyond = {"GreaterThanThreshold": value > alarm["Threshold"], "GreaterThanOrEqualToThreshold": value >= alarm["Threshold"]}
@@ -602,7 +603,7 @@ class Alarms(unittest.TestCase):
         of = {"Unparsed": "EventsUnparsed", "ShortLines": "ShortLines"}
         of |= {"InvalidFields": "FieldsInvalid", "ExtraFields": "FieldsExtra"}
         shares = {name for name, entry in alarms.items() if "Threshold" in entry["Properties"] and "Metrics" in entry["Properties"]}
-        self.assertEqual(shares, {f"{name}Alarm" for name in of} | {"QueueAgeAlarm"})
+        self.assertEqual(shares, {f"{name}Alarm" for name in of} | {"QueueAgeAlarm", "DurationAlarm"})
         for name, odd in of.items():
             alarm = alarms[f"{name}Alarm"]["Properties"]
             counted = {query["Id"]: query["MetricStat"] for query in alarm["Metrics"] if "MetricStat" in query}
@@ -618,6 +619,12 @@ class Alarms(unittest.TestCase):
         alarm = rendered()[0][3]["Resources"]["QueueAgeAlarm"]["Properties"]
         self.assertFalse(self.rings(alarm, age=3600))
         self.assertTrue(self.rings(alarm, age=3661))
+
+    def test_an_object_that_continues_raises_no_alarm_about_its_duration(self):
+        alarm = rendered()[0][3]["Resources"]["DurationAlarm"]["Properties"]
+        self.assertTrue(self.rings(alarm, duration=290_000, continued=0))
+        self.assertFalse(self.rings(alarm, duration=260_000, continued=0))
+        self.assertFalse(self.rings(alarm, duration=290_000, continued=1))
 
     def test_the_dashboard_is_about_metrics_that_there_are(self):
         for words, given, _, template in rendered():
