@@ -26,8 +26,8 @@ const VERSION: &str = "checkpoint/1";
 pub(crate) const CHECKPOINT_START: &[u8] = br#"{"elbship":"checkpoint/1","#;
 
 /// Maximum length of a checkpoint in bytes. Keys are at most 1,024 bytes long, and each of them is at most six times as long in
-/// JSON. A registry lists at most 1,000 endpoints.
-const MAX_BYTES: usize = 512 * 1024;
+/// JSON.
+const MAX_BYTES: usize = 64 * 1024;
 
 /// Timeout for reading, writing or deleting a checkpoint, including retries.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
@@ -67,18 +67,9 @@ pub(crate) struct Checkpoint {
     owner: String,
     /// A digest of the settings, see [`CheckpointStore::new`].
     settings: String,
-    #[serde(flatten)]
-    pub(crate) progress: Progress,
-}
-
-/// How far an object was delivered.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Progress {
     /// What was delivered.
     #[serde(flatten)]
     pub(crate) settled: SettledPart,
-    /// The URLs of the endpoints that have accepted events of the object, without secrets. They are witnesses for the rest of it.
-    pub(crate) accepted_by: Vec<String>,
 }
 
 /// The version of an object. A directory has no ETags.
@@ -126,7 +117,7 @@ impl CheckpointStore {
         object: &ObjectName,
         version: VersionTag,
         owner: &str,
-        progress: Progress,
+        settled: SettledPart,
         limit: Duration,
     ) -> Result<(), String> {
         let checkpoint = Checkpoint {
@@ -136,7 +127,7 @@ impl CheckpointStore {
             version,
             owner: owner.to_owned(),
             settings: self.settings.clone(),
-            progress,
+            settled,
         };
         let written = match serde_json::to_vec(&checkpoint) {
             Ok(text) => timeout(limit.min(CALL_TIMEOUT), self.put(object, text)).await,
@@ -226,9 +217,7 @@ impl CheckpointStore {
 
 impl Checkpoint {
     fn parse(text: &[u8]) -> Option<Self> {
-        serde_json::from_slice(text)
-            .ok()
-            .filter(|found: &Self| found.elbship == VERSION && found.progress.settled.is_consistent())
+        serde_json::from_slice(text).ok().filter(|found: &Self| found.elbship == VERSION && found.settled.is_consistent())
     }
 
     fn is_of(&self, object: &ObjectName, owner: &str, settings: &str) -> bool {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Shipper;
 use super::object::ShipError;
-use crate::checkpoint::{Checkpoint, Progress, VersionTag};
-use crate::ledger::ObjectReport;
+use crate::checkpoint::{Checkpoint, VersionTag};
+use crate::ledger::{ObjectReport, SettledPart};
 use crate::object::{ObjectError, ObjectRef, OpenedObject};
 use crate::reason::Reason;
 use crate::shutdown::Shutdown;
@@ -16,36 +16,26 @@ use crate::sink::{SendError, Transport};
 pub(super) struct Continuation {
     version: VersionTag,
     /// What an earlier attempt has delivered, if there is a checkpoint of this version of the object.
-    resumed: Option<Progress>,
-}
-
-/// What an attempt has done.
-#[derive(Debug)]
-pub(super) struct Sent {
-    /// How far the object is delivered.
-    pub(super) progress: Progress,
-    /// Whether it is delivered to its end.
-    pub(super) result: Result<(), ShipError>,
+    resumed: Option<SettledPart>,
 }
 
 impl Continuation {
     /// Continues at a checkpoint if it is of the object's present version, and begins at the object's start otherwise.
     pub(super) fn new(opened: &OpenedObject, checkpoint: Option<Checkpoint>) -> Self {
         let version = VersionTag::of(opened);
-        let resumed = checkpoint.filter(|checkpoint| checkpoint.is_of_version(&version)).map(|checkpoint| checkpoint.progress);
+        let resumed = checkpoint.filter(|checkpoint| checkpoint.is_of_version(&version)).map(|checkpoint| checkpoint.settled);
         Continuation { version, resumed }
     }
 
     /// Returns what need not be sent again.
-    pub(super) fn before(&self) -> Progress {
-        self.resumed.clone().unwrap_or_default()
+    pub(super) fn settled(&self) -> SettledPart {
+        self.resumed.unwrap_or_default()
     }
 
     /// Notes in the report what was counted before.
     pub(super) fn describe(&self, report: &mut ObjectReport) {
-        if let Some(Progress { settled, .. }) = &self.resumed {
-            (report.resumed_at, report.resumed_counts) = (Some(settled.offset), settled.counts);
-        }
+        report.resumed_at = self.resumed.map(|settled| settled.offset);
+        report.resumed_counts = self.settled().counts;
     }
 }
 
@@ -71,27 +61,26 @@ impl<T: Transport> Shipper<T> {
         &self,
         object: &ObjectRef,
         continuation: &Continuation,
-        Sent { progress, result }: Sent,
+        (settled, sent): (SettledPart, Result<(), ShipError>),
         run_shutdown: &Shutdown,
         report: &mut ObjectReport,
     ) -> Result<(), ShipError> {
-        let (Some(checkpoints), Some(owner)) = (&self.checkpoints, &object.checkpoint_owner) else { return result };
+        let (Some(checkpoints), Some(owner)) = (&self.checkpoints, &object.checkpoint_owner) else { return sent };
         // The other half of the time is for the response to the notification.
         let limit = run_shutdown.time_to_report() / 2;
-        let offset = progress.settled.offset;
-        let stopped = match result {
-            Err(error) if error.is_lack_of_time(run_shutdown) && offset > continuation.before().settled.offset => error,
-            result => {
-                if continuation.resumed.is_some() && ends_checkpoint(&result) {
+        let stopped = match sent {
+            Err(error) if error.is_lack_of_time(run_shutdown) && settled.offset > continuation.settled().offset => error,
+            sent => {
+                if continuation.resumed.is_some() && ends_checkpoint(&sent) {
                     checkpoints.delete(object.name(), limit).await;
                 }
-                return result;
+                return sent;
             }
         };
         let version = continuation.version.clone();
-        match checkpoints.write(object.name(), version, &owner.id, progress, limit).await {
+        match checkpoints.write(object.name(), version, &owner.id, settled, limit).await {
             Ok(()) => {
-                (report.complete, report.out_of_time, report.continued_at) = (false, true, Some(offset));
+                (report.complete, report.out_of_time, report.continued_at) = (false, true, Some(settled.offset));
                 report.reason = Some(Reason::Continued);
                 Ok(())
             }
@@ -101,9 +90,9 @@ impl<T: Transport> Shipper<T> {
 }
 
 /// Returns whether the checkpoint that an attempt continued at is of no more use: the object is shipped, or it can only be shipped
-/// from its start, where more of its events can be witnesses.
-fn ends_checkpoint(result: &Result<(), ShipError>) -> bool {
-    match result {
+/// from its start. An endpoint that has accepted the beginning of the object is not known as a witness after it.
+fn ends_checkpoint(sent: &Result<(), ShipError>) -> bool {
+    match sent {
         Ok(()) => true,
         Err(ShipError::Send(error)) => matches!(error, SendError::NoWitness { .. } | SendError::NoFreshWitness { .. }),
         Err(ShipError::Object(error)) => matches!(error, ObjectError::BeforeCheckpoint { .. }),

@@ -11,13 +11,12 @@ use tokio::time::Instant;
 
 use super::Shipper;
 use super::block::{BlockResult, ObjectContext};
-use super::continuation::{Continuation, Sent};
-use crate::checkpoint::Progress;
+use super::continuation::Continuation;
 use crate::ledger::{Ledger, ObjectReport, SettledPart};
 use crate::object::{ObjectError, ObjectReader, ObjectRef, OpenedObject, SkipReason};
 use crate::reason::Reason;
 use crate::shutdown::Shutdown;
-use crate::sink::{Evidence, SendError, Transport, lock};
+use crate::sink::{Evidence, SendError, Transport};
 
 /// A block is this fraction of `BATCH_BYTES`. Events are two to three times as long as their lines, so most blocks become one
 /// batch.
@@ -134,17 +133,16 @@ impl<T: Transport> Shipper<T> {
         continuation: &Continuation,
         run_shutdown: &Shutdown,
         report: &mut ObjectReport,
-    ) -> Sent {
+    ) -> (SettledPart, Result<(), ShipError>) {
         report.etag.clone_from(&opened.etag);
         continuation.describe(report);
-        let Progress { settled: before, accepted_by } = continuation.before();
+        let before = continuation.settled();
         let rejected_before = usize::try_from(before.counts.dead_lettered).unwrap_or(usize::MAX);
-        let evidence = Evidence::after(rejected_before, accepted_by, self.settings.poison_limit);
         let mut delivery = ObjectDelivery::new(
             before,
             ObjectContext {
                 writer: Arc::new(EventWriter::new(&self.settings.events, &object.origin, opened.modified)),
-                evidence: Arc::new(Mutex::new(evidence)),
+                evidence: Arc::new(Mutex::new(Evidence::after(rejected_before, self.settings.poison_limit))),
                 object_shutdown: run_shutdown.child(),
                 run_shutdown: run_shutdown.clone(),
             },
@@ -161,9 +159,7 @@ impl<T: Transport> Shipper<T> {
         if reader.is_checkpoint() {
             report.skipped = Some(SkipReason::Checkpoint.to_string());
         }
-        let accepted_by = lock(&delivery.context.evidence).accepted_by();
-        let progress = Progress { settled: delivery.ledger.settled(), accepted_by };
-        Sent { progress, result: delivery.error.map_or(read, Err) }
+        (delivery.ledger.settled(), delivery.error.map_or(read, Err))
     }
 
     async fn read_blocks(self: &Arc<Self>, reader: &mut ObjectReader, delivery: &mut ObjectDelivery) -> Result<(), ShipError> {

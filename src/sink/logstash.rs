@@ -286,11 +286,7 @@ impl<T: Transport> BatchDelivery<'_, T> {
             jitter: lock(&self.logstash.random).f64(),
             gone: &gone,
         };
-        let mut evidence = lock(self.evidence);
-        if attempt.chosen.is_some() {
-            evidence.identify(endpoint, || endpoints.name(endpoint));
-        }
-        decision(&mut self.plan, &attempt.outcome, &context, &mut evidence)
+        decision(&mut self.plan, &attempt.outcome, &context, &mut lock(self.evidence))
     }
 
     async fn carry_out(&mut self, step: Result<Step, Failure>, attempt: Attempt) -> Result<(), SendError> {

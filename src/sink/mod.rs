@@ -255,6 +255,6 @@ impl<T: Transport> Sink<T> {
 }
 
 /// Locks a mutex even if a thread panicked while it held the lock: what the thread left is still the best knowledge.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

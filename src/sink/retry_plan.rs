@@ -15,7 +15,6 @@
 //! rejected, the endpoint accepts something else and then blocks the event again, and then accepts something else once more. So
 //! neither a password that was rotated meanwhile nor an endpoint that blocks now and then makes an event rejected.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
@@ -40,10 +39,6 @@ const RESETS_TO_SPLIT: u32 = 3;
 #[derive(Debug)]
 pub struct Evidence {
     accepted_by: BTreeSet<EndpointId>,
-    /// The URLs of endpoints that have accepted a body in an earlier attempt.
-    accepted_before: BTreeSet<String>,
-    /// The URLs of the endpoints that got requests.
-    names: BTreeMap<EndpointId, String>,
     rejected: usize,
     poison_limit: usize,
 }
@@ -203,33 +198,12 @@ enum Refusal {
 impl Evidence {
     /// Creates the evidence of an object of which nothing has been sent. More than `poison_limit` rejected events fail the object.
     pub fn new(poison_limit: usize) -> Self {
-        Evidence {
-            accepted_by: BTreeSet::new(),
-            accepted_before: BTreeSet::new(),
-            names: BTreeMap::new(),
-            rejected: 0,
-            poison_limit,
-        }
+        Evidence { accepted_by: BTreeSet::new(), rejected: 0, poison_limit }
     }
 
-    /// Creates the evidence of the rest of an object, of which an earlier attempt has rejected `rejected` events. The endpoints
-    /// with these URLs have accepted others.
-    pub(crate) fn after(rejected: usize, accepted_by: Vec<String>, poison_limit: usize) -> Self {
-        Evidence { rejected, accepted_before: accepted_by.into_iter().collect(), ..Evidence::new(poison_limit) }
-    }
-
-    /// Returns the URLs of the endpoints that have accepted a body of the object, without secrets.
-    pub(crate) fn accepted_by(&self) -> Vec<String> {
-        let now = self.accepted_by.iter().filter_map(|id| self.names.get(id));
-        now.chain(&self.accepted_before).cloned().collect::<BTreeSet<_>>().into_iter().collect()
-    }
-
-    /// Learns the URL of an endpoint, which is the same in every process.
-    pub(super) fn identify(&mut self, endpoint: EndpointId, url: impl FnOnce() -> String) {
-        let Entry::Vacant(unknown) = self.names.entry(endpoint) else { return };
-        if self.accepted_before.contains(unknown.insert(url())) {
-            self.accepted_by.insert(endpoint);
-        }
+    /// Creates the evidence of the rest of an object, of which an earlier attempt has rejected `rejected` events.
+    pub(crate) fn after(rejected: usize, poison_limit: usize) -> Self {
+        Evidence { rejected, ..Evidence::new(poison_limit) }
     }
 
     /// Returns whether `endpoint` has accepted a body of the object.
