@@ -132,7 +132,7 @@ mod tests {
         for errno in [22, 95] {
             assert!(is_no_such_call(io::Error::from_raw_os_error(errno).kind()), "error {errno} fails every write");
         }
-        assert!(!is_no_such_call(io::Error::from_raw_os_error(5).kind()), "an input/output error is no success");
+        assert!(!is_no_such_call(io::Error::from_raw_os_error(5).kind()), "an input/output error counts as a success");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_control_CreateJob.html>
 
+use elb_common::text::shell_word;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -62,24 +63,20 @@ impl BatchJob {
     /// `request_file`.
     pub fn commands(&self, manifest: &Manifest, manifest_file: &str, request_file: &str) -> [String; 2] {
         let S3Location { bucket, key } = &self.manifest;
-        let (region, md5) = (quoted(&self.function.region), manifest.content_md5());
+        let (region, md5) = (shell_word(&self.function.region), manifest.content_md5());
         // Encrypted with S3's own key, because the ETag is not the MD5 with any other key.
         let upload = format!(
             "aws s3api put-object --region {region} --bucket {} --key {} --body {} --content-md5 {md5} --server-side-encryption AES256",
-            quoted(bucket),
-            quoted(key),
-            quoted(manifest_file)
+            shell_word(bucket),
+            shell_word(key),
+            shell_word(manifest_file)
         );
-        let create =
-            format!("aws s3control create-job --region {region} --cli-input-json {}", quoted(&format!("file://{request_file}")));
+        let create = format!(
+            "aws s3control create-job --region {region} --cli-input-json {}",
+            shell_word(&format!("file://{request_file}"))
+        );
         [upload, create]
     }
-}
-
-/// Quotes a text so that a shell reads it as one word.
-fn quoted(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.:@%+=,".contains(&byte);
-    if !text.is_empty() && text.bytes().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]

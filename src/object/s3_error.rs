@@ -192,7 +192,7 @@ impl<'a> Response<'a> {
             }
             // S3 does not tell whether an object exists if its bucket cannot be listed.
             (Some("s3:ListBucket"), _) if call == S3Call::Get => {
-                "there is no such object; allow s3:ListBucket on the bucket, so that S3 says so".to_owned()
+                "the object does not exist; allow s3:ListBucket on the bucket, so that S3 says so".to_owned()
             }
             (_, Some(policy)) => format!("{policy}: {}", action.unwrap_or(permission)),
             (_, None) => format!("allow {permission} on {resource}, in the role and in the bucket policy"),
@@ -271,7 +271,7 @@ mod tests {
             (
                 S3Call::Get,
                 "s3:ListBucket on resource: \"arn:aws:s3:::logs\" because no identity-based policy allows it",
-                "there is no such object; allow s3:ListBucket on the bucket, so that S3 says so",
+                "the object does not exist; allow s3:ListBucket on the bucket, so that S3 says so",
             ),
             (
                 S3Call::Get,

@@ -80,8 +80,8 @@ pub enum SkipReason {
     /// The notification is not about a new object.
     #[error("not a notification of a new object: {0}")]
     OtherEvent(String),
-    /// The notification is about an upload that has failed, so there is no new object.
-    #[error("a call of {call} that has failed with {error}, so there is no new object")]
+    /// The notification is about an upload that has failed, so it has created nothing.
+    #[error("a call of {call} that has failed with {error}, so it has created nothing")]
     FailedCall {
         /// The name of the API call.
         call: String,

@@ -156,13 +156,21 @@ impl ObjectContext {
     /// Stops the object if its other batches would fail too, and the run if every other object would. This happens before the
     /// failed task releases its permit, because otherwise the next task would still send. Returns whether the object stops.
     fn stop_after(&self, error: &SendError) -> bool {
-        let reason = error.reason().or_else(|| self.run_shutdown.reason()).unwrap_or(Reason::OutOfTime);
         if error.ends_run() {
-            self.run_shutdown.stop(reason, &error.to_string());
+            self.run_shutdown.stop(self.reason_or_end(error.reason()), &error.to_string());
         }
         if error.stops_object() {
-            self.object_shutdown.stop(reason, &error.to_string());
+            self.stop_object(error.reason(), error);
         }
         error.stops_object()
+    }
+
+    /// Stops the object because of an error. `reason` is that of the error; none if the end of the run is the reason.
+    pub(super) fn stop_object(&self, reason: Option<Reason>, error: &dyn std::error::Error) {
+        self.object_shutdown.stop(self.reason_or_end(reason), &error.to_string());
+    }
+
+    fn reason_or_end(&self, reason: Option<Reason>) -> Reason {
+        reason.or_else(|| self.run_shutdown.reason()).unwrap_or(Reason::OutOfTime)
     }
 }

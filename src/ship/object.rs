@@ -254,8 +254,7 @@ impl ObjectDelivery {
     /// if only the later one stops the object.
     fn record_error(&mut self, error: ShipError) {
         if error.stops_object() {
-            let reason = error.reason().or_else(|| self.context.run_shutdown.reason()).unwrap_or(Reason::OutOfTime);
-            self.context.object_shutdown.stop(reason, &error.to_string());
+            self.context.stop_object(error.reason(), &error);
         }
         let replaces = match &self.error {
             None | Some(ShipError::Send(SendError::Stopped { .. })) => true,

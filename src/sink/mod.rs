@@ -9,8 +9,10 @@ mod credentials;
 mod discovery;
 mod endpoint;
 mod endpoints;
+mod evidence;
 mod logstash;
 mod outcome;
+mod part;
 mod pool;
 mod request_body;
 mod retry_plan;
@@ -31,10 +33,10 @@ pub use self::credentials::Credentials;
 pub use self::discovery::Discovery;
 pub use self::endpoint::{Endpoint, EndpointError, EndpointTemplate};
 pub use self::endpoints::EndpointSource;
+pub use self::evidence::Evidence;
 pub use self::logstash::{Logstash, LogstashSettings};
 pub(crate) use self::outcome::Verdict;
 pub use self::outcome::{Fault, Outcome, Response, ResponseCheck};
-pub use self::retry_plan::Evidence;
 pub use self::retrying::Retrying;
 pub use self::stdout::StdoutSink;
 pub use self::tls_fault::TlsFault;
@@ -90,7 +92,7 @@ pub enum SendError {
         /// How the request ended.
         outcome: Outcome,
     },
-    /// The endpoint refused a batch down to a single event, and there is no witness: it has accepted no other body of the object.
+    /// The endpoint refused a batch down to a single event, and has accepted no other body of the object, so it lacks a witness.
     #[error(
         "cannot deliver events to {endpoint}: it refused a batch down to a single event and has accepted nothing else of the object; check that it is a Logstash http input; last response: {outcome}"
     )]

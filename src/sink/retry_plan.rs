@@ -23,7 +23,9 @@ use elb_common::backoff::Backoff;
 
 use super::acceptances::{Acceptances, Moment};
 use super::credentials::Renewal;
-use super::outcome::{Fault, Outcome, Verdict};
+use super::evidence::Evidence;
+use super::outcome::{Outcome, Verdict};
+use super::part::{Form, Part, Refusal, RefusedPart};
 use super::pool::EndpointId;
 
 /// The wait before a retry. It is drawn with full jitter.
@@ -31,17 +33,6 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from
 
 /// After this number of failures on the same body, the body may be the reason that an endpoint fails.
 const FAILURES_TO_SPLIT: u32 = 2;
-
-/// After this number of lost connections with the same body, and an accepted body between each two, the body may be the reason.
-const RESETS_TO_SPLIT: u32 = 3;
-
-/// What the endpoints have shown about the bodies of one object. All batches of the object share it.
-#[derive(Debug)]
-pub struct Evidence {
-    accepted_by: BTreeSet<EndpointId>,
-    rejected: usize,
-    poison_limit: usize,
-}
 
 /// The state of one batch between its requests.
 #[derive(Debug)]
@@ -69,31 +60,6 @@ pub(super) struct RetryPlan {
     credentials_renewed: bool,
     /// Whether the credentials were read so recently that they could not be read again when they were first in doubt.
     renewal_postponed: bool,
-}
-
-/// Events of a batch that are sent as one body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    /// The positions of the events in the batch.
-    pub events: Range<usize>,
-    /// How the body is made.
-    pub form: Form,
-    retries: u32,
-    failures: BTreeMap<EndpointId, u32>,
-    resets: BTreeMap<EndpointId, Resets>,
-    /// The endpoints that blocked the part, and accepted something else since.
-    blocked_by: BTreeSet<EndpointId>,
-}
-
-/// How the body of a part is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// The whole batch as it was built.
-    Whole,
-    /// The whole batch without compression, tried once: a proxy may not pass compressed bodies on.
-    Uncompressed,
-    /// A part of the batch.
-    Piece,
 }
 
 /// A rejected event of the batch.
@@ -158,7 +124,7 @@ pub(super) enum Step {
 pub(super) enum Failure {
     /// The endpoint will accept no body with this configuration. Another endpoint may, see [`RetryPlan::leave_endpoint`].
     Misconfigured(Outcome),
-    /// The batch was refused down to a single event, and there is no witness.
+    /// The batch was refused down to a single event, without a witness.
     NoWitness(Outcome),
     /// The batch was blocked down to a single event, the endpoint accepts an empty batch, and there is no fresh witness.
     NoFreshWitness(Outcome),
@@ -166,50 +132,6 @@ pub(super) enum Failure {
     PoisonLimit(Outcome),
     /// `RETRY_BUDGET` leaves no time for another request.
     BudgetSpent(Outcome),
-}
-
-/// Lost connections of a part at one endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Resets {
-    /// Number of lost connections with an accepted body between each two.
-    count: u32,
-    first: Moment,
-    last: Moment,
-}
-
-/// A part that an endpoint refused.
-#[derive(Clone, Debug)]
-struct RefusedPart {
-    part: Part,
-    endpoint: EndpointId,
-    outcome: Outcome,
-    refusal: Refusal,
-}
-
-/// What proves that a refusal is about the events of a part.
-#[derive(Clone, Copy, Debug)]
-enum Refusal {
-    /// The response is about the body. The witness is any accepted body of the object.
-    OfBody,
-    /// The response may have another reason. The witness has to be fresh.
-    Blocked { at: Moment },
-}
-
-impl Evidence {
-    /// Creates the evidence of an object of which nothing has been sent. More than `poison_limit` rejected events fail the object.
-    pub fn new(poison_limit: usize) -> Self {
-        Evidence { accepted_by: BTreeSet::new(), rejected: 0, poison_limit }
-    }
-
-    /// Creates the evidence of the rest of an object, of which an earlier attempt has rejected `rejected` events.
-    pub(crate) fn after(rejected: usize, poison_limit: usize) -> Self {
-        Evidence { rejected, ..Evidence::new(poison_limit) }
-    }
-
-    /// Returns whether `endpoint` has accepted a body of the object.
-    fn has_witness(&self, endpoint: EndpointId) -> bool {
-        self.accepted_by.contains(&endpoint)
-    }
 }
 
 impl RetryPlan {
@@ -269,7 +191,7 @@ impl RetryPlan {
                 self.delivered += part.events.len();
                 self.advance(context, evidence)
             }
-            Verdict::Busy => match part.blocked_since(outcome, context) {
+            Verdict::Busy => match part.blocked_since(outcome, context.endpoint, context.now, context.acceptances) {
                 Some(since) => self.block(part, since, outcome, context, evidence),
                 None => self.retry_busy(part, outcome, context),
             },
@@ -285,7 +207,7 @@ impl RetryPlan {
                 Ok(Step::Continue)
             }
             Verdict::Refused | Verdict::TooLarge => {
-                self.deferred.push(RefusedPart::new(part, Refusal::OfBody, outcome, context));
+                self.deferred.push(RefusedPart::new(part, Refusal::OfBody, outcome, context.endpoint));
                 self.advance(context, evidence)
             }
             Verdict::Blocked => self.block(part, context.now, outcome, context, evidence),
@@ -362,7 +284,7 @@ impl RetryPlan {
         Failure::Misconfigured(first.unwrap_or_else(|| outcome.clone()))
     }
 
-    /// Returns the endpoints that have refused a part for which there is no witness yet.
+    /// Returns the endpoints that have refused a part that still lacks a witness.
     pub(super) fn awaited_endpoints(&self) -> impl Iterator<Item = EndpointId> {
         self.deferred.iter().chain(&self.unconfirmed).map(|refused| refused.endpoint)
     }
@@ -402,7 +324,7 @@ impl RetryPlan {
         *failures += 1;
         if *failures >= FAILURES_TO_SPLIT && context.acceptances.bodies() > self.accepted_before {
             if part.is_single() && evidence.has_witness(context.endpoint) {
-                self.reject(&RefusedPart::new(part, Refusal::OfBody, outcome, context), evidence)?;
+                self.reject(&RefusedPart::new(part, Refusal::OfBody, outcome, context.endpoint), evidence)?;
                 return self.advance(context, evidence);
             }
             if !part.is_single() {
@@ -424,7 +346,7 @@ impl RetryPlan {
         evidence: &mut Evidence,
     ) -> Result<Step, Failure> {
         self.first_blocked.entry(context.endpoint).or_insert(since);
-        let blocked = RefusedPart::new(part, Refusal::Blocked { at: context.now }, outcome, context);
+        let blocked = RefusedPart::new(part, Refusal::Blocked { at: context.now }, outcome, context.endpoint);
         if self.renews_credentials(outcome) {
             self.suspect = Some(blocked);
             return Ok(Step::RenewCredentials { patient: false });
@@ -535,54 +457,6 @@ impl RetryPlan {
         let middle = start + (end - start).div_ceil(2);
         self.to_send.push(Part::new(middle..end, Form::Piece));
         self.to_send.push(Part::new(start..middle, Form::Piece));
-    }
-}
-
-impl Part {
-    fn new(events: Range<usize>, form: Form) -> Self {
-        Part { events, form, retries: 0, failures: BTreeMap::new(), resets: BTreeMap::new(), blocked_by: BTreeSet::new() }
-    }
-
-    /// Returns the part as if it had not been sent yet.
-    fn renewed(self) -> Self {
-        Part { blocked_by: self.blocked_by, ..Part::new(self.events, self.form) }
-    }
-
-    /// Returns the part for the request that shows whether `endpoint` still blocks it.
-    fn blocked_once_by(mut self, endpoint: EndpointId) -> Self {
-        self.blocked_by.insert(endpoint);
-        self.renewed()
-    }
-
-    fn is_single(&self) -> bool {
-        self.events.len() <= 1
-    }
-
-    /// Counts a lost connection. Returns when the first one happened if by now the part itself may be the reason: a firewall can
-    /// close the connection instead of responding.
-    fn blocked_since(&mut self, outcome: &Outcome, context: &RetryContext<'_>) -> Option<Moment> {
-        let Outcome::NoResponse(Fault::Broken(_)) = outcome else { return None };
-        let (endpoint, now) = (context.endpoint, context.now);
-        let resets = self.resets.entry(endpoint).or_insert(Resets { count: 0, first: now, last: now });
-        if resets.count == 0 || context.acceptances.any_since(endpoint, resets.last) {
-            resets.count += 1;
-        }
-        resets.last = now;
-        (resets.count >= RESETS_TO_SPLIT).then_some(resets.first)
-    }
-}
-
-impl RefusedPart {
-    fn new(part: Part, refusal: Refusal, outcome: &Outcome, context: &RetryContext<'_>) -> Self {
-        RefusedPart { part, endpoint: context.endpoint, outcome: outcome.clone(), refusal }
-    }
-
-    /// Returns whether the endpoint has accepted events that were sent after it refused this part.
-    fn is_confirmed(&self, acceptances: &Acceptances) -> bool {
-        match self.refusal {
-            Refusal::OfBody => true,
-            Refusal::Blocked { at } => acceptances.any_since(self.endpoint, at),
-        }
     }
 }
 
@@ -814,7 +688,8 @@ mod tests {
     fn waits_double_up_to_five_seconds_with_full_jitter() {
         let mut acceptances = Acceptances::default();
         let mut wait = |retries, jitter| {
-            let part = Part { retries, ..Part::new(0..1, Form::Whole) };
+            let mut part = Part::new(0..1, Form::Whole);
+            part.retries = retries;
             busy_wait(&part, &status(503), &RetryContext { jitter, ..context(A, &mut acceptances) }).as_millis()
         };
         assert_eq!([0, 1, 2, 5, 6, 1_000].map(|retries| wait(retries, 1.0)), [100, 200, 400, 3_200, 5_000, 5_000]);

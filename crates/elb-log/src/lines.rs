@@ -35,7 +35,7 @@ pub struct LineLimits {
 }
 
 /// What some programs write at the start of a text. It is not part of the first line, which begins at offset 3.
-pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+pub const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Number of bytes that the buffer holds beyond a full block: one inflate step, and one line.
 const BEYOND_BLOCK_BYTES: usize = 80 * 1024;

@@ -129,7 +129,7 @@ async fn check_objects(config: StoreConfig, location: &S3Location, platform: &Pl
     };
     print(&format!("  ok    list objects ({})", milliseconds(started.elapsed())))?;
     let Some(object) = listed else {
-        print("        reading is not tested: there is no object below the prefix that can be read without a restore")?;
+        print("        reading is not tested: no object below the prefix can be read without a restore")?;
         return Ok(None);
     };
     check_object(&store, location, &object).await

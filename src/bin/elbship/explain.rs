@@ -6,8 +6,9 @@ use std::path::Path;
 use anstream::{AutoStream, ColorChoice};
 use clap::CommandFactory as _;
 use elb_common::terminal::{escape, escape_json};
-use elb_common::text::counted;
+use elb_common::text::{counted, plural, shell_word};
 use elb_log::event::explain::{ExplainedField, Explanation, Members, explain};
+use elb_log::lines::BYTE_ORDER_MARK;
 
 use crate::cli::{Cli, ExplainArgs};
 use crate::error::CommandError;
@@ -33,7 +34,7 @@ pub(crate) fn run(args: ExplainArgs) -> Result<(), CommandError> {
     let failed = |what: &str, error: io::Error| CommandError::Failed(format!("cannot {what}: {error}"));
     let text = read_lines(args.line).map_err(|error| failed("read the lines", error))?;
     // Some programs write a byte-order mark at the start of a text.
-    let text = text.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(&text);
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
     if text.trim_ascii().is_empty() {
         return Err(CommandError::Failed("nothing to explain: there is no line".to_owned()));
     }
@@ -68,8 +69,9 @@ fn check_argument(argument: Option<&str>) -> Result<(), CommandError> {
         }
         Some(path) if path != "-" && Path::new(path).exists() => {
             let zipped = Path::new(path).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
+            let file = shell_word(path);
             let command =
-                if zipped { format!("gzip -dc {path} | elbship explain -") } else { format!("elbship explain - < {path}") };
+                if zipped { format!("gzip -dc {file} | elbship explain -") } else { format!("elbship explain - < {file}") };
             let what = if Path::new(path).is_dir() {
                 "is a directory, not a line; give a line".to_owned()
             } else {
@@ -126,7 +128,7 @@ impl Style {
                     page += &self.row(knows + index + 1, "unknown", extra, "elb.extra");
                 }
                 if let (more @ 1.., true) = (explanation.unknown_fields, explanation.extra.is_empty()) {
-                    let fields = if more == 1 { "field" } else { "fields" };
+                    let fields = plural(more as u64, "field");
                     page += &format!("{more} more {fields} than known, all absent: AWS prepares new fields in this way\n");
                 }
             }

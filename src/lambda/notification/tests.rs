@@ -122,7 +122,7 @@ fn reads_uploads_that_cloud_trail_recorded() {
     let failed = cloud_trail("PutObject", &json!({"errorCode": "AccessDenied", "errorMessage": "Access Denied"}));
     assert_eq!(
         show(&failed),
-        "skip s3://logs/team a+b/x%20.log: a call of PutObject that has failed with AccessDenied, so there is no new object"
+        "skip s3://logs/team a+b/x%20.log: a call of PutObject that has failed with AccessDenied, so it has created nothing"
     );
     assert_eq!(
         show(&cloud_trail("DeleteObject", &json!({}))),

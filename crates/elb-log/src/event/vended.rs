@@ -56,7 +56,7 @@ pub(super) fn read(line: &[u8]) -> Result<Vended<'_>, VendedError> {
     let (ingest_time, json) = split_ingest_time(line);
     let members = members_of(json, line.len() - json.len())?;
     let Some(kind) = kind_of(&members) else {
-        let message = "JSON that is no log line: it has no type, and no member that only one log type has (byte 0)".to_owned();
+        let message = "JSON, not a log line: it has no type, and no member that only one log type has (byte 0)".to_owned();
         return Err(VendedError { message, at: 0 });
     };
     Ok(Vended { ingest_time, ..Vended::of(kind, kind.format(), members) })
@@ -156,7 +156,7 @@ pub(super) fn members_of(json: &[u8], start: usize) -> Result<Vec<(Key<'_>, Memb
     let members = deserializer.deserialize_map(Members).and_then(|members| deserializer.end().map(|()| members));
     members.map_err(|error| {
         let at = start + error.column().saturating_sub(1);
-        VendedError { message: format!("JSON that is no log line: {error} (byte {at})"), at }
+        VendedError { message: format!("JSON, not a log line: {error} (byte {at})"), at }
     })
 }
 
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(show(r#"{"type":"h2","new":"","other":"-","third":0}"#), "alb: type=h2 +third=0");
         assert_eq!(show(r#"{"type":"h2","latency":null}"#), "alb: type=h2");
         assert!(
-            show(r#"{"type":null}"#).starts_with("at 0: JSON that is no log line: it has no type"),
+            show(r#"{"type":null}"#).starts_with("at 0: JSON, not a log line: it has no type"),
             "{}",
             show(r#"{"type":null}"#)
         );
@@ -288,7 +288,7 @@ mod tests {
         nlb_by_its_type: r#"{"type":"tls","elb":"net/edge/1"}"# => "nlb: type=tls elb=net/edge/1",
         alb_by_any_other_type: r#"{"type":"h3","elb":"app/web/1"}"# => "alb: type=h3 elb=app/web/1",
         nothing_by_common_names: r#"{"elb":"app/web/1","client_port":"192.0.2.1:80","conn_trace_id":"TID_1"}"# =>
-            "at 0: JSON that is no log line: it has no type, and no member that only one log type has (byte 0)",
+            "at 0: JSON, not a log line: it has no type, and no member that only one log type has (byte 0)",
         array_of_words: r#"{"actions_executed":["waf","forward"]}"# => "alb: actions_executed=waf,forward",
         array_of_targets: r#"{"target_port_list":["10.0.4.9:9000","10.0.4.10:9000"]}"# => "alb: target:port_list=10.0.4.9:9000 10.0.4.10:9000",
         array_of_numbers: r#"{"target_status_code_list":[502,null,"200"]}"# => "alb: target_status_code_list=502 - 200",
@@ -299,14 +299,14 @@ mod tests {
         array_of_an_unknown_member: r#"{"type":"h2","zones":["a","b"]}"# => r#"alb: type=h2 +zones=["a","b"]"#,
         behind_the_timestamp_of_an_export: r#"2026-08-19T21:34:48.000Z {"listener_port":443}"# => "alb_connection: listener_port=443",
         broken_behind_the_timestamp_of_an_export: r#"2026-08-19T21:34:48.000Z {"type":"# =>
-            "at 32: JSON that is no log line: EOF while parsing a value at line 1 column 8 (byte 32)",
+            "at 32: JSON, not a log line: EOF while parsing a value at line 1 column 8 (byte 32)",
     }
 
     #[test]
     fn rejects_half_of_a_surrogate_pair() {
         let shown = show(r#"{"type":"h2","elb":"\ud83d"}"#);
         assert!(
-            shown.contains("JSON that is no log line: ") && shown.contains("surrogate")
+            shown.contains("JSON, not a log line: ") && shown.contains("surrogate")
                 || shown.contains("unexpected end of hex escape"),
             "{shown}"
         );

@@ -144,7 +144,7 @@ mod kinds {
             "control line, written by AWS when logging is switched on; no request (byte 0)";
         w3c_header_line: "#Fields: time elb" => "W3C header line in an object that does not begin with one (byte 0)";
         unclosed_quote: "https 2026-03-02T10:15:04Z app/x/1 192.0.2.1:80 \"GET" => "alb: the quote at byte 48 never closes";
-        broken_json: "{\"type\":" => "JSON that is no log line: EOF while parsing a value at line 1 column 8 (byte 7)";
+        broken_json: "{\"type\":" => "JSON, not a log line: EOF while parsing a value at line 1 column 8 (byte 7)";
     }
 }
 
